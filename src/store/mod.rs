@@ -1,1 +1,307 @@
-//! store
+//! Documents, event logs and ownership: one trait, one contract, several implementations.
+//!
+//! A store knows partitions, keys, versions, indexes and fences; what a document *means* is in [`document`], which
+//! turns domain values into the protobuf of `pileway.store.v1` and back. [`ledger`] is the typed door the rest of
+//! pileway uses.
+//!
+//! ```text
+//!   session, api ──▶ ledger (domain values) ──▶ dyn Store (bytes) ──▶ embedded (redb, group-committed fsync)
+//! ```
+//!
+//! Everything of a pile lives in partition `crc16(pile code) mod P`, and one [`Batch`] changes any of it, all or nothing.
+
+pub mod document;
+pub mod embedded;
+pub mod ledger;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::broadcast;
+
+use crate::domain::{Epoch, Fence, PileCode, SessionId};
+
+/// The one contract. Every call is bounded in time by its implementation and ends in an answer or a [`StoreError`].
+pub trait Store: Send + Sync + 'static {
+    /// Preconditions, puts, deletes and appends: all of it durable (fsynced) when this returns, or nothing.
+    /// The same [`BatchId`] again returns the stored result.
+    fn commit(&self, partition: Partition, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>>;
+
+    /// Makes `claim.session` the owner of the pile. The same session claiming again gets the same answer.
+    fn claim(&self, claim: Claim) -> BoxFuture<'_, Result<Claimed, StoreError>>;
+
+    /// Forgets the owner if it is exactly `fence`; false if somebody else owns the pile by now.
+    fn release(&self, pile: PileCode, fence: Fence) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// Puts the immutable record if absent, and only then the order and its event. The one unfenced write.
+    fn settle(&self, settlement: Settlement) -> BoxFuture<'_, Result<Settled, StoreError>>;
+
+    fn get(&self, key: Key) -> BoxFuture<'_, Result<Option<Versioned>, StoreError>>;
+
+    /// Who owns the pile now.
+    fn owner(&self, pile: PileCode) -> BoxFuture<'_, Result<Option<Fence>, StoreError>>;
+
+    /// Index entries of one partition in order.
+    fn list(&self, partition: Partition, scan: Scan) -> BoxFuture<'_, Result<Vec<Indexed>, StoreError>>;
+
+    /// Log entries of one partition with an offset greater than `after`, oldest first.
+    fn read_log(
+        &self,
+        partition: Partition,
+        after: Offset,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Arc<Entry>>, StoreError>>;
+
+    /// The offset of the newest log entry of a partition; 0 if there is none.
+    fn log_end(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, StoreError>>;
+
+    /// Entries as they become durable, on any partition, from now on. A slow reader is told that it lagged and goes on
+    /// with [`Store::read_log`].
+    fn feed(&self) -> broadcast::Receiver<Arc<Entry>>;
+
+    /// Deletes documents whose [`IndexName::Expiry`] sort string is below `before`, at most `limit`; how many it deleted.
+    fn expire(&self, partition: Partition, before: String, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
+
+    /// How many partitions there are; fixed when the store was created.
+    fn partitions(&self) -> u16;
+}
+
+/// `crc16(pile code) mod P`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Partition(pub u16);
+
+impl Partition {
+    pub fn of(pile: PileCode, partitions: u16) -> Self {
+        let crc = crc::Crc::<u16>::new(&crc::CRC_16_XMODEM);
+        Self(crc.checksum(pile.to_string().as_bytes()) % partitions)
+    }
+}
+
+/// The partitions a new deployment is created with.
+pub const PARTITIONS: u16 = 64;
+
+/// Position in a partition's log; the first entry has 1.
+pub type Offset = u64;
+
+/// Names one document.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Key {
+    pub kind: Kind,
+    pub pile: PileCode,
+    /// What tells documents of one kind and pile apart: a serial, a request id; empty if there is only one.
+    pub id: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    Pile = 1,
+    Order = 2,
+    /// The immutable record of an order.
+    Record = 3,
+    /// Records that differ from the one that settled their order.
+    RecordConflict = 4,
+    /// A StartCharging attempt, by request id.
+    StartRequest = 5,
+}
+
+/// A document as stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Versioned {
+    /// 1 when first put, then one more with every put.
+    pub version: u64,
+    pub value: Bytes,
+}
+
+/// All or nothing. At most [`Batch::MAX_OPERATIONS`] operations and [`Batch::MAX_BYTES`] of values and payloads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub id: BatchId,
+    pub require: Vec<Precondition>,
+    pub put: Vec<Put>,
+    pub delete: Vec<Key>,
+    pub append: Vec<Append>,
+}
+
+impl Batch {
+    pub const MAX_OPERATIONS: usize = 128;
+    pub const MAX_BYTES: usize = 64 * 1024;
+
+    pub fn new(id: BatchId) -> Self {
+        Self { id, require: vec![], put: vec![], delete: vec![], append: vec![] }
+    }
+}
+
+/// One commit of one session. A session has at most one in flight, so a store remembers the last `n` of each.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct BatchId {
+    pub session: SessionId,
+    pub n: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Precondition {
+    Absent(Key),
+    Version(Key, u64),
+    /// The pile's owner is exactly this.
+    Owner(PileCode, Fence),
+}
+
+/// A document and the whole set of its index entries, which replaces the previous set.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Put {
+    pub key: Key,
+    pub value: Bytes,
+    /// At most [`Put::MAX_INDEXES`].
+    pub indexes: Vec<IndexEntry>,
+}
+
+impl Put {
+    pub const MAX_INDEXES: usize = 8;
+}
+
+/// `sort` orders the entries of an index bytewise; equal strings are told apart by key.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct IndexEntry {
+    pub index: IndexName,
+    pub sort: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum IndexName {
+    /// Every pile: pile code.
+    Pile = 1,
+    /// Piles by presence: presence, pile code.
+    PilePresence = 2,
+    /// Every order: creation time, serial.
+    OrderTime = 3,
+    /// Orders of a pile: pile code, creation time, serial.
+    OrderPile = 4,
+    /// Orders by state: state, creation time, serial.
+    OrderState = 5,
+    /// Open orders: pile code, gun, serial. Loaded by [`Store::claim`].
+    OrderOpen = 6,
+    /// When to delete the document: unix milliseconds, 20 digits.
+    Expiry = 7,
+}
+
+/// An event to append. The store gives it offset, epoch and the pile's next seq.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Append {
+    pub pile: PileCode,
+    pub payload: Bytes,
+}
+
+/// A log entry. (pile, epoch, seq) is unique; seq counts the events of a pile without a gap.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    pub partition: Partition,
+    pub offset: Offset,
+    pub pile: PileCode,
+    /// Of the pile's owner when the entry was appended.
+    pub epoch: Epoch,
+    pub seq: u64,
+    pub payload: Bytes,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Committed {
+    /// The new version of each put, in order.
+    pub versions: Vec<u64>,
+    /// The offset of each append, in order.
+    pub offsets: Vec<Offset>,
+}
+
+/// A login.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    pub pile: PileCode,
+    pub session: SessionId,
+    /// The claimer's clock: the epoch becomes max(stored + 1, this).
+    pub now_ms: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claimed {
+    pub fence: Fence,
+    pub previous: Option<Fence>,
+    /// The pile document, if the pile was here before.
+    pub pile: Option<Versioned>,
+    /// Its open orders ([`IndexName::OrderOpen`]), by serial.
+    pub open_orders: Vec<(Key, Versioned)>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settlement {
+    /// The immutable record: key and bytes. What is there already is compared by `digest`.
+    pub record: Key,
+    pub digest: [u8; 32],
+    pub value: Bytes,
+    /// The order as it is once settled, and what must hold for it: [`Precondition::Absent`] or
+    /// [`Precondition::Version`]. Checked only if the record is new.
+    pub order: Put,
+    pub order_is: Precondition,
+    /// Appended with the order.
+    pub event: Append,
+    /// Kept and appended instead, if a record with another digest is there. Kept once per digest.
+    pub conflict: Put,
+    pub conflict_event: Append,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settled {
+    /// This call settled the order.
+    First,
+    /// The same record was there.
+    Again,
+    /// Another record was there; this one is kept beside it. `first` is false if it was kept before.
+    Conflict { first: bool },
+}
+
+/// A range of one index, by prefix.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Scan {
+    pub index: IndexName,
+    pub prefix: String,
+    /// Exclusive start within the prefix: only entries after this one (before it, if descending).
+    pub after: Option<IndexCursor>,
+    /// Inclusive bounds on the sort string; empty = none.
+    pub from: String,
+    pub to: String,
+    pub descending: bool,
+    pub limit: usize,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct IndexCursor {
+    pub sort: String,
+    pub key: Key,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Indexed {
+    pub cursor: IndexCursor,
+    pub document: Versioned,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A precondition did not hold. `current` is the document as it is (for a fence: none).
+    #[error("precondition {failed:?} does not hold")]
+    Conflict { failed: Box<Precondition>, current: Option<Versioned> },
+    /// Time-out, full disk, failing disk, shutting down: nothing is known to be durable.
+    #[error("store unavailable: {0}")]
+    Unavailable(String),
+    /// A batch beyond its bounds, a value that cannot be read: a defect on our side.
+    #[error("store refused: {0}")]
+    Invalid(String),
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

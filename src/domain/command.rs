@@ -1,0 +1,163 @@
+//! What a caller can ask of a pile, and every way it can end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::civil::DateTime;
+
+use super::ids::{Gun, RequestId, Serial};
+use super::order::Order;
+use super::telemetry::Telemetry;
+use super::units::WallMs;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// 0x34 → 0x33
+    StartCharging(Box<Start>),
+    /// 0x36 → 0x35
+    StopCharging { serial: Serial },
+    /// 0x12 → 0x13
+    ReadTelemetry { gun: Gun },
+    /// 0x92 → 0x91
+    Reboot { when: When },
+    /// 0x56 → 0x55
+    SyncClock,
+    /// Ends the session and closes the connection unless other piles use it.
+    Disconnect { when: When },
+}
+
+impl Command {
+    /// The metric label.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::StartCharging(_) => "start_charging",
+            Self::StopCharging { .. } => "stop_charging",
+            Self::ReadTelemetry { .. } => "read_telemetry",
+            Self::Reboot { .. } => "reboot",
+            Self::SyncClock => "sync_clock",
+            Self::Disconnect { .. } => "disconnect",
+        }
+    }
+}
+
+/// Arguments of a start. With the same `request_id` it starts once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Start {
+    pub gun: Gun,
+    pub request_id: RequestId,
+    /// The caller's own serial; otherwise one is made by the protocol's rule.
+    pub serial: Option<Serial>,
+    pub order_id: String,
+    pub attributes: BTreeMap<String, String>,
+    /// Shown on the pile; 16 digits packed, zero if none.
+    pub logical_card: [u8; 8],
+    /// The card that may stop the charge at the pile; zero if none.
+    pub physical_card: [u8; 8],
+    /// Account balance in 0.01 CNY; the pile stops when it is used up.
+    pub balance_fen: u32,
+}
+
+impl Start {
+    /// Fingerprint of all arguments (FNV-1a): the same request_id must come with the same ones.
+    pub fn arguments(&self) -> u64 {
+        let mut h = 0xcbf2_9ce4_8422_2325_u64;
+        let mut eat = |bytes: &[u8]| {
+            // The length first, so that ("ab", "c") and ("a", "bc") differ.
+            for b in (bytes.len() as u64).to_be_bytes().iter().chain(bytes) {
+                h = (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        eat(&[self.gun.number()]);
+        eat(&self.serial.map_or([0; 16], |s| s.bytes()));
+        eat(self.order_id.as_bytes());
+        for (key, value) in &self.attributes {
+            eat(key.as_bytes());
+            eat(value.as_bytes());
+        }
+        eat(&self.logical_card);
+        eat(&self.physical_card);
+        eat(&self.balance_fen.to_be_bytes());
+        h
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    Immediately,
+    /// As soon as no gun charges. A reboot is left to the pile (0x92 value 2); a disconnect waits here.
+    WhenIdle,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// STARTING, WAITING_FOR_PLUG, or further on if a retry joins a start that has gone on.
+    Started(Box<Order>),
+    /// This request_id has been answered before; what became of it is in its order.
+    StartedBefore { serial: Serial },
+    Stopped { order: Box<Order>, confirmed_by: StopProof },
+    Telemetry(Box<Telemetry>),
+    RebootAccepted,
+    Clock { pile_time: Option<DateTime> },
+    Disconnected,
+}
+
+/// How we know that the pile has stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StopProof {
+    /// 0x35 said yes.
+    Answer,
+    /// The record came first.
+    Record,
+}
+
+/// Why there is no reply. Each variant is one line of the API's error table.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error("this pile has never logged in here")]
+    PileUnknown,
+    #[error("the pile has no live session; nothing was written")]
+    PileOffline { last_seen: Option<WallMs> },
+    #[error("the pile is busy: {why}")]
+    PileBusy { why: &'static str, retry_after: Option<Duration> },
+    #[error("the pile said no: {name} (code {code:#04x} in frame {frame:#04x})")]
+    PileRejected { frame: u8, code: u8, name: String },
+    #[error("gun {gun} is in use by order {serial}")]
+    GunBusy { gun: Gun, serial: Serial },
+    #[error("the pile has guns 1 to {guns}, not {gun}")]
+    GunUnknown { gun: Gun, guns: u8 },
+    #[error("order {serial} is not active: {state}")]
+    OrderNotActive { serial: Serial, state: &'static str },
+    #[error("written to the pile, no answer within the deadline; the order or an event will tell")]
+    OutcomeUnknown { serial: Option<Serial> },
+    #[error("the deadline passed before anything was written")]
+    DeadlinePassed,
+    #[error("the session ended ({})", if *.written { "the command had been written" } else { "nothing was written" })]
+    SessionLost { written: bool },
+    #[error("the store cannot take the durable step now: {reason}")]
+    StoreUnavailable { reason: String },
+    #[error("request_id {id} was used before with other arguments")]
+    RequestReused { id: RequestId },
+    #[error("serial {serial} names an order that exists")]
+    SerialTaken { serial: Serial },
+}
+
+impl CommandError {
+    /// The metric label and, upper-cased, the API's reason.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::PileUnknown => "pile_unknown",
+            Self::PileOffline { .. } => "pile_offline",
+            Self::PileBusy { .. } => "pile_busy",
+            Self::PileRejected { .. } => "pile_rejected",
+            Self::GunBusy { .. } => "gun_busy",
+            Self::GunUnknown { .. } => "gun_unknown",
+            Self::OrderNotActive { .. } => "order_not_active",
+            Self::OutcomeUnknown { .. } => "outcome_unknown",
+            Self::DeadlinePassed => "deadline_passed",
+            Self::SessionLost { .. } => "session_lost",
+            Self::StoreUnavailable { .. } => "store_unavailable",
+            Self::RequestReused { .. } => "request_reused",
+            Self::SerialTaken { .. } => "serial_taken",
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What happened and must not be lost.
+
+use jiff::civil::DateTime;
+
+use super::ids::{PileCode, Serial};
+use super::order::{Change, Order};
+use super::pile::Pile;
+use super::units::WallMs;
+
+/// An event as its author knows it; the store adds the position (pile, epoch, seq) that makes it unique.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Event {
+    pub pile: PileCode,
+    pub recorded_at: WallMs,
+    /// The pile's own clock, where the frame behind the event said it.
+    pub pile_time: Option<DateTime>,
+    pub kind: EventKind,
+}
+
+/// Each carries the resource after the change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EventKind {
+    PileOnline(Box<Pile>),
+    PileOffline { pile: Box<Pile>, reason: OfflineReason },
+    /// A gun's state or fault word changed.
+    GunChanged(Box<Pile>),
+    Order { order: Box<Order>, change: Change },
+    /// A record that differs from the one that settled its order; kept beside it.
+    RecordConflict { serial: Serial },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum OfflineReason {
+    /// No valid frame for 40 s on an open connection.
+    Silent,
+    /// The connection ended and the pile did not come back within 40 s.
+    Disconnected,
+    /// The node that held it was restarted and the pile did not come back.
+    NodeRestarted,
+}
+
+impl OfflineReason {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Disconnected => "disconnected",
+            Self::NodeRestarted => "node_restarted",
+        }
+    }
+}

@@ -1,0 +1,525 @@
+//! An order: one charge from its start request to its settled bill.
+//!
+//! ```text
+//!  REQUESTED ──0x33 ok──▶ STARTING ──0x13 charging──▶ CHARGING ──stop──▶ STOPPING ──end──▶ FINISHED ──record──▶ SETTLED
+//!     │ ▲ reason 5            │                          │                  │                 │
+//!     │ WAITING_FOR_PLUG      │                          └────── rule ──────┴── broken ───────┴──▶ ABNORMAL ──record──▶ SETTLED
+//!     └──── no / timeout ─────┴──▶ FAILED  (a record that still comes settles it)
+//! ```
+//!
+//! A record settles an order in any state; SETTLED is absorbing. Every rule of time is a deadline derived from what is
+//! stored ([`Order::due`]), so that it survives a restart, and its breach is reported once.
+
+use std::collections::BTreeMap;
+
+use super::ids::{Gun, PileCode, RequestId, Serial};
+use super::record::{Bill, Record};
+use super::tariff::Tariff;
+use super::units::{Amount, Energy, WallMs};
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum OrderState {
+    /// Durable; 0x34 is on its way or unanswered.
+    Requested,
+    /// The pile said "not plugged in" (0x33 reason 5) and starts if that changes in time.
+    WaitingForPlug,
+    /// The pile said yes; no energy seen yet.
+    Starting,
+    Charging,
+    /// 0x36 was sent.
+    Stopping,
+    /// The pile has ended the charge; its record is due.
+    Finished,
+    /// A supervised rule was broken; the record may still come.
+    Abnormal,
+    /// The start did not come about.
+    Failed,
+    /// The pile's record is durable.
+    Settled,
+    /// An operator ended the order whose record never came.
+    ClosedWithoutRecord,
+}
+
+impl OrderState {
+    pub const ALL: [Self; 10] = [
+        Self::Requested,
+        Self::WaitingForPlug,
+        Self::Starting,
+        Self::Charging,
+        Self::Stopping,
+        Self::Finished,
+        Self::Abnormal,
+        Self::Failed,
+        Self::Settled,
+        Self::ClosedWithoutRecord,
+    ];
+
+    /// An open order occupies its gun and is loaded by the pile's next owner.
+    pub fn is_open(self) -> bool {
+        match self {
+            Self::Requested
+            | Self::WaitingForPlug
+            | Self::Starting
+            | Self::Charging
+            | Self::Stopping
+            | Self::Finished
+            | Self::Abnormal => true,
+            Self::Failed | Self::Settled | Self::ClosedWithoutRecord => false,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::WaitingForPlug => "waiting_for_plug",
+            Self::Starting => "starting",
+            Self::Charging => "charging",
+            Self::Stopping => "stopping",
+            Self::Finished => "finished",
+            Self::Abnormal => "abnormal",
+            Self::Failed => "failed",
+            Self::Settled => "settled",
+            Self::ClosedWithoutRecord => "closed_without_record",
+        }
+    }
+}
+
+/// Who made the order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// StartCharging.
+    Platform,
+    /// The pile charges, or bills, under a serial nobody here gave out.
+    Pile,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Order {
+    pub pile: PileCode,
+    pub gun: Gun,
+    pub serial: Serial,
+    pub state: OrderState,
+    pub origin: Origin,
+    /// The caller's own name for the order; may be empty.
+    pub order_id: String,
+    /// The caller's own facts, at most 1 KiB.
+    pub attributes: BTreeMap<String, String>,
+    pub request: Option<StartRequest>,
+    pub created_at: WallMs,
+    pub updated_at: WallMs,
+    /// When the pile said yes (0x33).
+    pub accepted_at: Option<WallMs>,
+    pub plug_deadline: Option<WallMs>,
+    /// First 0x13 that charges under this serial.
+    pub charging_at: Option<WallMs>,
+    pub stop: Option<Stop>,
+    /// When the pile was seen to have ended the charge.
+    pub ended_at: Option<WallMs>,
+    pub settled_at: Option<WallMs>,
+    pub failure: Option<Failure>,
+    pub anomalies: Vec<Anomaly>,
+    /// What the pile billed with, as far as we know: the tariff we had given it when the order began.
+    pub tariff: Option<Tariff>,
+    pub last: Option<Metered>,
+    /// 0x13 frames that called the gun idle since it last charged.
+    pub idle_seen: u8,
+    pub bill: Option<Bill>,
+}
+
+/// What the caller of StartCharging sent along, so that a retry can be told from a new wish.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StartRequest {
+    pub id: RequestId,
+    /// Fingerprint of all arguments.
+    pub arguments: u64,
+}
+
+/// The state of stopping an order by 0x36.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stop {
+    pub requested_at: WallMs,
+    pub last_sent_at: WallMs,
+    pub sent: u8,
+    /// The gun charged this serial after `last_sent_at`.
+    pub still_charging: bool,
+}
+
+/// Why a start did not come about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// 0x33 said no.
+    Rejected { code: u8, name: String },
+    /// "Not plugged in", and nobody plugged in within 60 s.
+    NotPluggedIn,
+    /// No answer and no charging within 90 s.
+    NoStart,
+    /// The record of a start that failed on the pile.
+    FailedOnPile { code: u8, name: String },
+    /// Ended by the caller before it charged.
+    Withdrawn,
+}
+
+/// A breach of a supervised rule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Anomaly {
+    pub kind: AnomalyKind,
+    pub at: WallMs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum AnomalyKind {
+    /// No 0x33, or no charging 0x13, within 90 s of the start request.
+    StartTimeout,
+    /// Two idle 0x13 in mid-charge.
+    IdleWhileCharging,
+    /// Still charging after three repeated 0x36.
+    StopNotObeyed,
+    /// No record within 30 s of the end.
+    RecordOverdue,
+    /// A failed order charges after all.
+    LateStart,
+    /// A serial nobody here gave out.
+    UnknownSerial,
+    /// A second record of the same serial that says something else.
+    RecordConflict,
+}
+
+impl AnomalyKind {
+    pub const ALL: [Self; 7] = [
+        Self::StartTimeout,
+        Self::IdleWhileCharging,
+        Self::StopNotObeyed,
+        Self::RecordOverdue,
+        Self::LateStart,
+        Self::UnknownSerial,
+        Self::RecordConflict,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StartTimeout => "start_timeout",
+            Self::IdleWhileCharging => "idle_while_charging",
+            Self::StopNotObeyed => "stop_not_obeyed",
+            Self::RecordOverdue => "record_overdue",
+            Self::LateStart => "late_start",
+            Self::UnknownSerial => "unknown_serial",
+            Self::RecordConflict => "record_conflict",
+        }
+    }
+}
+
+/// What 0x13 last metered for this order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Metered {
+    pub at: WallMs,
+    pub energy: Energy,
+    pub amount: Amount,
+    pub soc_percent: u8,
+}
+
+/// What can happen to an order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Happening {
+    /// 0x33 said yes.
+    Accepted,
+    /// 0x33 said no.
+    Rejected { code: u8, name: String },
+    /// 0x13 charges under this serial.
+    Charging(Metered),
+    /// 0x13 calls the order's gun idle.
+    Idle,
+    /// 0x19: the charge has ended.
+    ChargeEnded,
+    /// A caller wants it stopped; 0x36 goes out.
+    StopRequested,
+    /// 0x35 said yes.
+    StopAccepted,
+    /// The record is about to be made durable.
+    Recorded(Box<Record>),
+    /// A record under this serial differs from the one that settled it.
+    ConflictingRecord,
+    /// Time has passed.
+    Tick,
+}
+
+/// What became of it: each is one event, and `RepeatStop` is one more 0x36.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    Created,
+    WaitingForPlug,
+    Accepted,
+    Charging,
+    StopRequested,
+    RepeatStop,
+    Finished,
+    Failed,
+    Anomaly(AnomalyKind),
+    Settled,
+}
+
+impl Order {
+    /// A start the platform wants.
+    pub fn requested(pile: PileCode, gun: Gun, serial: Serial, now: WallMs) -> Self {
+        Self {
+            pile,
+            gun,
+            serial,
+            state: OrderState::Requested,
+            origin: Origin::Platform,
+            order_id: String::new(),
+            attributes: BTreeMap::new(),
+            request: None,
+            created_at: now,
+            updated_at: now,
+            accepted_at: None,
+            plug_deadline: None,
+            charging_at: None,
+            stop: None,
+            ended_at: None,
+            settled_at: None,
+            failure: None,
+            anomalies: Vec::new(),
+            tariff: None,
+            last: None,
+            idle_seen: 0,
+            bill: None,
+        }
+    }
+
+    /// An order first met on the pile: it charges, or bills, a serial nobody here gave out. Adopted, never stopped.
+    pub fn adopted(pile: PileCode, gun: Gun, serial: Serial, now: WallMs) -> Self {
+        let mut order = Self::requested(pile, gun, serial, now);
+        order.origin = Origin::Pile;
+        order.anomalies.push(Anomaly { kind: AnomalyKind::UnknownSerial, at: now });
+        order
+    }
+
+    /// The next moment at which [`Happening::Tick`] would change something.
+    pub fn due(&self) -> Option<WallMs> {
+        let start_due = self.created_at.plus_ms(START_MS);
+        match self.state {
+            OrderState::Requested | OrderState::Starting => Some(start_due),
+            OrderState::WaitingForPlug => self.plug_deadline.or(Some(start_due)),
+            OrderState::Charging => self.answer_missing().then_some(start_due),
+            OrderState::Stopping => self.stop.map(|stop| self.stop_due(stop)),
+            OrderState::Finished => self.ended_at.map(|at| at.plus_ms(RECORD_MS)),
+            OrderState::Abnormal | OrderState::Failed | OrderState::Settled | OrderState::ClosedWithoutRecord => None,
+        }
+    }
+
+    /// Moves the order on. An empty answer means that nothing changed that anybody must know or keep.
+    pub fn apply(&mut self, now: WallMs, what: Happening) -> Vec<Change> {
+        let changes = match what {
+            Happening::Accepted => self.accepted(now),
+            Happening::Rejected { code, name } => self.rejected(now, code, name),
+            Happening::Charging(metered) => self.charging(now, metered),
+            Happening::Idle => self.idle(now),
+            Happening::ChargeEnded => self.charge_ended(now),
+            Happening::StopRequested => self.stop_requested(now),
+            Happening::StopAccepted => self.stop_accepted(now),
+            Happening::Recorded(record) => self.recorded(now, *record),
+            Happening::ConflictingRecord => self.breach(now, AnomalyKind::RecordConflict).into_iter().collect(),
+            Happening::Tick => self.tick(now),
+        };
+        if !changes.is_empty() {
+            self.updated_at = now;
+        }
+        changes
+    }
+
+    fn accepted(&mut self, now: WallMs) -> Vec<Change> {
+        if self.accepted_at.is_some() || !self.state.is_open() {
+            return vec![];
+        }
+        self.accepted_at = Some(now);
+        self.plug_deadline = None;
+        if matches!(self.state, OrderState::Requested | OrderState::WaitingForPlug) {
+            self.state = OrderState::Starting;
+        }
+        vec![Change::Accepted]
+    }
+
+    fn rejected(&mut self, now: WallMs, code: u8, name: String) -> Vec<Change> {
+        match self.state {
+            OrderState::Requested if code == NOT_PLUGGED_IN => {
+                self.state = OrderState::WaitingForPlug;
+                self.plug_deadline = Some(now.plus_ms(PLUG_MS));
+                vec![Change::WaitingForPlug]
+            }
+            OrderState::WaitingForPlug if code == NOT_PLUGGED_IN => vec![],
+            OrderState::Requested | OrderState::WaitingForPlug | OrderState::Starting => {
+                self.fail(Failure::Rejected { code, name })
+            }
+            _ => vec![],
+        }
+    }
+
+    fn charging(&mut self, now: WallMs, metered: Metered) -> Vec<Change> {
+        self.last = Some(metered);
+        self.idle_seen = 0;
+        match self.state {
+            OrderState::Requested | OrderState::WaitingForPlug | OrderState::Starting => {
+                self.state = OrderState::Charging;
+                self.charging_at = Some(now);
+                vec![Change::Charging]
+            }
+            OrderState::Failed => {
+                self.state = OrderState::Charging;
+                self.charging_at = Some(now);
+                self.accepted_at = self.accepted_at.or(Some(now));
+                let breach = self.breach(now, AnomalyKind::LateStart);
+                [Change::Charging].into_iter().chain(breach).collect()
+            }
+            OrderState::Stopping => {
+                if let Some(stop) = &mut self.stop {
+                    stop.still_charging = true;
+                }
+                vec![]
+            }
+            OrderState::Charging
+            | OrderState::Finished
+            | OrderState::Abnormal
+            | OrderState::Settled
+            | OrderState::ClosedWithoutRecord => vec![],
+        }
+    }
+
+    fn idle(&mut self, now: WallMs) -> Vec<Change> {
+        match self.state {
+            OrderState::Charging => {
+                self.idle_seen = self.idle_seen.saturating_add(1);
+                if self.idle_seen < 2 {
+                    return vec![];
+                }
+                self.ended_at = self.ended_at.or(Some(now));
+                self.state = OrderState::Abnormal;
+                self.breach(now, AnomalyKind::IdleWhileCharging).into_iter().collect()
+            }
+            OrderState::Stopping => self.finish(now),
+            _ => vec![],
+        }
+    }
+
+    fn charge_ended(&mut self, now: WallMs) -> Vec<Change> {
+        match self.state {
+            OrderState::Starting | OrderState::Charging | OrderState::Stopping => self.finish(now),
+            _ => vec![],
+        }
+    }
+
+    fn stop_requested(&mut self, now: WallMs) -> Vec<Change> {
+        let first = self.stop.is_none();
+        let sent = self.stop.map_or(0, |stop| stop.sent);
+        let requested_at = self.stop.map_or(now, |stop| stop.requested_at);
+        self.stop = Some(Stop { requested_at, last_sent_at: now, sent: sent.saturating_add(1), still_charging: false });
+        match self.state {
+            OrderState::Requested | OrderState::WaitingForPlug | OrderState::Starting | OrderState::Charging => {
+                self.state = OrderState::Stopping;
+            }
+            _ => {}
+        }
+        if first { vec![Change::StopRequested] } else { vec![] }
+    }
+
+    fn stop_accepted(&mut self, now: WallMs) -> Vec<Change> {
+        if self.state == OrderState::Stopping {
+            self.ended_at = self.ended_at.or(Some(now));
+        }
+        vec![]
+    }
+
+    fn recorded(&mut self, now: WallMs, record: Record) -> Vec<Change> {
+        if self.state == OrderState::Settled {
+            return vec![];
+        }
+        if record.is_failed_start() && self.failure.is_none() {
+            self.failure = Some(Failure::FailedOnPile { code: record.stop_reason, name: record.stop_reason_name.clone() });
+        }
+        self.bill = Some(Bill::new(record, self.tariff.as_ref()));
+        self.ended_at = self.ended_at.or(Some(now));
+        self.settled_at = Some(now);
+        self.plug_deadline = None;
+        self.state = OrderState::Settled;
+        vec![Change::Settled]
+    }
+
+    fn tick(&mut self, now: WallMs) -> Vec<Change> {
+        if self.due().is_none_or(|due| now < due) {
+            return vec![];
+        }
+        match self.state {
+            OrderState::Requested | OrderState::Starting => {
+                let breach = self.breach(now, AnomalyKind::StartTimeout);
+                breach.into_iter().chain(self.fail(Failure::NoStart)).collect()
+            }
+            OrderState::WaitingForPlug => self.fail(Failure::NotPluggedIn),
+            OrderState::Charging => self.breach(now, AnomalyKind::StartTimeout).into_iter().collect(),
+            OrderState::Stopping => self.stop_tick(now),
+            OrderState::Finished => {
+                self.state = OrderState::Abnormal;
+                self.breach(now, AnomalyKind::RecordOverdue).into_iter().collect()
+            }
+            OrderState::Abnormal | OrderState::Failed | OrderState::Settled | OrderState::ClosedWithoutRecord => vec![],
+        }
+    }
+
+    /// STOPPING ends in one of three ways: the pile ended the charge, it goes on charging, or nothing is heard of it.
+    fn stop_tick(&mut self, now: WallMs) -> Vec<Change> {
+        let Some(stop) = self.stop else { return vec![] };
+        if stop.still_charging && stop.sent <= STOP_REPEATS {
+            self.stop = Some(Stop { last_sent_at: now, sent: stop.sent + 1, still_charging: false, ..stop });
+            return vec![Change::RepeatStop];
+        }
+        self.state = OrderState::Abnormal;
+        let kind = if stop.still_charging { AnomalyKind::StopNotObeyed } else { AnomalyKind::RecordOverdue };
+        self.breach(now, kind).into_iter().collect()
+    }
+
+    fn stop_due(&self, stop: Stop) -> WallMs {
+        if stop.still_charging {
+            return stop.last_sent_at.plus_ms(STOP_REPEAT_MS);
+        }
+        self.ended_at.unwrap_or(stop.last_sent_at).plus_ms(RECORD_MS)
+    }
+
+    fn finish(&mut self, now: WallMs) -> Vec<Change> {
+        self.ended_at = self.ended_at.or(Some(now));
+        self.state = OrderState::Finished;
+        vec![Change::Finished]
+    }
+
+    fn fail(&mut self, failure: Failure) -> Vec<Change> {
+        self.failure = Some(failure);
+        self.plug_deadline = None;
+        self.state = OrderState::Failed;
+        vec![Change::Failed]
+    }
+
+    /// Charging, although the pile never answered 0x34 and the 90 s have not been judged yet.
+    fn answer_missing(&self) -> bool {
+        self.origin == Origin::Platform
+            && self.accepted_at.is_none()
+            && !self.anomalies.iter().any(|a| a.kind == AnomalyKind::StartTimeout)
+    }
+
+    /// Reports each kind of breach once per order.
+    fn breach(&mut self, now: WallMs, kind: AnomalyKind) -> Option<Change> {
+        if self.anomalies.iter().any(|a| a.kind == kind) {
+            return None;
+        }
+        self.anomalies.push(Anomaly { kind, at: now });
+        Some(Change::Anomaly(kind))
+    }
+}
+
+/// 0x33 reason 5.
+const NOT_PLUGGED_IN: u8 = 5;
+/// 0x33 and a charging 0x13 must come within 90 s of 0x34.
+const START_MS: u64 = 90_000;
+/// A second 0x33 must come within 60 s of "not plugged in".
+const PLUG_MS: u64 = 60_000;
+/// The record must come within 30 s of the end.
+const RECORD_MS: u64 = 30_000;
+/// 0x36 is repeated every 5 s, three times, while 0x13 still charges the serial.
+const STOP_REPEAT_MS: u64 = 5_000;
+const STOP_REPEATS: u8 = 3;

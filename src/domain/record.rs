@@ -1,0 +1,98 @@
+//! The record: the pile's own bill for an order (0x3B; 0x3F in V1.4, 0x3D in V1.7).
+
+use jiff::civil::DateTime;
+
+use super::ids::{Gun, PileCode, Serial};
+use super::tariff::{Period, Tariff};
+use super::units::{Amount, Energy, Price};
+
+/// What the pile says an order cost, number by number, and the bytes it said it with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    pub pile: PileCode,
+    pub gun: Gun,
+    pub serial: Serial,
+    /// Wall clock of the pile; `None` if it sent zeros or nonsense.
+    pub started: Option<DateTime>,
+    pub ended: Option<DateTime>,
+    pub traded: Option<DateTime>,
+    /// By [`Period::index`].
+    pub periods: [RecordedPeriod; 4],
+    pub meter_start: Energy,
+    pub meter_end: Energy,
+    pub total_energy: Energy,
+    pub total_loss_energy: Energy,
+    pub total_amount: Amount,
+    /// Reading order; empty if unknown.
+    pub vin: String,
+    /// Raw `start_type`: 1 app, 2 card, 4 offline card, 5 VIN; others occur.
+    pub start_type: u8,
+    /// Raw `stop_reason` and its meaning, e.g. "Finished: SOC reached 100 %"; empty for codes no document names.
+    pub stop_reason: u8,
+    pub stop_reason_name: String,
+    /// Opaque; all zero if none.
+    pub physical_card: [u8; 8],
+    /// Frame code and body as received: evidence, and what tells a copy from a conflict.
+    pub code: u8,
+    pub body: Vec<u8>,
+}
+
+impl Record {
+    /// A copy has the same frame code and body; anything else under the same serial is a conflict.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.code == other.code && self.body == other.body
+    }
+
+    /// Start failures have stop reasons 0x4A–0x69 and no energy: nothing was delivered.
+    pub fn is_failed_start(&self) -> bool {
+        (0x4A..=0x69).contains(&self.stop_reason) && self.total_energy == Energy(0)
+    }
+}
+
+/// One price class of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RecordedPeriod {
+    /// Energy price + service price.
+    pub unit_price: Price,
+    pub energy: Energy,
+    /// Equals `energy` while no loss ratio is set.
+    pub loss_energy: Energy,
+    pub amount: Amount,
+}
+
+/// A settled order's bill: the pile's numbers, with each amount split into energy fee and service fee.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bill {
+    pub record: Record,
+    /// By [`Period::index`]; `None` when the tariff the pile billed with is not known here.
+    pub fees: Option<[Fees; 4]>,
+}
+
+impl Bill {
+    /// Splits with `tariff`, the one the pile had at the start. The energy fee is energy price × loss energy; the
+    /// service fee is what remains of the pile's amount, so that sums always close.
+    pub fn new(record: Record, tariff: Option<&Tariff>) -> Self {
+        let fees = tariff.map(|tariff| {
+            Period::ALL.map(|period| {
+                let billed = record.periods[period.index()];
+                let energy = tariff.prices_of(period).energy.cost(billed.loss_energy).min(billed.amount);
+                Fees { energy, service: billed.amount - energy }
+            })
+        });
+        Self { record, fees }
+    }
+
+    /// Energy fee and service fee of the whole charge.
+    pub fn total_fees(&self) -> Option<Fees> {
+        let fees = self.fees.as_ref()?;
+        let energy: Amount = fees.iter().map(|f| f.energy).sum();
+        Some(Fees { energy, service: self.record.total_amount - energy })
+    }
+}
+
+/// An amount in its two parts, 0.0001 CNY each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Fees {
+    pub energy: Amount,
+    pub service: Amount,
+}
