@@ -1,1 +1,310 @@
-//! session
+//! A pile's life on a socket.
+//!
+//! ```text
+//!   socket ──▶ connection (codec, liveness, one task) ──Input──▶ Session::apply (pure) ──Output──▶ socket, ledger, hub, callers
+//!                 ▲ mailbox (bounded)                                 │ one job at a time per pile goes to the ledger
+//!   Sessions::execute ─┘                                              ▼ its result comes back as an Input
+//!
+//!   a pile's session:  CLAIMING ──claimed──▶ LIVE ──newer login | connection gone | told to──▶ ENDED
+//!                                            │  ▲
+//!                                    40 s silent, any valid frame
+//!                                            ▼  │
+//!                                            LOST
+//! ```
+//!
+//! [`state`] decides and has no socket, clock, channel or await; [`connection`] performs; [`listen`] accepts;
+//! [`translate`] is the one place where wire and domain meet; [`Sessions`] is how the rest of pileway finds a pile.
+
+mod connection;
+mod state;
+mod charge;
+mod jobs;
+mod pending;
+mod translate;
+mod departed;
+pub mod listen;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::domain::units::UtcOffset;
+use crate::domain::{Command, CommandError, Fence, PileCode, Reply, Tariff, WallMs};
+
+pub use connection::Node;
+pub use departed::Departed;
+pub use state::EndReason;
+
+/// Timers and bounds of connections and sessions. Durations are in seconds.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Seconds a new connection may take to log in (1 to 600).
+    pub login_timeout_s: u32,
+    /// Seconds without a valid frame after which a pile is reported offline (5 to 3600).
+    pub lost_after_s: u32,
+    /// Seconds without a valid frame after which the connection is closed; more than `lost_after_s`.
+    pub close_after_s: u32,
+    /// Seconds a started frame may stay incomplete (1 to 600).
+    pub partial_frame_s: u32,
+    /// Seconds a write to the socket may take (1 to 600).
+    pub write_timeout_s: u32,
+    /// Piles that may share one connection behind a concentrator (1 to 1024).
+    pub piles_per_connection: usize,
+    /// Commands that may wait for one connection (1 to 1024); one more is PILE_BUSY.
+    pub mailbox: usize,
+    /// Connections held at once, logged in or not (1 to 1,000,000).
+    pub max_connections: usize,
+    /// Piles whose fault word counts from Bit0 instead of Bit1: pile codes, or prefixes of them.
+    pub faults_from_bit0: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            login_timeout_s: 10,
+            lost_after_s: 40,
+            close_after_s: 75,
+            partial_frame_s: 10,
+            write_timeout_s: 10,
+            piles_per_connection: 64,
+            mailbox: 16,
+            max_connections: 100_000,
+            faults_from_bit0: vec![],
+        }
+    }
+}
+
+impl Config {
+    /// What is wrong with it: key, value, reason.
+    pub fn problems(&self) -> Vec<(&'static str, String, &'static str)> {
+        let seconds = |v: u32, lo: u32| (lo..=3600).contains(&v);
+        let mut found = vec![];
+        let mut check = |ok: bool, key, value: &dyn ToString, reason| {
+            if !ok {
+                found.push((key, value.to_string(), reason));
+            }
+        };
+        check(seconds(self.login_timeout_s, 1), "login_timeout_s", &self.login_timeout_s, "must be 1 to 3600 seconds");
+        check(seconds(self.lost_after_s, 5), "lost_after_s", &self.lost_after_s, "must be 5 to 3600 seconds");
+        let later = self.close_after_s > self.lost_after_s && self.close_after_s <= 7200;
+        check(later, "close_after_s", &self.close_after_s, "must be more than lost_after_s, at most 7200 seconds");
+        check(seconds(self.partial_frame_s, 1), "partial_frame_s", &self.partial_frame_s, "must be 1 to 3600 seconds");
+        check(seconds(self.write_timeout_s, 1), "write_timeout_s", &self.write_timeout_s, "must be 1 to 3600 seconds");
+        let piles = (1..=1024).contains(&self.piles_per_connection);
+        check(piles, "piles_per_connection", &self.piles_per_connection, "must be 1 to 1024");
+        check((1..=1024).contains(&self.mailbox), "mailbox", &self.mailbox, "must be 1 to 1024");
+        let connections = (1..=1_000_000).contains(&self.max_connections);
+        check(connections, "max_connections", &self.max_connections, "must be 1 to 1000000");
+        for prefix in &self.faults_from_bit0 {
+            let digits = !prefix.is_empty() && prefix.len() <= 14 && prefix.bytes().all(|b| b.is_ascii_digit());
+            check(digits, "faults_from_bit0", prefix, "must be a pile code or the first digits of one");
+        }
+        found
+    }
+}
+
+/// What a session must know of the deployment.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub config: Config,
+    /// The tariff every pile is given.
+    pub tariff: Tariff,
+    /// The zone of the piles' clocks.
+    pub offset: UtcOffset,
+}
+
+/// Monotonic and wall time, read once per input. `mono` counts from the start of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    pub mono: Duration,
+    pub wall: WallMs,
+}
+
+/// Every live session of this node, by pile. Cheap to clone; all clones are one table.
+#[derive(Clone)]
+pub struct Sessions(Arc<Table>);
+
+struct Table {
+    /// Sharded by the last byte of the pile code.
+    shards: [Mutex<HashMap<PileCode, Handle>>; SHARDS],
+    incarnation: u64,
+    counter: AtomicU64,
+}
+
+/// How to reach one session. Replaced when the pile logs in again.
+#[derive(Clone)]
+struct Handle {
+    fence: Fence,
+    mailbox: mpsc::Sender<Mail>,
+    link: Arc<Link>,
+}
+
+/// What a connection tells about itself without being asked; written by its task alone.
+#[derive(Debug)]
+pub(crate) struct Link {
+    address: SocketAddr,
+    connected_at: WallMs,
+    last_seen: AtomicI64,
+    frames: AtomicU64,
+    swapped_crc_frames: AtomicU64,
+    refused_frames: AtomicU64,
+}
+
+/// A live session as callers see it.
+#[derive(Clone, Copy, Debug)]
+pub struct LiveSession {
+    pub fence: Fence,
+    pub connected_at: WallMs,
+    /// The last valid frame on the connection.
+    pub last_seen: WallMs,
+    pub address: SocketAddr,
+    /// Valid frames received on the connection.
+    pub frames: u64,
+    /// Of these, how many had their CRC high byte first.
+    pub swapped_crc_frames: u64,
+    pub refused_frames: u64,
+}
+
+/// What a connection finds in its mailbox. Boxed: an idle mailbox must stay small.
+type Mail = Box<Letter>;
+
+enum Letter {
+    Command { pile: PileCode, command: Command, deadline: Instant, reply: oneshot::Sender<Result<Reply, CommandError>> },
+    /// The pile has logged in elsewhere; only the session with this fence is meant.
+    Evict { pile: PileCode, fence: Fence },
+    /// The node is going down.
+    Shutdown,
+}
+
+impl Sessions {
+    /// `incarnation` names this run of this node.
+    pub fn new(incarnation: u64) -> Self {
+        let shards = std::array::from_fn(|_| Mutex::default());
+        Self(Arc::new(Table { shards, incarnation, counter: AtomicU64::new(0) }))
+    }
+
+    /// Hands `command` to the pile's session and waits for what comes of it, at the latest until `deadline`. A pile
+    /// without a session is `PileOffline`; a command is never kept for later.
+    pub async fn execute(&self, pile: PileCode, command: Command, deadline: Instant) -> Result<Reply, CommandError> {
+        let Some(handle) = self.shard(pile).get(&pile).cloned() else {
+            return Err(CommandError::PileOffline { last_seen: None });
+        };
+        let (reply, answer) = oneshot::channel();
+        let letter = Letter::Command { pile, command, deadline, reply };
+        match handle.mailbox.try_send(Box::new(letter)) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                return Err(CommandError::PileBusy { why: "its mailbox is full", retry_after: Some(BUSY_RETRY) });
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(CommandError::PileOffline { last_seen: None }),
+        }
+        // The session answers at the deadline by itself. One that is stuck in a write cannot, and then nobody knows.
+        match tokio::time::timeout_at(deadline + STUCK, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_closed)) => Err(CommandError::SessionLost { written: true }),
+            Err(_elapsed) => Err(CommandError::OutcomeUnknown { serial: None }),
+        }
+    }
+
+    pub fn live(&self, pile: PileCode) -> Option<LiveSession> {
+        self.shard(pile).get(&pile).map(|handle| handle.link.seen_with(handle.fence))
+    }
+
+    /// How many piles are logged in.
+    pub fn count(&self) -> usize {
+        self.0.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Ends every session; each still brings to the store what it has for it.
+    fn shut_down(&self) {
+        let handles: Vec<_> = self.0.shards.iter().flat_map(|s| lock(s).values().cloned().collect::<Vec<_>>()).collect();
+        for handle in handles {
+            deliver(&handle, Box::new(Letter::Shutdown));
+        }
+    }
+
+    fn next_session(&self) -> crate::domain::SessionId {
+        let counter = self.0.counter.fetch_add(1, Ordering::Relaxed) + 1;
+        crate::domain::SessionId { incarnation: self.0.incarnation, counter }
+    }
+
+    /// Makes `handle` the pile's session unless a newer one is there, and tells the one it replaces. False if it came
+    /// too late: claims finish in any order, the epoch decides.
+    fn register(&self, pile: PileCode, handle: Handle) -> bool {
+        let fence = handle.fence;
+        let replaced = {
+            let mut shard = self.shard(pile);
+            match shard.get(&pile) {
+                Some(there) if there.fence.epoch > fence.epoch => return false,
+                _ => shard.insert(pile, handle),
+            }
+        };
+        if let Some(old) = replaced.filter(|old| old.fence != fence) {
+            deliver(&old, Box::new(Letter::Evict { pile, fence: old.fence }));
+        }
+        true
+    }
+
+    /// Takes the session with exactly this fence out of the table.
+    fn unregister(&self, pile: PileCode, fence: Fence) {
+        let mut shard = self.shard(pile);
+        if shard.get(&pile).is_some_and(|there| there.fence == fence) {
+            shard.remove(&pile);
+        }
+    }
+
+    fn shard(&self, pile: PileCode) -> MutexGuard<'_, HashMap<PileCode, Handle>> {
+        lock(&self.0.shards[pile.bcd()[6] as usize % SHARDS])
+    }
+}
+
+/// A full mailbox must not keep a session alive that is over, so the letter waits for room in a task of its own, which
+/// ends with the connection or the letter's delivery.
+fn deliver(to: &Handle, letter: Mail) {
+    if let Err(mpsc::error::TrySendError::Full(letter)) = to.mailbox.try_send(letter) {
+        let mailbox = to.mailbox.clone();
+        tokio::spawn(async move { mailbox.send(letter).await });
+    }
+}
+
+impl Link {
+    fn new(address: SocketAddr, now: WallMs) -> Self {
+        Self {
+            address,
+            connected_at: now,
+            last_seen: AtomicI64::new(now.0),
+            frames: AtomicU64::new(0),
+            swapped_crc_frames: AtomicU64::new(0),
+            refused_frames: AtomicU64::new(0),
+        }
+    }
+
+    fn seen_with(&self, fence: Fence) -> LiveSession {
+        LiveSession {
+            fence,
+            connected_at: self.connected_at,
+            last_seen: WallMs(self.last_seen.load(Ordering::Relaxed)),
+            address: self.address,
+            frames: self.frames.load(Ordering::Relaxed),
+            swapped_crc_frames: self.swapped_crc_frames.load(Ordering::Relaxed),
+            refused_frames: self.refused_frames.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while the lock was held cannot leave a map half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const SHARDS: usize = 16;
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+/// How long after its deadline a command's answer is waited for: the session's own timer needs a moment.
+const STUCK: Duration = Duration::from_millis(20);

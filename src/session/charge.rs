@@ -1,0 +1,517 @@
+//! Orders of a session: starting, watching, stopping, settling.
+
+use std::time::Duration;
+
+use super::Now;
+use super::jobs::{Job, Settling};
+use super::pending::{Await, CommandId};
+use super::state::{Out, Output, Phase, RETRY, Session, accepted};
+use super::translate::{self, wire_gun, wire_pile, wire_serial};
+use crate::domain::command::{Start, StopProof};
+use crate::domain::order::{Change, Failure, Happening, Metered, StartRequest};
+use crate::domain::pile::GunState;
+use crate::domain::telemetry::Status;
+use crate::domain::{CommandError, EventKind, Gun, Order, OrderState, Reply, Serial};
+use crate::store::ledger::{SettledOrder, StartAttempt};
+use crate::wire::{self, Frame, Sequence};
+
+/// An open order in memory.
+pub struct Held {
+    pub order: Order,
+    /// As stored; `None` until it is.
+    pub version: Option<u64>,
+    /// Differs from what is stored.
+    pub dirty: bool,
+    /// What 0x34 will say, while it has not been written.
+    pub unsent: Option<Box<Unsent>>,
+}
+
+/// A start on its way to the store.
+pub struct Unsent {
+    pub start: Start,
+    /// Past this, 0x34 is not written any more.
+    deadline: Duration,
+    /// How many more serials may be tried if this one is taken.
+    serials_left: u8,
+}
+
+impl Held {
+    pub fn stored(order: Order, version: u64) -> Self {
+        Self { order, version: Some(version), dirty: false, unsent: None }
+    }
+
+    /// A charge that was seen to end leaves its gun to the next one, even if its record is overdue.
+    pub fn occupies_gun(&self) -> bool {
+        match self.order.state {
+            OrderState::Abnormal => self.order.ended_at.is_none(),
+            state => state.is_open(),
+        }
+    }
+}
+
+/// Starting.
+impl Session {
+    pub(super) fn start(
+        &mut self,
+        now: Now,
+        id: CommandId,
+        start: Start,
+        deadline: Duration,
+        out: &mut Out,
+    ) -> Result<(), CommandError> {
+        self.check_gun(start.gun)?;
+        let same = |h: &&Held| h.order.request.is_some_and(|request| request.id == start.request_id);
+        if let Some(held) = self.orders.iter().find(same) {
+            return self.join_start(id, &start, held.order.clone(), deadline, out);
+        }
+        if let Some(held) = self.orders.iter().find(|h| h.order.gun == start.gun && h.occupies_gun()) {
+            return Err(CommandError::GunBusy { gun: start.gun, serial: held.order.serial });
+        }
+        if self.orders.len() >= MAX_ORDERS || self.jobs.is_full() {
+            return Err(CommandError::PileBusy { why: "too many orders wait for their record", retry_after: Some(RETRY) });
+        }
+        let (serial, serials_left) = match start.serial {
+            Some(serial) if self.held(serial).is_some() => return Err(CommandError::SerialTaken { serial }),
+            Some(serial) => (serial, 0),
+            None => (self.new_serial(now, start.gun), MORE_SERIALS),
+        };
+        self.pending.push(id, Await::Start(serial), deadline, [0, 0]);
+        self.create(now, serial, Unsent { start, deadline, serials_left });
+        Ok(())
+    }
+
+    /// A retry of a start that is under way: it waits for the same answer, or gets what has become of it.
+    fn join_start(
+        &mut self,
+        id: CommandId,
+        start: &Start,
+        order: Order,
+        deadline: Duration,
+        out: &mut Out,
+    ) -> Result<(), CommandError> {
+        if order.request.is_some_and(|request| request.arguments != start.arguments()) {
+            return Err(CommandError::RequestReused { id: start.request_id });
+        }
+        if order.state == OrderState::Requested {
+            self.pending.push(id, Await::Start(order.serial), deadline, [0, 0]);
+        } else {
+            out.list.push(Output::Reply { to: id, result: Ok(Reply::Started(Box::new(order))) });
+        }
+        Ok(())
+    }
+
+    /// The order and its request id become durable before 0x34 is written.
+    fn create(&mut self, now: Now, serial: Serial, unsent: Unsent) {
+        let start = &unsent.start;
+        let mut order = Order::requested(self.pile.code, start.gun, serial, now.wall);
+        order.order_id.clone_from(&start.order_id);
+        order.attributes.clone_from(&start.attributes);
+        order.request = Some(StartRequest { id: start.request_id, arguments: start.arguments() });
+        order.tariff = self.tariff_of_pile();
+        let attempt = StartAttempt {
+            pile: self.pile.code,
+            id: start.request_id,
+            arguments: start.arguments(),
+            serial,
+            created_at: now.wall,
+        };
+        self.orders.push(Held { order, version: None, dirty: false, unsent: Some(Box::new(unsent)) });
+        self.jobs.push(Job::Create { serial, attempt });
+    }
+
+    /// The order is durable: 0x34 goes out, unless it is too late for it.
+    pub(super) fn created(&mut self, now: Now, serial: Serial, version: u64, out: &mut Out) {
+        let live = matches!(self.phase, Phase::Live(_));
+        let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == serial) else { return };
+        held.version = Some(version);
+        let Some(unsent) = held.unsent.take() else { return };
+        if !live || now.mono >= unsent.deadline {
+            self.happened(now, serial, Happening::NotSent, out);
+            self.start_failed(serial, &CommandError::DeadlinePassed, out);
+            return;
+        }
+        let frame = wire::RemoteStart {
+            transaction_serial: wire_serial(serial),
+            pile_code: wire_pile(self.pile.code),
+            gun_no: wire_gun(unsent.start.gun),
+            logical_card: wire::Bcd(unsent.start.logical_card),
+            physical_card: wire::Opaque(unsent.start.physical_card),
+            balance: wire::Balance(unsent.start.balance_fen),
+        };
+        self.send_command(frame, out);
+    }
+
+    /// The store holds something else under this serial: another one is tried, unless the caller chose it.
+    pub(super) fn serial_taken(&mut self, now: Now, serial: Serial, out: &mut Out) {
+        let Some(held) = self.forget(serial) else { return };
+        let Some(mut unsent) = held.unsent.filter(|unsent| unsent.serials_left > 0) else {
+            return self.start_failed(serial, &CommandError::SerialTaken { serial }, out);
+        };
+        unsent.serials_left -= 1;
+        let another = self.new_serial(now, unsent.start.gun);
+        self.pending.rename(Await::Start(serial), Await::Start(another));
+        self.create(now, another, *unsent);
+    }
+
+    /// This request_id has been used before.
+    pub(super) fn attempt_exists(&mut self, serial: Serial, before: &StartAttempt, out: &mut Out) {
+        let Some(held) = self.forget(serial) else { return };
+        let same = held.order.request.is_some_and(|request| request.arguments == before.arguments);
+        let result = if same {
+            Ok(Reply::StartedBefore { serial: before.serial })
+        } else {
+            Err(CommandError::RequestReused { id: before.id })
+        };
+        self.answer_all(Await::Start(serial), &result, out);
+    }
+
+    /// Its caller has been told that the store failed: should it turn out to be stored, it fails unsent.
+    pub(super) fn withdraw(&mut self, serial: Serial) {
+        let held = self.orders.iter_mut().find(|h| h.order.serial == serial);
+        if let Some(unsent) = held.and_then(|held| held.unsent.as_mut()) {
+            unsent.deadline = Duration::ZERO;
+        }
+    }
+
+    /// Nobody waits for this start any more.
+    pub(super) fn start_failed(&mut self, serial: Serial, error: &CommandError, out: &mut Out) {
+        self.answer_all(Await::Start(serial), &Err(error.clone()), out);
+    }
+
+    /// 0x33. A success may follow "not plugged in"; one that never comes is judged by the order's own deadlines (A23).
+    pub(super) fn start_answer(
+        &mut self,
+        now: Now,
+        (serial, result, reason): (wire::Serial, wire::Outcome, wire::StartFailure),
+        out: &mut Out,
+    ) {
+        let serial = translate::serial(serial);
+        let happening = match result {
+            wire::Outcome::Success => Happening::Accepted,
+            wire::Outcome::Failure | wire::Outcome::Unknown(_) => {
+                let name = reason.label().unwrap_or("unknown reason").to_owned();
+                Happening::Rejected { code: reason.raw(), name }
+            }
+        };
+        self.happened(now, serial, happening, out);
+        let Some(held) = self.held(serial) else { return };
+        let result = match &held.order.failure {
+            Some(Failure::Rejected { code, name }) => {
+                Err(CommandError::PileRejected { frame: 0x33, code: *code, name: name.clone() })
+            }
+            _ => Ok(Reply::Started(Box::new(held.order.clone()))),
+        };
+        self.answer_all(Await::Start(serial), &result, out);
+    }
+
+    fn new_serial(&mut self, now: Now, gun: Gun) -> Serial {
+        // xorshift64*: the digits need only differ from those of other nodes.
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        let salt = (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 48) as u16;
+        Serial::compose(self.pile.code, gun, now.wall.local(self.policy.offset), salt)
+    }
+}
+
+/// Stopping.
+impl Session {
+    pub(super) fn stop(
+        &mut self,
+        now: Now,
+        id: CommandId,
+        serial: Serial,
+        deadline: Duration,
+        out: &mut Out,
+    ) -> Result<(), CommandError> {
+        let Some(held) = self.held(serial) else {
+            return Err(CommandError::OrderNotActive { serial, state: "not open" });
+        };
+        if held.unsent.is_some() {
+            return Err(CommandError::PileBusy { why: "its start is being written", retry_after: Some(RETRY) });
+        }
+        if !held.occupies_gun() || held.order.state == OrderState::Finished {
+            return Err(CommandError::OrderNotActive { serial, state: held.order.state.name() });
+        }
+        let gun = held.order.gun;
+        let sequence = self.send_stop(gun, out);
+        self.pending.push(id, Await::Stop(gun, serial), deadline, sequence);
+        self.happened(now, serial, Happening::StopRequested, out);
+        Ok(())
+    }
+
+    fn send_stop(&mut self, gun: Gun, out: &mut Out) -> [u8; 2] {
+        self.send_command(wire::RemoteStop { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) }, out)
+    }
+
+    /// 0x35: reported to who waits for it, and required by nobody (A24).
+    pub(super) fn stop_answer(&mut self, now: Now, answer: wire::RemoteStopResponse, sequence: Sequence, out: &mut Out) {
+        let Some(gun) = self.gun(answer.gun_no) else { return };
+        let stopping = |h: &&Held| h.order.gun == gun && h.order.stop.is_some() && h.order.state.is_open();
+        let Some(serial) = self.orders.iter().find(stopping).map(|held| held.order.serial) else { return };
+        let outcome = accepted(0x35, answer.stop_result).map_err(|_| CommandError::PileRejected {
+            frame: 0x35,
+            code: answer.fail_reason.raw(),
+            name: answer.fail_reason.label().unwrap_or("unknown reason").to_owned(),
+        });
+        if outcome.is_ok() {
+            self.happened(now, serial, Happening::StopAccepted, out);
+        }
+        let Some(held) = self.held(serial) else { return };
+        let order = Box::new(held.order.clone());
+        let result = outcome.map(|()| Reply::Stopped { order, confirmed_by: StopProof::Answer });
+        self.answer(|what| what == Await::Stop(gun, serial), sequence, &result, out);
+    }
+}
+
+/// Watching.
+impl Session {
+    /// What a 0x13 means for the orders of its gun.
+    pub(super) fn metered(&mut self, now: Now, gun: Gun, data: &wire::RealtimeData, status: Status, out: &mut Out) {
+        match status {
+            Status::Charging if !data.transaction_serial.is_zero() => {
+                let serial = translate::serial(data.transaction_serial);
+                let metered = translate::metered(now.wall, data);
+                if self.held(serial).is_some() {
+                    self.happened(now, serial, Happening::Charging(metered), out);
+                } else {
+                    self.look_up(gun, serial, metered);
+                }
+            }
+            Status::Idle => {
+                let of_gun = |h: &&Held| h.order.gun == gun && h.occupies_gun();
+                if let Some(serial) = self.orders.iter().find(of_gun).map(|held| held.order.serial) {
+                    self.happened(now, serial, Happening::Idle, out);
+                }
+            }
+            Status::Charging | Status::Fault | Status::Offline | Status::Unknown(_) => {}
+        }
+    }
+
+    /// 0x19
+    pub(super) fn charge_ended(&mut self, now: Now, serial: wire::Serial, out: &mut Out) {
+        self.happened(now, translate::serial(serial), Happening::ChargeEnded, out);
+    }
+
+    /// What the gun is when it neither charges nor fails.
+    pub(super) fn resting_state(&self, gun: Gun, plugged: bool) -> GunState {
+        let of_gun = |h: &&Held| h.order.gun == gun && h.occupies_gun();
+        match self.orders.iter().find(of_gun).map(|held| held.order.state) {
+            Some(OrderState::Requested | OrderState::WaitingForPlug | OrderState::Starting) => GunState::Starting,
+            Some(OrderState::Finished) => GunState::Finished,
+            _ if plugged => GunState::Plugged,
+            _ => GunState::Idle,
+        }
+    }
+
+    /// The gun charges under a serial that is not open here: the store knows whether it is a late start, or nobody's.
+    fn look_up(&mut self, gun: Gun, serial: Serial, metered: Metered) {
+        let asked = self.jobs.looked_up.iter_mut().find(|(g, _)| *g == gun);
+        match asked {
+            Some((_, before)) if *before == serial => return,
+            Some((_, before)) => *before = serial,
+            None => self.jobs.looked_up.push((gun, serial)),
+        }
+        if self.orders.len() < MAX_ORDERS && !self.jobs.is_full() {
+            self.jobs.push(Job::LookUp { gun, serial, metered });
+        }
+    }
+
+    /// What the store knows of a serial that charges: a failed order starts late, an unknown one is adopted and never
+    /// stopped, a settled one is an old frame.
+    pub(super) fn looked_up(
+        &mut self,
+        now: Now,
+        (gun, serial, metered): (Gun, Serial, Metered),
+        found: Option<(Order, u64)>,
+        out: &mut Out,
+    ) {
+        if self.held(serial).is_some() {
+            return;
+        }
+        match found {
+            None => {
+                let mut order = Order::adopted(self.pile.code, gun, serial, now.wall);
+                order.tariff = self.tariff_of_pile();
+                let adopted = Change::Anomaly(crate::domain::order::AnomalyKind::UnknownSerial);
+                self.orders.push(Held { order, version: None, dirty: true, unsent: None });
+                self.tell(now, serial, &[Change::Created, adopted], out);
+            }
+            Some((order, _)) if matches!(order.state, OrderState::Settled | OrderState::ClosedWithoutRecord) => return,
+            Some((order, version)) => self.orders.push(Held::stored(order, version)),
+        }
+        self.happened(now, serial, Happening::Charging(metered), out);
+    }
+
+    pub(super) fn order_timers(&mut self, now: Now, out: &mut Out) {
+        let due = |h: &Held| h.order.due().is_some_and(|due| due <= now.wall);
+        let serials: Vec<_> = self.orders.iter().filter(|h| due(h)).map(|h| h.order.serial).collect();
+        for serial in serials {
+            self.happened(now, serial, Happening::Tick, out);
+        }
+    }
+
+    /// Moves an order on, and everything that follows from it.
+    fn happened(&mut self, now: Now, serial: Serial, what: Happening, out: &mut Out) {
+        let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == serial) else { return };
+        let changes = held.order.apply(now.wall, what);
+        held.dirty |= !changes.is_empty();
+        self.tell(now, serial, &changes, out);
+    }
+
+    fn tell(&mut self, now: Now, serial: Serial, changes: &[Change], out: &mut Out) {
+        for change in changes.iter().copied() {
+            let Some(held) = self.held(serial) else { return };
+            let (gun, order) = (held.order.gun, Box::new(held.order.clone()));
+            match change {
+                Change::RepeatStop => {
+                    self.send_stop(gun, out);
+                }
+                _ => self.event(now, None, EventKind::Order { order, change }),
+            }
+        }
+        self.disconnect_if_idle(out);
+    }
+}
+
+/// Settling.
+impl Session {
+    /// 0x3B, 0x3F, 0x3D: settled first, answered then. A copy of one that waits is answered along with it.
+    pub(super) fn record(&mut self, sequence: Sequence, frame: &Frame, tail: &[u8]) {
+        let body = || {
+            let mut body = bytes::BytesMut::new();
+            frame.encode_body(&mut body);
+            body.extend_from_slice(tail);
+            body.to_vec()
+        };
+        let guns = self.pile.identity.gun_count;
+        if let Some(record) = translate::record(frame, body, self.pile.code, guns) {
+            self.jobs.settle(record, sequence);
+        }
+    }
+
+    /// The record is durable: only now may 0x40 leave.
+    pub(super) fn settled(&mut self, settling: Settling, settled: SettledOrder, out: &mut Out) {
+        let Settling { record, acks } = settling;
+        if matches!(self.phase, Phase::Live(_)) {
+            for sequence in acks {
+                // A conflicting copy is kept beside the first and answered like any other (A27).
+                let ack = wire::TransactionRecordAck {
+                    transaction_serial: wire_serial(record.serial),
+                    result: wire::RecordResult::UploadAccepted,
+                };
+                self.send_reply(sequence, ack, out);
+            }
+        }
+        self.forget(record.serial);
+        let Some(order) = settled.order.map(Box::new) else { return };
+        let failed = order.accepted_at.is_none() && order.charging_at.is_none();
+        let started = if failed {
+            let (code, name) = (record.stop_reason, record.stop_reason_name);
+            Err(CommandError::PileRejected { frame: record.code, code, name })
+        } else {
+            Ok(Reply::Started(order.clone()))
+        };
+        self.answer_all(Await::Start(order.serial), &started, out);
+        let stopped = Reply::Stopped { order: order.clone(), confirmed_by: StopProof::Record };
+        self.answer_all(Await::Stop(order.gun, order.serial), &Ok(stopped), out);
+        self.disconnect_if_idle(out);
+    }
+
+    /// An order that is closed and stored needs no memory.
+    pub(super) fn forget_closed(&mut self) {
+        self.orders.retain(|h| h.order.state.is_open() || h.dirty || h.unsent.is_some());
+    }
+
+    pub(super) fn forget(&mut self, serial: Serial) -> Option<Held> {
+        let at = self.orders.iter().position(|h| h.order.serial == serial)?;
+        Some(self.orders.swap_remove(at))
+    }
+
+    pub(super) fn held(&self, serial: Serial) -> Option<&Held> {
+        self.orders.iter().find(|h| h.order.serial == serial)
+    }
+}
+
+/// Authorisation at the pile: nobody here knows cards or VINs, so nobody may charge with one.
+impl Session {
+    pub(super) fn deny_start(&self, sequence: Sequence, gun_no: wire::GunNo, out: &mut Out) {
+        let denial = wire::StartConfirm {
+            transaction_serial: wire::Serial::ZERO,
+            pile_code: wire_pile(self.pile.code),
+            gun_no,
+            logical_card: wire::Bcd::ZERO,
+            balance: wire::Balance(0),
+            auth_result: wire::Outcome::Failure,
+            fail_reason: wire::AuthFailure::NoSuchAccount,
+        };
+        self.send_reply(sequence, denial, out);
+    }
+
+    pub(super) fn deny_start_v18(&self, sequence: Sequence, gun_no: wire::GunNo, out: &mut Out) {
+        let denial = wire::StartConfirmV18 {
+            transaction_serial: wire::Serial::ZERO,
+            pile_code: wire_pile(self.pile.code),
+            gun_no,
+            logical_card: wire::Bcd::ZERO,
+            balance: wire::Balance(0),
+            max_power: wire::Kilowatts(0),
+            soc_limit: wire::Percent(0),
+            energy_limit: wire::Energy(0),
+            auth_result: wire::Outcome::Failure,
+            fail_reason: wire::AuthFailure::NoSuchAccount,
+        };
+        self.send_reply(sequence, denial, out);
+    }
+
+    pub(super) fn deny_parallel(&self, sequence: Sequence, ask: &wire::ParallelStartRequest, out: &mut Out) {
+        let denial = wire::ParallelStartConfirm {
+            transaction_serial: wire::Serial::ZERO,
+            pile_code: wire_pile(self.pile.code),
+            gun_no: ask.gun_no,
+            logical_card: wire::Bcd::ZERO,
+            balance: wire::Balance(0),
+            auth_result: wire::Outcome::Failure,
+            fail_reason: wire::AuthFailure::NoSuchAccount,
+            parallel_no: ask.parallel_no,
+        };
+        self.send_reply(sequence, denial, out);
+    }
+}
+
+/// Callers who wait.
+impl Session {
+    /// The deadline of a command has come.
+    pub(super) fn gave_up(&self, what: Await) -> CommandError {
+        let serial = match what {
+            Await::Start(serial) | Await::Stop(_, serial) => Some(serial),
+            Await::Telemetry(_) | Await::Reboot | Await::Clock => None,
+        };
+        if self.was_written(what) { CommandError::OutcomeUnknown { serial } } else { CommandError::DeadlinePassed }
+    }
+
+    /// Everything but a start is written as soon as it is asked for.
+    pub(super) fn was_written(&self, what: Await) -> bool {
+        match what {
+            Await::Start(serial) => self.held(serial).is_none_or(|held| held.unsent.is_none()),
+            Await::Stop(..) | Await::Telemetry(_) | Await::Reboot | Await::Clock => true,
+        }
+    }
+
+    fn answer_all(&mut self, what: Await, result: &Result<Reply, CommandError>, out: &mut Out) {
+        for to in self.pending.take(|waiting| waiting == what, None) {
+            out.list.push(Output::Reply { to, result: result.clone() });
+        }
+    }
+
+    /// The tariff the pile bills with, as far as we know: the one we have given it.
+    fn tariff_of_pile(&self) -> Option<crate::domain::Tariff> {
+        let tariff = &self.policy.tariff;
+        (self.pile.tariff.fingerprint == tariff.fingerprint()).then(|| tariff.clone())
+    }
+}
+
+/// More than a pile with broken records ever needs.
+const MAX_ORDERS: usize = 64;
+/// Four random digits seldom collide; after so many collisions something else is wrong.
+const MORE_SERIALS: u8 = 4;

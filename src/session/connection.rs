@@ -1,0 +1,469 @@
+//! One TCP connection: its codec, its liveness, and the sessions of the piles logged in on it.
+//!
+//! The loop is `select → apply → perform`. Only the write to the socket is awaited, and that with a time-out; what a
+//! session has for the store is started and comes back as an input, so that a slow store delays neither other piles on
+//! this connection nor this pile's heartbeats.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_util::codec::Framed;
+
+use super::jobs::{Done, LedgerCall};
+use super::pending::CommandId;
+use super::state::{EndReason, Input, Out, Output, Session};
+use super::translate::{self, wire_pile};
+use super::departed::{Absent, Departed};
+use super::{Handle, Letter, Link, Mail, Now, Policy, Sessions};
+use crate::domain::event::OfflineReason;
+use crate::domain::pile::Presence;
+use crate::domain::{CommandError, PileCode, Reply, SessionId, WallMs};
+use crate::hub::Hub;
+use crate::observe;
+use crate::store::ledger::Ledger;
+use crate::wire::{self, Codec, CrcOrder, Direction, Frame, Outgoing, Packet, Refused};
+
+/// What every connection of a node shares.
+pub struct Node {
+    pub policy: Arc<Policy>,
+    pub sessions: Sessions,
+    pub ledger: Ledger,
+    pub hub: Hub,
+    pub departed: Departed,
+    /// Monotonic time counts from here.
+    pub started: Instant,
+}
+
+impl Node {
+    pub fn now(&self) -> Now {
+        // A clock before 1970 is no worse than one in 1970.
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { mono: self.started.elapsed(), wall: WallMs(wall.as_millis() as i64) }
+    }
+}
+
+/// Runs until the connection is gone and everything its piles had for the store is there, or given up.
+pub(super) async fn run(node: Arc<Node>, socket: TcpStream, address: SocketAddr) {
+    Connection::new(node, socket, address).run().await;
+}
+
+struct Connection {
+    node: Arc<Node>,
+    link: Arc<Link>,
+    framed: Framed<TcpStream, Codec>,
+    /// Kept to be cloned into the handles of its sessions.
+    address: mpsc::Sender<Mail>,
+    mailbox: mpsc::Receiver<Mail>,
+    sessions: Vec<Session>,
+    /// Bounded: a session has at most one at a time.
+    calls: FuturesUnordered<BoxFuture<'static, (SessionId, Done)>>,
+    /// Bounded by what the sessions let wait.
+    callers: Vec<(CommandId, oneshot::Sender<Result<Reply, CommandError>>)>,
+    next_command: u64,
+    out: Out,
+    last_frame: Duration,
+    silent: bool,
+    /// The oldest moment at which the frame that is begun now may have begun.
+    partial_since: Option<Duration>,
+    timer: Pin<Box<Sleep>>,
+    /// Set when the socket is done with: until then what is left for the store may still get there.
+    closing: Option<Duration>,
+}
+
+/// What the select names; the loop acts.
+enum Event {
+    Item(Option<Result<Result<Packet, Refused>, std::io::Error>>),
+    Done(SessionId, Done),
+    Mail(Mail),
+    Timer,
+}
+
+impl Connection {
+    fn new(node: Arc<Node>, socket: TcpStream, address: SocketAddr) -> Self {
+        let now = node.now();
+        let (sender, mailbox) = mpsc::channel(node.policy.config.mailbox);
+        Self {
+            link: Arc::new(Link::new(address, now.wall)),
+            framed: Framed::with_capacity(socket, Codec::new(), READ_BUFFER),
+            address: sender,
+            mailbox,
+            sessions: Vec::new(),
+            calls: FuturesUnordered::new(),
+            callers: Vec::new(),
+            next_command: 0,
+            out: Out::default(),
+            last_frame: now.mono,
+            silent: false,
+            partial_since: None,
+            timer: Box::pin(sleep_until(node.started + now.mono)),
+            closing: None,
+            node,
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            self.arm();
+            // Every arm is cancel-safe and only names what happened.
+            let event = tokio::select! {
+                item = self.framed.next(), if self.closing.is_none() => Event::Item(item),
+                Some((session, done)) = self.calls.next() => Event::Done(session, done),
+                Some(mail) = self.mailbox.recv() => Event::Mail(mail),
+                () = &mut self.timer => Event::Timer,
+            };
+            let now = self.node.now();
+            self.happened(now, event);
+            self.read_what_is_there(now);
+            self.write().await;
+            self.leave_behind(now);
+            if self.is_over(now) {
+                return;
+            }
+        }
+    }
+
+    fn happened(&mut self, now: Now, event: Event) {
+        match event {
+            Event::Item(item) => self.item(now, item),
+            Event::Done(id, done) => {
+                if let Some(at) = self.sessions.iter().position(|s| s.id() == id) {
+                    self.apply(now, at, Input::Done(done));
+                }
+            }
+            Event::Mail(letter) => self.letter(now, *letter),
+            Event::Timer => self.tick(now),
+        }
+    }
+
+    /// Frames that have arrived together are answered together: one flush for all of them.
+    fn read_what_is_there(&mut self, now: Now) {
+        for _ in 0..FRAMES_PER_FLUSH {
+            if self.closing.is_some() {
+                return;
+            }
+            match self.framed.next().now_or_never() {
+                Some(item) => self.item(now, item),
+                None => return,
+            }
+        }
+    }
+
+    fn item(&mut self, now: Now, item: Option<Result<Result<Packet, Refused>, std::io::Error>>) {
+        match item {
+            Some(Ok(Ok(packet))) => {
+                self.valid_frame(now);
+                self.packet(now, packet);
+            }
+            Some(Ok(Err(refused))) => {
+                if refused.arrived_whole() {
+                    self.valid_frame(now);
+                }
+                tracing::debug!(address = %self.link.address, %refused, "frame refused");
+                self.refused(refused.reason());
+            }
+            Some(Err(error)) => {
+                tracing::debug!(address = %self.link.address, %error, "connection failed");
+                self.close(now, EndReason::ConnectionClosed);
+            }
+            None => self.close(now, EndReason::ConnectionClosed),
+        }
+        self.partial_since = Codec::partial(self.framed.read_buffer()).then_some(now.mono);
+    }
+
+    /// Any valid frame is a sign of life of every pile on the connection (A36).
+    fn valid_frame(&mut self, now: Now) {
+        self.last_frame = now.mono;
+        self.link.last_seen.store(now.wall.0, Ordering::Relaxed);
+        self.link.frames.fetch_add(1, Ordering::Relaxed);
+        if std::mem::take(&mut self.silent) {
+            self.apply_to_all(now, || Input::Heard);
+        }
+    }
+
+    fn refused(&mut self, reason: &'static str) {
+        self.link.refused_frames.fetch_add(1, Ordering::Relaxed);
+        observe::frame_refused(reason);
+    }
+
+    fn packet(&mut self, now: Now, packet: Packet) {
+        observe::frame_received(packet.frame.spec());
+        if packet.crc == CrcOrder::HighFirst {
+            let before = self.link.swapped_crc_frames.fetch_add(1, Ordering::Relaxed);
+            if before == 0 {
+                tracing::info!(address = %self.link.address, "pile sends its crc high byte first");
+            }
+        }
+        let spec = packet.frame.spec();
+        if spec.direction == Direction::Down {
+            return self.refused("wrong_direction");
+        }
+        let Some(pile) = packet.frame.pile_code().and_then(translate::pile) else {
+            return self.refused("no_pile_code");
+        };
+        let session = self.sessions.iter().position(|s| s.pile_code() == pile && !s.has_ended());
+        match (session, &packet.frame) {
+            (Some(at), _) => self.apply(now, at, Input::Frame(Box::new(packet))),
+            (None, Frame::LoginRequest(request)) => self.login(now, pile, *request, packet.sequence),
+            // Nothing else is answered before a login, and only piles that did may speak here.
+            (None, _) => self.refused("not_logged_in"),
+        }
+    }
+
+    fn login(&mut self, now: Now, pile: PileCode, request: wire::LoginRequest, sequence: wire::Sequence) {
+        if self.sessions.len() >= self.node.policy.config.piles_per_connection {
+            let result = wire::LoginResult::Rejected;
+            let frame = wire::LoginResponse { pile_code: wire_pile(pile), result }.into();
+            self.perform(now, Output::Send { sequence, frame }, None);
+            tracing::warn!(%pile, address = %self.link.address, "login rejected: too many piles on one connection");
+            return;
+        }
+        let id = self.node.sessions.next_session();
+        let address = self.link.address.to_string();
+        let policy = self.node.policy.clone();
+        let login = (pile, request, sequence);
+        let session = Session::login(policy, id, login, address, now, random(), &mut self.out);
+        self.sessions.push(session);
+        self.perform_all(now, self.sessions.len() - 1);
+    }
+
+    fn letter(&mut self, now: Now, letter: Letter) {
+        match letter {
+            Letter::Command { pile, command, deadline, reply } => {
+                let Some(at) = self.sessions.iter().position(|s| s.pile_code() == pile && !s.has_ended()) else {
+                    // Nobody there to be told: the caller has gone.
+                    let _ = reply.send(Err(CommandError::PileOffline { last_seen: None }));
+                    return;
+                };
+                self.next_command += 1;
+                let id = CommandId(self.next_command);
+                self.callers.push((id, reply));
+                let deadline = deadline.saturating_duration_since(self.node.started);
+                self.apply(now, at, Input::Command { id, command, deadline });
+            }
+            Letter::Evict { pile, fence } => {
+                if let Some(at) = self.sessions.iter().position(|s| s.pile_code() == pile && s.fence() == Some(fence)) {
+                    self.apply(now, at, Input::End(EndReason::TakenOver));
+                }
+            }
+            Letter::Shutdown => self.close(now, EndReason::Shutdown),
+        }
+    }
+
+    fn tick(&mut self, now: Now) {
+        let config = &self.node.policy.config;
+        let quiet = now.mono.saturating_sub(self.last_frame);
+        let partial = self.partial_since.map(|since| now.mono.saturating_sub(since));
+        let logged_in = !self.sessions.is_empty();
+        if self.closing.is_none() {
+            if !logged_in && quiet >= seconds(config.login_timeout_s) {
+                tracing::debug!(address = %self.link.address, "no login in time");
+                return self.close(now, EndReason::Silent);
+            }
+            if quiet >= seconds(config.close_after_s) {
+                return self.close(now, EndReason::Silent);
+            }
+            if partial.is_some_and(|since| since >= seconds(config.partial_frame_s)) {
+                return self.close(now, EndReason::PartialFrame);
+            }
+            if self.partial_since.is_none() && Codec::partial(self.framed.read_buffer()) {
+                self.partial_since = Some(now.mono);
+            }
+            if quiet >= seconds(config.lost_after_s) && !std::mem::replace(&mut self.silent, true) {
+                self.apply_to_all(now, || Input::Silent);
+            }
+        }
+        self.apply_to_all(now, || Input::Timer);
+    }
+
+    /// Every session ends; nothing is read or written any more.
+    fn close(&mut self, now: Now, reason: EndReason) {
+        if self.closing.is_none() {
+            self.closing = Some(now.mono + LINGER);
+            self.apply_to_all(now, || Input::End(reason));
+        }
+    }
+
+    fn apply_to_all(&mut self, now: Now, input: impl Fn() -> Input) {
+        for at in 0..self.sessions.len() {
+            self.apply(now, at, input());
+        }
+    }
+
+    fn apply(&mut self, now: Now, at: usize, input: Input) {
+        self.sessions[at].apply(now, input, &mut self.out);
+        self.perform_all(now, at);
+    }
+
+    fn perform_all(&mut self, now: Now, at: usize) {
+        let mut list = std::mem::take(&mut self.out.list);
+        for output in list.drain(..) {
+            self.perform(now, output, Some(at));
+        }
+        // What performing led to (an end, when the claim came too late) is performed in its turn.
+        std::mem::swap(&mut list, &mut self.out.list);
+        for output in list {
+            self.perform(now, output, Some(at));
+        }
+    }
+
+    fn perform(&mut self, now: Now, output: Output, at: Option<usize>) {
+        match output {
+            Output::Send { sequence, frame } => {
+                if self.closing.is_some() {
+                    return;
+                }
+                observe::frame_sent(frame.spec());
+                let written = Outgoing::new(sequence, frame).write(self.framed.write_buffer_mut());
+                if let Err(error) = written {
+                    tracing::error!(address = %self.link.address, %error, "frame not sent");
+                }
+            }
+            Output::Ledger(call) => {
+                if let Some(at) = at {
+                    self.calls.push(perform_call(self.node.ledger.clone(), self.sessions[at].id(), call));
+                }
+            }
+            Output::Register(fence) => {
+                let Some(at) = at else { return };
+                let pile = self.sessions[at].pile_code();
+                let handle = Handle { fence, mailbox: self.address.clone(), link: self.link.clone() };
+                if self.node.sessions.register(pile, handle) {
+                    self.node.departed.came_back(pile);
+                    tracing::info!(%pile, address = %self.link.address, epoch = fence.epoch.0, "pile logged in");
+                } else {
+                    self.sessions[at].apply(now, Input::End(EndReason::TakenOver), &mut self.out);
+                }
+            }
+            Output::Publish(telemetry) => self.node.hub.publish(*telemetry),
+            Output::Reply { to, result } => {
+                if let Some(at) = self.callers.iter().position(|(id, _)| *id == to) {
+                    let (_, reply) = self.callers.swap_remove(at);
+                    // A caller who has gone needs no answer.
+                    let _ = reply.send(result);
+                }
+            }
+            Output::Ended { reason, fence } => {
+                let Some(at) = at else { return };
+                let pile = self.sessions[at].pile_code();
+                tracing::info!(%pile, address = %self.link.address, reason = reason.name(), "session ended");
+                observe::session_ended(reason.name());
+                if let Some(fence) = fence {
+                    self.node.sessions.unregister(pile, fence);
+                }
+                if reason != EndReason::TakenOver {
+                    self.node.hub.forget(pile);
+                }
+            }
+        }
+    }
+
+    async fn write(&mut self) {
+        if self.framed.write_buffer().is_empty() {
+            return;
+        }
+        let limit = seconds(self.node.policy.config.write_timeout_s);
+        let reason = match timeout(limit, self.framed.flush()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(_)) => EndReason::ConnectionClosed,
+            Err(_) => EndReason::WriteTimeout,
+        };
+        self.framed.write_buffer_mut().clear();
+        self.close(self.node.now(), reason);
+    }
+
+    /// Sessions that are over and have nothing left for the store. Whoever watches over absent piles takes theirs.
+    fn leave_behind(&mut self, now: Now) {
+        let mut at = 0;
+        while at < self.sessions.len() {
+            if !self.sessions[at].is_done() && !self.given_up(now) {
+                at += 1;
+                continue;
+            }
+            let session = self.sessions.swap_remove(at);
+            let lost_at = self.last_frame + seconds(self.node.policy.config.lost_after_s);
+            if let Some((fence, pile, version)) = session.into_absent()
+                && pile.presence == Presence::Online
+            {
+                let reason = OfflineReason::Disconnected;
+                self.node.departed.left(Absent { pile, version, fence, lost_at, reason });
+            }
+            // A connection lives as long as piles use it.
+            if self.sessions.is_empty() && self.closing.is_none() {
+                self.closing = Some(now.mono);
+            }
+        }
+        if self.closing.is_none() && !self.sessions.is_empty() && self.sessions.iter().all(Session::has_ended) {
+            self.closing = Some(now.mono + LINGER);
+        }
+    }
+
+    fn given_up(&self, now: Now) -> bool {
+        self.closing.is_some_and(|until| now.mono >= until)
+    }
+
+    fn is_over(&self, now: Now) -> bool {
+        self.closing.is_some() && (self.sessions.is_empty() || self.given_up(now))
+    }
+
+    /// Arms the timer for the next thing that is due. A deadline that only moved away is left where it is: the timer
+    /// then fires once for nothing, which is cheaper than moving it with every frame.
+    fn arm(&mut self) {
+        let now = self.node.now();
+        let config = &self.node.policy.config;
+        let sessions = self.sessions.iter().filter_map(|s| s.due(now));
+        let own = match self.closing {
+            Some(until) => until,
+            None if self.sessions.is_empty() => self.last_frame + seconds(config.login_timeout_s),
+            None => {
+                let quiet = if self.silent { config.close_after_s } else { config.lost_after_s };
+                (self.last_frame + seconds(quiet)).min(now.mono + seconds(config.partial_frame_s))
+            }
+        };
+        let due = self.node.started + sessions.fold(own, Duration::min).max(now.mono);
+        if self.timer.is_elapsed() || due < self.timer.deadline() {
+            self.timer.as_mut().reset(due);
+        }
+    }
+}
+
+fn perform_call(ledger: Ledger, session: SessionId, call: LedgerCall) -> BoxFuture<'static, (SessionId, Done)> {
+    Box::pin(async move {
+        let done = match call {
+            LedgerCall::Claim { pile, session, now } => {
+                Done::Claimed(ledger.claim(pile, session, now).await.map(Box::new))
+            }
+            LedgerCall::Write(write) => Done::Written(ledger.write(*write).await),
+            LedgerCall::Settle { record, latest, now } => {
+                Done::Settled(ledger.settle(*record, latest.map(|l| *l), now).await.map(Box::new))
+            }
+            LedgerCall::LookUp { pile, serial } => {
+                Done::LookedUp(ledger.order(pile, serial).await.map(|found| found.map(Box::new)))
+            }
+        };
+        (session, done)
+    })
+}
+
+fn seconds(s: u32) -> Duration {
+    Duration::from_secs(s.into())
+}
+
+/// Seeds the digits of serials; that they differ between sessions is all that is asked of it.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or(0x9E37_79B9_7F4A_7C15)
+}
+
+/// Nearly all frames are shorter; a longer one makes the buffer grow once.
+const READ_BUFFER: usize = 512;
+const FRAMES_PER_FLUSH: usize = 64;
+/// How long the changes of a session that is over may take to get to the store.
+const LINGER: Duration = Duration::from_secs(5);

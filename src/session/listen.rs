@@ -1,0 +1,64 @@
+//! The pile port: accepts connections, bounds them, and notices when one's task dies.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{self, Node};
+
+/// Accepts until `shutdown`, then ends all sessions and waits, bounded, for what they still have for the store.
+pub async fn run(node: Arc<Node>, listener: TcpListener, shutdown: CancellationToken) {
+    let mut connections = JoinSet::new();
+    let limit = node.policy.config.max_connections;
+    let mut refused = 0_u64;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) if connections.len() >= limit => {
+                    drop(socket);
+                    refused += 1;
+                    if refused.is_power_of_two() {
+                        tracing::warn!(limit, refused, "connection refused: max_connections reached");
+                    }
+                }
+                Ok((socket, address)) => {
+                    if let Err(error) = prepare(&socket) {
+                        tracing::debug!(%address, %error, "connection gone before it began");
+                        continue;
+                    }
+                    connections.spawn(connection::run(node.clone(), socket, address));
+                }
+                Err(error) => {
+                    // Out of descriptors, mostly: waiting lets connections end.
+                    tracing::error!(%error, "cannot accept connections");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection's task died");
+                }
+            }
+        }
+    }
+    drop(listener);
+    node.sessions.shut_down();
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    if timeout(SHUTDOWN, all_ended).await.is_err() {
+        tracing::warn!("connections without a login were cut");
+    }
+}
+
+fn prepare(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Longer than a session may linger.
+const SHUTDOWN: Duration = Duration::from_secs(6);

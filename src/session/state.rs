@@ -1,0 +1,624 @@
+//! What a session decides: inputs in, outputs out. No socket, no clock, no channel, no await.
+//!
+//! This file holds login, presence, tariff and the plain commands; orders are in [`super::charge`], what goes to the
+//! store in [`super::jobs`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::charge::Held;
+use super::jobs::{Done, Jobs, LedgerCall};
+use super::pending::{Await, CommandId, Pending};
+use super::translate::{self, gun, wire_gun, wire_pile};
+use super::{Now, Policy};
+use crate::domain::event::OfflineReason;
+use crate::domain::pile::{GunState, GunStatus, Identity, Presence, TariffOnPile};
+use crate::domain::telemetry::{Live, Measured, Status};
+use crate::domain::{
+    Command, CommandError, Event, EventKind, Fence, Gun, Pile, PileCode, Reply, SessionId, Telemetry, WallMs,
+};
+use crate::domain::command::When;
+use crate::store::StoreError;
+use crate::store::ledger::Login;
+use crate::wire::{self, Frame, Packet, Sequence, SequenceCounter};
+
+/// What can happen to a session.
+pub enum Input {
+    /// A valid frame that names this pile.
+    Frame(Box<Packet>),
+    /// The ledger has finished what [`Output::Ledger`] started.
+    Done(Done),
+    Command { id: CommandId, command: Command, deadline: Duration },
+    /// No valid frame on the connection for `lost_after_s`.
+    Silent,
+    /// A valid frame after [`Input::Silent`].
+    Heard,
+    /// The time [`Session::due`] named has come.
+    Timer,
+    /// The session is over.
+    End(EndReason),
+}
+
+/// What the connection must do, in this order.
+pub enum Output {
+    Send { sequence: Sequence, frame: Frame },
+    /// To be started, never awaited; its result comes back as [`Input::Done`].
+    Ledger(LedgerCall),
+    /// The claim is won: make the session findable.
+    Register(Fence),
+    Publish(Box<Telemetry>),
+    Reply { to: CommandId, result: Result<Reply, CommandError> },
+    /// The session is over; `fence` is what it was registered under.
+    Ended { reason: EndReason, fence: Option<Fence> },
+}
+
+/// Outputs, and the sequence numbers of the connection they go out on.
+#[derive(Default)]
+pub struct Out {
+    pub list: Vec<Output>,
+    pub sequences: SequenceCounter,
+}
+
+/// Why a session ended: a metric label and a log field.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum EndReason {
+    /// The pile has logged in on another connection.
+    TakenOver,
+    /// The pile closed the connection, or the network did.
+    ConnectionClosed,
+    /// No valid frame for `close_after_s`.
+    Silent,
+    /// A write did not get through in time.
+    WriteTimeout,
+    /// A frame was begun and not finished in time.
+    PartialFrame,
+    /// A caller asked for it.
+    Disconnected,
+    /// The store did not take the login.
+    StoreUnavailable,
+    /// The node is shutting down.
+    Shutdown,
+}
+
+impl EndReason {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TakenOver => "taken_over",
+            Self::ConnectionClosed => "connection_closed",
+            Self::Silent => "silent",
+            Self::WriteTimeout => "write_timeout",
+            Self::PartialFrame => "partial_frame",
+            Self::Disconnected => "disconnected",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// One login of one pile.
+pub struct Session {
+    pub(super) policy: Arc<Policy>,
+    pub(super) id: SessionId,
+    pub(super) phase: Phase,
+    /// The presence document as it should be stored.
+    pub(super) pile: Pile,
+    pub(super) orders: Vec<Held>,
+    pub(super) pending: Pending,
+    pub(super) jobs: Jobs,
+    /// What 0x05 last named; 0 until it did.
+    reported_tariff: u16,
+    /// Waits until no gun charges, until its deadline.
+    disconnect: Option<(CommandId, Duration)>,
+    /// For the digits of new serials.
+    pub(super) random: u64,
+    taken_over: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// The claim is on its way; 0x02 will answer this sequence.
+    Claiming(Sequence),
+    Live(Fence),
+    /// Nothing more goes to the pile; what is queued for the store still gets there.
+    Ended,
+}
+
+impl Session {
+    /// A session begins with 0x01. `random` seeds the digits of its serials.
+    pub fn login(
+        policy: Arc<Policy>,
+        id: SessionId,
+        (pile, request, sequence): (PileCode, wire::LoginRequest, Sequence),
+        address: String,
+        now: Now,
+        random: u64,
+        out: &mut Out,
+    ) -> Self {
+        let session = Self {
+            policy,
+            id,
+            phase: Phase::Claiming(sequence),
+            pile: new_pile(pile, translate::identity(request), address, now.wall),
+            orders: vec![],
+            pending: Pending::default(),
+            jobs: Jobs::default(),
+            reported_tariff: 0,
+            disconnect: None,
+            random: random | 1,
+            taken_over: false,
+        };
+        out.list.push(Output::Ledger(LedgerCall::Claim { pile, session: id, now: now.wall }));
+        session
+    }
+
+    pub fn apply(&mut self, now: Now, input: Input, out: &mut Out) {
+        match input {
+            Input::Frame(packet) => self.frame(now, *packet, out),
+            Input::Done(done) => self.done(now, done, out),
+            Input::Command { id, command, deadline } => self.command(now, id, command, deadline, out),
+            Input::Silent => self.silent(now),
+            Input::Heard => self.heard(now),
+            Input::Timer => self.timer(now, out),
+            Input::End(reason) => self.end(reason, out),
+        }
+        self.jobs_go_on(now, out);
+    }
+
+    /// When [`Input::Timer`] should come at the latest.
+    pub fn due(&self, now: Now) -> Option<Duration> {
+        if self.phase == Phase::Ended {
+            return self.jobs.due();
+        }
+        let orders = self.orders.iter().filter_map(|held| held.order.due()).min();
+        let orders = orders.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
+        let disconnect = self.disconnect.map(|(_, deadline)| deadline);
+        [orders, self.pending.due(), self.jobs.due(), disconnect].into_iter().flatten().min()
+    }
+
+    pub fn pile_code(&self) -> PileCode {
+        self.pile.code
+    }
+
+    pub fn fence(&self) -> Option<Fence> {
+        match self.phase {
+            Phase::Live(fence) => Some(fence),
+            Phase::Claiming(_) | Phase::Ended => None,
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// Ended, and nothing left for the store.
+    pub fn is_done(&self) -> bool {
+        self.has_ended() && self.jobs.is_idle()
+    }
+
+    /// What is left for whoever watches over the pile now; `None` if the pile is somebody else's, or never was ours.
+    pub fn into_absent(self) -> Option<(Fence, Pile, Option<u64>)> {
+        let fence = self.jobs.fence().filter(|_| !self.taken_over)?;
+        Some((fence, self.pile, self.jobs.pile_version))
+    }
+
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    fn claimed(&mut self, now: Now, sequence: Sequence, login: Login, out: &mut Out) {
+        let Login { fence, previous: _, pile: stored, open_orders } = login;
+        self.phase = Phase::Live(fence);
+        self.orders = open_orders.into_iter().map(|(order, version)| Held::stored(order, version)).collect();
+        let was_online = stored.as_ref().is_some_and(|(pile, _)| pile.presence == Presence::Online);
+        if let Some((stored, version)) = stored {
+            self.jobs.pile_version = Some(version);
+            self.pile.first_seen = stored.first_seen;
+            self.pile.presence_since = if was_online { stored.presence_since } else { now.wall };
+            self.pile.tariff = stored.tariff;
+            for (gun, known) in self.pile.guns.iter_mut().zip(stored.guns) {
+                *gun = known;
+            }
+        }
+        self.jobs.pile_changed();
+        if !was_online {
+            self.event(now, None, EventKind::PileOnline(Box::new(self.pile.clone())));
+        }
+        out.list.push(Output::Register(fence));
+        self.send_reply(sequence, login_response(self.pile.code), out);
+    }
+
+    fn frame(&mut self, now: Now, packet: Packet, out: &mut Out) {
+        let Packet { sequence, frame, tail, crc: _, counting: _ } = packet;
+        if !matches!(self.phase, Phase::Live(_)) {
+            return;
+        }
+        self.pile.last_seen = now.wall;
+        match &frame {
+            Frame::LoginRequest(again) => self.login_again(sequence, *again, out),
+            Frame::Heartbeat(heartbeat) => self.heartbeat(now, sequence, *heartbeat, out),
+            Frame::TariffCheckRequest(check) => self.tariff_check(sequence, *check, out),
+            Frame::TariffRequest(_) => self.tariff_request(sequence, out),
+            Frame::RealtimeData(data) => self.realtime(now, sequence, data, out),
+            Frame::BmsDemandAndOutput(data) => {
+                if let Some(gun) = self.gun(data.gun_no) {
+                    publish(translate::demand(self.pile.code, gun, now.wall, data), out);
+                }
+            }
+            Frame::BmsInfo(data) => {
+                if let Some(gun) = self.gun(data.gun_no) {
+                    publish(translate::battery(self.pile.code, gun, now.wall, data), out);
+                }
+            }
+            Frame::GroundLockStatus(data) => {
+                if let Some(telemetry) = translate::ground_lock(self.pile.code, now.wall, data) {
+                    publish(telemetry, out);
+                }
+            }
+            Frame::BmsChargeEnd(end) => self.charge_ended(now, end.transaction_serial, out),
+            Frame::RemoteStartResponse(answer) => {
+                let (serial, reason) = (answer.transaction_serial, answer.fail_reason);
+                self.start_answer(now, (serial, answer.start_result, reason), out);
+            }
+            Frame::RemoteStartResponseV18(answer) => {
+                let (serial, reason) = (answer.transaction_serial, answer.fail_reason);
+                self.start_answer(now, (serial, answer.start_result, reason), out);
+            }
+            Frame::RemoteStopResponse(answer) => self.stop_answer(now, *answer, sequence, out),
+            Frame::StartRequest(ask) => self.deny_start(sequence, ask.gun_no, out),
+            Frame::StartRequestV18(ask) => self.deny_start_v18(sequence, ask.gun_no, out),
+            Frame::ParallelStartRequest(ask) => self.deny_parallel(sequence, ask, out),
+            Frame::TransactionRecord(_) | Frame::TransactionRecordV14(_) | Frame::TransactionRecordV17(_) => {
+                self.record(sequence, &frame, &tail);
+            }
+            Frame::RebootResponse(answer) => {
+                let result = accepted(0x91, answer.result).map(|()| Reply::RebootAccepted);
+                self.answer(|what| what == Await::Reboot, sequence, &result, out);
+            }
+            Frame::TimeSyncResponse(answer) => {
+                let result = Ok(Reply::Clock { pile_time: translate::local_time(answer.time) });
+                self.answer(|what| what == Await::Clock, sequence, &result, out);
+            }
+            // Frames no part of pileway asks for yet, and frames only a platform sends.
+            _ => {}
+        }
+    }
+
+    /// A pile that has missed 0x02 repeats 0x01 on the same connection.
+    fn login_again(&mut self, sequence: Sequence, request: wire::LoginRequest, out: &mut Out) {
+        let identity = translate::identity(request);
+        if identity != self.pile.identity {
+            self.pile.guns = guns(&identity, &self.pile.guns, self.pile.last_seen);
+            self.pile.identity = identity;
+            self.jobs.pile_changed();
+        }
+        self.send_reply(sequence, login_response(self.pile.code), out);
+    }
+
+    fn heartbeat(&mut self, now: Now, sequence: Sequence, heartbeat: wire::Heartbeat, out: &mut Out) {
+        let wire::Heartbeat { pile_code, gun_no, gun_status } = heartbeat;
+        self.send_reply(sequence, wire::HeartbeatResponse { pile_code, gun_no, ack: 0 }, out);
+        // It speaks for this gun only, and does not say what the fault is: 0x13 does, and ends it (A36).
+        if gun_status == wire::GunHealth::Fault
+            && let Some(gun) = self.gun(gun_no)
+        {
+            let faults = self.gun_status(gun).map_or(0, |status| status.faults);
+            self.set_gun(now, gun, GunState::Fault, faults);
+        }
+    }
+
+    fn tariff_check(&mut self, sequence: Sequence, check: wire::TariffCheckRequest, out: &mut Out) {
+        let wire::TariffCheckRequest { pile_code, tariff_model_no } = check;
+        self.reported_tariff = translate::number_of_tariff(tariff_model_no);
+        let same = self.pile.tariff.is_current(self.policy.tariff.fingerprint(), self.reported_tariff);
+        if same && !self.pile.tariff.confirmed {
+            self.pile.tariff.confirmed = true;
+            self.jobs.pile_changed();
+        }
+        let result = if same { wire::TariffCheck::Same } else { wire::TariffCheck::Differs };
+        self.send_reply(sequence, wire::TariffCheckResponse { pile_code, tariff_model_no, result }, out);
+    }
+
+    fn tariff_request(&mut self, sequence: Sequence, out: &mut Out) {
+        let given = self.pile.tariff.allocate(self.policy.tariff.fingerprint(), self.reported_tariff);
+        if given != self.pile.tariff {
+            self.pile.tariff = given;
+            self.jobs.pile_changed();
+        }
+        let response = translate::tariff_response(self.pile.code, given.number, &self.policy.tariff);
+        self.send_reply(sequence, response, out);
+    }
+
+    fn realtime(&mut self, now: Now, sequence: Sequence, data: &wire::RealtimeData, out: &mut Out) {
+        let Some(gun) = self.gun(data.gun_no) else { return };
+        let telemetry = translate::live(self.pile.code, gun, now.wall, data, self.faults_from_bit0());
+        if let Measured::Live(live) = &telemetry.measured {
+            self.metered(now, gun, data, live.status, out);
+            self.set_gun(now, gun, self.gun_state(gun, live), live.fault_bits);
+        }
+        let asked = |what| what == Await::Telemetry(gun);
+        if self.pending.holds(asked) {
+            let result = Ok(Reply::Telemetry(Box::new(telemetry.clone())));
+            self.answer(asked, sequence, &result, out);
+        }
+        publish(telemetry, out);
+        self.disconnect_if_idle(out);
+    }
+
+    fn command(&mut self, now: Now, id: CommandId, command: Command, deadline: Duration, out: &mut Out) {
+        let refused = if !matches!(self.phase, Phase::Live(_)) || self.pile.presence == Presence::Offline {
+            Some(CommandError::PileOffline { last_seen: Some(self.pile.last_seen) })
+        } else if now.mono >= deadline {
+            Some(CommandError::DeadlinePassed)
+        } else if self.pending.is_full() {
+            Some(CommandError::PileBusy { why: "too many commands wait for its answer", retry_after: Some(RETRY) })
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            out.list.push(Output::Reply { to: id, result: Err(error) });
+            return;
+        }
+        let refused = match command {
+            Command::StartCharging(start) => self.start(now, id, *start, deadline, out),
+            Command::StopCharging { serial } => self.stop(now, id, serial, deadline, out),
+            Command::ReadTelemetry { gun } => self.read_telemetry(id, gun, deadline, out),
+            Command::Reboot { when } => self.reboot(id, when, deadline, out),
+            Command::SyncClock => self.sync_clock(now, id, deadline, out),
+            Command::Disconnect { when } => self.disconnect(id, when, deadline, out),
+        };
+        if let Err(error) = refused {
+            out.list.push(Output::Reply { to: id, result: Err(error) });
+        }
+    }
+
+    fn read_telemetry(&mut self, id: CommandId, gun: Gun, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
+        self.check_gun(gun)?;
+        let asked = |what| what == Await::Telemetry(gun);
+        // One question serves everybody who waits for its answer.
+        let sequence = match self.pending.sequence_of(asked) {
+            Some(sequence) => sequence,
+            None => self.send_command(
+                wire::RealtimeQuery { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) },
+                out,
+            ),
+        };
+        self.pending.push(id, Await::Telemetry(gun), deadline, sequence);
+        Ok(())
+    }
+
+    fn reboot(&mut self, id: CommandId, when: When, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
+        self.alone(|what| what == Await::Reboot, "a reboot is waiting for its answer")?;
+        let when = match when {
+            When::Immediately => wire::When::Immediately,
+            When::WhenIdle => wire::When::WhenIdle,
+        };
+        let sequence = self.send_command(wire::Reboot { pile_code: wire_pile(self.pile.code), when }, out);
+        self.pending.push(id, Await::Reboot, deadline, sequence);
+        Ok(())
+    }
+
+    fn sync_clock(&mut self, now: Now, id: CommandId, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
+        self.alone(|what| what == Await::Clock, "a clock setting is waiting for its answer")?;
+        let time = translate::wire_time(now.wall.local(self.policy.offset));
+        let sequence = self.send_command(wire::TimeSync { pile_code: wire_pile(self.pile.code), time }, out);
+        self.pending.push(id, Await::Clock, deadline, sequence);
+        Ok(())
+    }
+
+    fn disconnect(&mut self, id: CommandId, when: When, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
+        if self.disconnect.is_some() {
+            return Err(CommandError::PileBusy { why: "a disconnect waits for idle guns", retry_after: None });
+        }
+        self.disconnect = Some((id, deadline));
+        match when {
+            When::Immediately => self.disconnect_now(out),
+            When::WhenIdle => self.disconnect_if_idle(out),
+        }
+        Ok(())
+    }
+
+    pub(super) fn disconnect_if_idle(&mut self, out: &mut Out) {
+        if self.disconnect.is_some() && !self.orders.iter().any(Held::occupies_gun) {
+            self.disconnect_now(out);
+        }
+    }
+
+    fn disconnect_now(&mut self, out: &mut Out) {
+        if let Some((id, _)) = self.disconnect.take() {
+            out.list.push(Output::Reply { to: id, result: Ok(Reply::Disconnected) });
+            self.end(EndReason::Disconnected, out);
+        }
+    }
+
+    fn silent(&mut self, now: Now) {
+        if matches!(self.phase, Phase::Live(_)) && self.pile.presence == Presence::Online {
+            self.set_presence(now, Presence::Offline);
+            let (pile, reason) = (Box::new(self.pile.clone()), OfflineReason::Silent);
+            self.event(now, None, EventKind::PileOffline { pile, reason });
+        }
+    }
+
+    fn heard(&mut self, now: Now) {
+        if matches!(self.phase, Phase::Live(_)) && self.pile.presence == Presence::Offline {
+            self.set_presence(now, Presence::Online);
+            self.event(now, None, EventKind::PileOnline(Box::new(self.pile.clone())));
+        }
+    }
+
+    fn set_presence(&mut self, now: Now, presence: Presence) {
+        self.pile.presence = presence;
+        self.pile.presence_since = now.wall;
+        self.jobs.pile_changed();
+    }
+
+    fn timer(&mut self, now: Now, out: &mut Out) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        for (to, what) in self.pending.expire(now.mono) {
+            let error = self.gave_up(what);
+            out.list.push(Output::Reply { to, result: Err(error) });
+        }
+        if let Some((to, _)) = self.disconnect.take_if(|(_, deadline)| *deadline <= now.mono) {
+            let error = CommandError::PileBusy { why: "a gun is in use", retry_after: None };
+            out.list.push(Output::Reply { to, result: Err(error) });
+        }
+        self.order_timers(now, out);
+    }
+
+    pub(super) fn end(&mut self, reason: EndReason, out: &mut Out) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        let waiting = self.pending.drain();
+        for (to, what) in waiting {
+            let result = Err(CommandError::SessionLost { written: self.was_written(what) });
+            out.list.push(Output::Reply { to, result });
+        }
+        if let Some((to, _)) = self.disconnect.take() {
+            // What the caller wanted has come about by itself.
+            out.list.push(Output::Reply { to, result: Ok(Reply::Disconnected) });
+        }
+        let fence = self.fence();
+        self.phase = Phase::Ended;
+        self.taken_over = reason == EndReason::TakenOver;
+        self.drop_starts();
+        out.list.push(Output::Ended { reason, fence });
+    }
+
+    fn done(&mut self, now: Now, done: Done, out: &mut Out) {
+        match done {
+            Done::Claimed(result) => match (self.phase, result) {
+                (Phase::Claiming(sequence), Ok(login)) => self.claimed(now, sequence, *login, out),
+                (Phase::Claiming(_), Err(error)) => self.claim_failed(&error, out),
+                (Phase::Live(_) | Phase::Ended, _) => {}
+            },
+            Done::Written(result) => self.written(now, result, out),
+            Done::Settled(result) => self.settle_done(result, out),
+            Done::LookedUp(result) => self.look_up_done(now, result, out),
+        }
+    }
+
+    /// Nothing is answered: the pile repeats 0x01 sooner than it would after a rejection.
+    fn claim_failed(&mut self, error: &StoreError, out: &mut Out) {
+        tracing::error!(pile = %self.pile.code, %error, "login not taken: the store does not answer");
+        self.end(EndReason::StoreUnavailable, out);
+    }
+
+    /// Answers everybody who waits for this.
+    pub(super) fn answer(
+        &mut self,
+        answers: impl Fn(Await) -> bool,
+        sequence: Sequence,
+        result: &Result<Reply, CommandError>,
+        out: &mut Out,
+    ) {
+        for to in self.pending.take(answers, Some(sequence.0)) {
+            out.list.push(Output::Reply { to, result: result.clone() });
+        }
+    }
+
+    fn alone(&self, same: impl Fn(Await) -> bool, why: &'static str) -> Result<(), CommandError> {
+        if self.pending.holds(same) {
+            return Err(CommandError::PileBusy { why, retry_after: Some(RETRY) });
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_gun(&self, gun: Gun) -> Result<(), CommandError> {
+        let guns = self.pile.guns.len() as u8;
+        if gun.number() > guns { Err(CommandError::GunUnknown { gun, guns }) } else { Ok(()) }
+    }
+
+    pub(super) fn gun(&self, number: wire::GunNo) -> Option<Gun> {
+        gun(number, self.pile.identity.gun_count)
+    }
+
+    fn gun_status(&mut self, gun: Gun) -> Option<&mut GunStatus> {
+        self.pile.guns.iter_mut().find(|status| status.gun == gun)
+    }
+
+    fn gun_state(&self, gun: Gun, live: &Live) -> GunState {
+        match live.status {
+            Status::Offline => GunState::Offline,
+            Status::Fault => GunState::Fault,
+            Status::Charging => GunState::Charging,
+            Status::Idle | Status::Unknown(_) => self.resting_state(gun, live.gun_plugged),
+        }
+    }
+
+    pub(super) fn set_gun(&mut self, now: Now, gun: Gun, state: GunState, faults: u16) {
+        let Some(status) = self.gun_status(gun) else { return };
+        if status.state != state || status.faults != faults {
+            *status = GunStatus { gun, state, faults, since: now.wall };
+            self.jobs.pile_changed();
+            self.event(now, None, EventKind::GunChanged(Box::new(self.pile.clone())));
+        }
+    }
+
+    pub(super) fn event(&mut self, now: Now, pile_time: Option<jiff::civil::DateTime>, kind: EventKind) {
+        self.jobs.event(Event { pile: self.pile.code, recorded_at: now.wall, pile_time, kind });
+    }
+
+    pub(super) fn send_reply(&self, sequence: Sequence, frame: impl Into<Frame>, out: &mut Out) {
+        out.list.push(Output::Send { sequence, frame: frame.into() });
+    }
+
+    pub(super) fn send_command(&self, frame: impl Into<Frame>, out: &mut Out) -> [u8; 2] {
+        let sequence = out.sequences.next_sequence();
+        out.list.push(Output::Send { sequence, frame: frame.into() });
+        sequence.0
+    }
+
+    fn faults_from_bit0(&self) -> bool {
+        let prefixes = &self.policy.config.faults_from_bit0;
+        !prefixes.is_empty() && {
+            let code = self.pile.code.to_string();
+            prefixes.iter().any(|prefix| code.starts_with(prefix.as_str()))
+        }
+    }
+}
+
+/// A pile nobody has met before.
+fn new_pile(code: PileCode, identity: Identity, address: String, now: WallMs) -> Pile {
+    Pile {
+        code,
+        guns: guns(&identity, &[], now),
+        identity,
+        presence: Presence::Online,
+        presence_since: now,
+        last_seen: now,
+        first_seen: now,
+        address,
+        tariff: TariffOnPile::default(),
+    }
+}
+
+/// As many guns as 0x01 says, at least one; what is known of them is kept.
+fn guns(identity: &Identity, known: &[GunStatus], now: WallMs) -> Vec<GunStatus> {
+    let numbers = 1..=identity.gun_count.max(1);
+    let status = |gun| GunStatus { gun, state: GunState::Offline, faults: 0, since: now };
+    let fresh = numbers.filter_map(|n| Gun::new(n).ok()).map(status);
+    fresh.enumerate().map(|(n, new)| known.get(n).copied().unwrap_or(new)).collect()
+}
+
+fn login_response(pile: PileCode) -> wire::LoginResponse {
+    wire::LoginResponse { pile_code: wire_pile(pile), result: wire::LoginResult::Accepted }
+}
+
+pub(super) fn accepted(frame: u8, outcome: wire::Outcome) -> Result<(), CommandError> {
+    match outcome {
+        wire::Outcome::Success => Ok(()),
+        wire::Outcome::Failure | wire::Outcome::Unknown(_) => {
+            let name = outcome.label().unwrap_or("unknown result").to_owned();
+            Err(CommandError::PileRejected { frame, code: outcome.raw(), name })
+        }
+    }
+}
+
+fn publish(telemetry: Telemetry, out: &mut Out) {
+    out.list.push(Output::Publish(Box::new(telemetry)));
+}
+
+/// When a caller may try again what the pile is too busy for.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
