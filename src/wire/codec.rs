@@ -108,6 +108,7 @@ pub struct Outgoing {
 }
 
 /// What a frame carries.
+#[expect(clippy::large_enum_variant, reason = "nearly all are frames of the table")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Payload {
     /// A frame of the table, and what a dialect wants behind its body.
@@ -403,6 +404,14 @@ fn look(buffer: &[u8]) -> Look {
     match order(digest.finalize(), &buffer[total - 2..total]) {
         Some(crc) => Look::Sound(Envelope { total, crc, counting: LengthCounting::BodyOnly }),
         None => Look::Bad(code),
+    }
+}
+
+/// How a single frame is sent; `None` if it is not exactly one whole frame with a right CRC.
+pub fn sound(frame: &[u8]) -> Option<(CrcOrder, LengthCounting)> {
+    match look(frame) {
+        Look::Sound(envelope) if frame[0] == START && envelope.total == frame.len() => Some((envelope.crc, envelope.counting)),
+        Look::Sound(_) | Look::Incomplete | Look::Undecided(_) | Look::Bad(_) | Look::Impossible => None,
     }
 }
 

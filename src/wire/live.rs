@@ -353,6 +353,7 @@ bits! {
 
 impl HardwareFaults {
     /// Read as by piles whose Bit1 is mask 0x0002, with Bit0 reserved (A12).
+    #[must_use]
     pub const fn shifted(self) -> Self {
         Self(self.0 >> 1)
     }

@@ -119,14 +119,18 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownType => write!(f, "no frame has this type byte"),
-            Self::Cut { missing } => write!(f, "the body is too short by at least {missing} bytes"),
+            Self::Cut { missing } => write!(f, "the body ends {missing} byte{} too early for it", plural(*missing)),
             Self::CutEntry { entry, field, missing } => {
-                write!(f, "the body ends within `{field}` of entry {entry}, {missing} bytes are missing")
+                write!(f, "the body ends within `{field}` of entry {entry}, {missing} byte{} too early", plural(*missing))
             }
             Self::TooMany { count, max } => write!(f, "{count} entries, at most {max} are allowed"),
             Self::NoClearFlag => write!(f, "the entries have 9 bytes: the clear flag `cleared` is missing"),
         }
     }
+}
+
+const fn plural(number: usize) -> &'static str {
+    if number == 1 { "" } else { "s" }
 }
 
 /// A row of the table.

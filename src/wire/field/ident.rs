@@ -101,7 +101,7 @@ impl GunNo {
 
     /// BCD, as the document wants it. Numbers above 99 have no BCD byte and stay binary.
     pub const fn from_number(number: u8) -> Self {
-        if number > 99 { Self(number) } else { Self(number / 10 << 4 | number % 10) }
+        if number > 99 { Self(number) } else { Self(((number / 10) << 4) | (number % 10)) }
     }
 }
 

@@ -30,7 +30,7 @@ impl Scale {
         }
         let decimals = self.decimals.unwrap_or(0);
         // Raw values have at most 40 bits.
-        let mut units = raw as i64 + i64::from(self.bias) * 10i64.pow(u32::from(decimals));
+        let mut units = raw.cast_signed() + i64::from(self.bias) * 10i64.pow(u32::from(decimals));
         if self.magnitude {
             units = units.abs();
         }
@@ -65,6 +65,7 @@ macro_rules! quantity {
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
         pub struct $Name(pub $raw);
 
+        #[allow(clippy::cast_sign_loss, reason = "setters check the range before they cast")]
         impl $Name {
             /// The number on the wire.
             pub const fn raw(self) -> $raw {
@@ -184,7 +185,7 @@ impl TempOrNone {
 
     /// What the field cannot hold becomes its nearest end.
     pub fn from_celsius(celsius: Option<i16>) -> Self {
-        Self(celsius.map_or(0, |c| c.saturating_add(50).clamp(1, 255) as u8))
+        Self(celsius.map_or(0, |c| c.saturating_add(50).clamp(1, 255).cast_unsigned() as u8))
     }
 }
 
