@@ -1,1 +1,145 @@
-//! observe
+//! Logs and metrics: set-up, and every metric's name, once. A leaf: anybody may use it.
+//!
+//! Metrics are OpenTelemetry instruments. They go out over OTLP when `OTEL_EXPORTER_OTLP_ENDPOINT` (or its metrics
+//! variant) is set, and cost next to nothing otherwise. There is no span and no info log per frame.
+
+use std::sync::LazyLock;
+
+use opentelemetry::metrics::{Counter, Histogram, Meter};
+use opentelemetry::{KeyValue, global};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use std::time::Duration;
+
+/// Flushes and ends what [`init`] began when it is dropped or shut down.
+pub struct Guard {
+    metrics: Option<SdkMeterProvider>,
+}
+
+/// Sets up logging to standard error (`RUST_LOG` filters; JSON if `json`) and, if an OTLP endpoint is configured by the
+/// standard variables, the export of metrics.
+pub fn init(json: bool) -> Result<Guard, ObserveError> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let registry = tracing_subscriber::registry().with(filter);
+    let to_stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let result = if json { registry.with(to_stderr.json()).try_init() } else { registry.with(to_stderr).try_init() };
+    result.map_err(|error| ObserveError(error.to_string()))?;
+    let metrics = if otlp_is_configured() { Some(otlp_metrics()?) } else { None };
+    Ok(Guard { metrics })
+}
+
+/// The log or the exporter cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up observation: {0}")]
+pub struct ObserveError(String);
+
+impl Guard {
+    /// Sends what is left. Blocks: call it where blocking is allowed.
+    pub fn shut_down(&mut self) {
+        if let Some(metrics) = self.metrics.take()
+            && let Err(error) = metrics.shutdown()
+        {
+            tracing::warn!(%error, "last metrics not exported");
+        }
+    }
+}
+
+/// `pileway.frames.received` by type.
+pub fn frame_received(name: &'static str) {
+    METRICS.frames_received.add(1, &[KeyValue::new("frame", name)]);
+}
+
+/// `pileway.frames.sent` by type.
+pub fn frame_sent(name: &'static str) {
+    METRICS.frames_sent.add(1, &[KeyValue::new("frame", name)]);
+}
+
+/// `pileway.frames.refused` by reason.
+pub fn frame_refused(reason: &'static str) {
+    METRICS.frames_refused.add(1, &[KeyValue::new("reason", reason)]);
+}
+
+/// `pileway.frames.swapped_crc`: valid frames with their CRC high byte first.
+pub fn swapped_crc() {
+    METRICS.swapped_crc.add(1, &[]);
+}
+
+/// `pileway.logins` by result.
+pub fn login(result: &'static str) {
+    METRICS.logins.add(1, &[KeyValue::new("result", result)]);
+}
+
+/// `pileway.sessions.ended` by reason.
+pub fn session_ended(reason: &'static str) {
+    METRICS.sessions_ended.add(1, &[KeyValue::new("reason", reason)]);
+}
+
+/// `pileway.settlements` by outcome.
+pub fn settlement(outcome: &'static str) {
+    METRICS.settlements.add(1, &[KeyValue::new("outcome", outcome)]);
+}
+
+/// `pileway.orders.anomalies` by kind.
+pub fn anomaly(kind: &'static str) {
+    METRICS.anomalies.add(1, &[KeyValue::new("kind", kind)]);
+}
+
+/// `pileway.command.duration` in seconds by command and outcome.
+pub fn command(name: &'static str, outcome: &'static str, took: Duration) {
+    let labels = [KeyValue::new("command", name), KeyValue::new("outcome", outcome)];
+    METRICS.command_duration.record(took.as_secs_f64(), &labels);
+}
+
+struct Metrics {
+    frames_received: Counter<u64>,
+    frames_sent: Counter<u64>,
+    frames_refused: Counter<u64>,
+    swapped_crc: Counter<u64>,
+    logins: Counter<u64>,
+    sessions_ended: Counter<u64>,
+    settlements: Counter<u64>,
+    anomalies: Counter<u64>,
+    command_duration: Histogram<f64>,
+}
+
+/// Made at first use, which is after [`init`] has set the provider.
+static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
+    let meter = global::meter("pileway");
+    Metrics {
+        frames_received: counter(&meter, "pileway.frames.received", "Valid frames from piles, by type"),
+        frames_sent: counter(&meter, "pileway.frames.sent", "Frames to piles, by type"),
+        frames_refused: counter(&meter, "pileway.frames.refused", "Bytes and frames nobody can use, by reason"),
+        swapped_crc: counter(&meter, "pileway.frames.swapped_crc", "Valid frames with their CRC high byte first"),
+        logins: counter(&meter, "pileway.logins", "Logins, by result"),
+        sessions_ended: counter(&meter, "pileway.sessions.ended", "Sessions that ended, by reason"),
+        settlements: counter(&meter, "pileway.settlements", "Records made durable, by outcome"),
+        anomalies: counter(&meter, "pileway.orders.anomalies", "Breaches of supervised rules, by kind"),
+        command_duration: meter
+            .f64_histogram("pileway.command.duration")
+            .with_description("From a command's arrival to its answer, by command and outcome")
+            .with_unit("s")
+            .build(),
+    }
+});
+
+fn counter(meter: &Meter, name: &'static str, what: &'static str) -> Counter<u64> {
+    meter.u64_counter(name).with_description(what).build()
+}
+
+fn otlp_is_configured() -> bool {
+    ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"].iter().any(|key| std::env::var_os(key).is_some())
+}
+
+fn otlp_metrics() -> Result<SdkMeterProvider, ObserveError> {
+    let exporter = opentelemetry_otlp::MetricExporter::builder().with_tonic().build();
+    let exporter = exporter.map_err(|error| ObserveError(error.to_string()))?;
+    let provider = SdkMeterProvider::builder().with_periodic_exporter(exporter).build();
+    global::set_meter_provider(provider.clone());
+    Ok(provider)
+}
+
+/// Our own words, and of the libraries only what is wrong.
+const DEFAULT_FILTER: &str = "warn,pileway=info";

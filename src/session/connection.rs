@@ -195,7 +195,7 @@ impl Connection {
     }
 
     fn packet(&mut self, now: Now, packet: Packet) {
-        observe::frame_received(packet.frame.spec());
+        observe::frame_received(packet.frame.spec().name);
         if packet.crc == CrcOrder::HighFirst {
             let before = self.link.swapped_crc_frames.fetch_add(1, Ordering::Relaxed);
             if before == 0 {
@@ -321,7 +321,7 @@ impl Connection {
                 if self.closing.is_some() {
                     return;
                 }
-                observe::frame_sent(frame.spec());
+                observe::frame_sent(frame.spec().name);
                 let written = Outgoing::new(sequence, frame).write(self.framed.write_buffer_mut());
                 if let Err(error) = written {
                     tracing::error!(address = %self.link.address, %error, "frame not sent");
