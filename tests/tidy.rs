@@ -8,7 +8,7 @@
 #[path = "tidy/source.rs"]
 mod source;
 
-use source::{File, close, has_word, line_of, tree, words};
+use source::{File, close, has_word, is_rust, line_of, tree, words};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who may import whom: a top-level module of `src/`, and all that it may name. Imports run strictly downward, so each
@@ -216,7 +216,7 @@ fn map(files: &[File]) -> Vec<String> {
     };
     let exists =
         |path: &str| files.iter().any(|f| if path.ends_with('/') { f.path.starts_with(path) } else { f.path == path });
-    let is_path = |word: &str| word.ends_with(".rs") || word.ends_with('/');
+    let is_path = |word: &str| is_rust(word) || word.ends_with('/');
 
     let mut complaints = Vec::new();
     let mut drawn = BTreeSet::new();
@@ -233,7 +233,7 @@ fn map(files: &[File]) -> Vec<String> {
             let path = match &dir {
                 _ if word.starts_with("src/") && is_path(word) => word.to_owned(),
                 Some(dir) if at_start && !word.is_empty() => format!("{dir}{word}"),
-                _ if word.contains('/') && word.ends_with(".rs") && !exists(word) => format!("src/{word}"),
+                _ if word.contains('/') && is_rust(word) && !exists(word) => format!("src/{word}"),
                 _ => continue,
             };
             if !exists(&path) {
@@ -250,7 +250,7 @@ fn map(files: &[File]) -> Vec<String> {
 
     let parent = |path: &str| path.trim_end_matches('/').rsplit_once('/').map(|(dir, _)| format!("{dir}/"));
     let mut missing = BTreeSet::new();
-    for path in files.iter().map(|f| f.path.as_str()).filter(|p| p.starts_with("src/") && p.ends_with(".rs")) {
+    for path in files.iter().map(|f| f.path.as_str()).filter(|p| p.starts_with("src/") && is_rust(p)) {
         let steps = path.match_indices('/').skip(1).map(|(i, _)| &path[..=i]).chain([path]);
         for step in steps.filter(|s| !s.ends_with("/mod.rs") && *s != "src/lib.rs" && !drawn.contains(*s)) {
             let dir = parent(step);

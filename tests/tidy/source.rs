@@ -19,7 +19,7 @@ pub struct File {
 
 impl File {
     pub fn new(path: &str, raw: &str) -> File {
-        let rust = path.ends_with(".rs");
+        let rust = is_rust(path);
         let code = if rust { blank(raw) } else { String::new() };
         let shipped = if path.ends_with("/tests.rs") { String::new() } else { without_tests(&code) };
         let inside = path.strip_prefix("src/").filter(|p| rust && *p != "lib.rs").unwrap_or("");
@@ -54,6 +54,10 @@ fn walk(root: &Path, dir: &Path, files: &mut Vec<File>) {
             files.push(File::new(&inside.to_string_lossy(), &text));
         }
     }
+}
+
+pub fn is_rust(path: &str) -> bool {
+    path.rsplit_once('.').is_some_and(|(_, extension)| extension == "rs")
 }
 
 /// Where `word` begins in `code`, if it is not a part of a longer word.
@@ -213,12 +217,12 @@ fn comment(text: &str) -> Option<usize> {
 /// The length of the string or character literal at the beginning of `text`, if there is one after `before`.
 fn literal(text: &str, before: &str) -> Option<usize> {
     let quoted = |quote: char| {
-        let mut escaped = true; // the opening quote ends nothing
-        for (i, c) in text.char_indices() {
+        let mut escaped = false;
+        for (i, c) in text.char_indices().skip(1) {
             if c == quote && !escaped {
                 return i + 1;
             }
-            escaped = i == 0 && c == '\\' || c == '\\' && !escaped;
+            escaped = c == '\\' && !escaped;
         }
         text.len()
     };
