@@ -29,8 +29,8 @@ use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
-    Batch, Claim, Claimed, Committed, Entry, Fence, Indexed, Key, Offset, PARTITIONS, Partition, PileCode, Scan, Settled,
-    Settlement, Store, StoreError, Versioned,
+    Batch, Claim, Claimed, Committed, Entry, Fence, Indexed, Key, Offset, PARTITIONS, Partition, PileCode, Scan,
+    Settled, Settlement, Store, StoreError, Versioned,
 };
 use layout::Failure;
 use tables::Tables;
@@ -169,7 +169,7 @@ impl Store for Embedded {
             self.check_partition(partition)?;
             batch.check(partition, self.partitions)?;
             let fingerprint = fingerprint(&batch);
-            self.write(move |tables| tables.commit(partition, &batch, fingerprint)).await
+            self.write(move |tables| tables.commit(&batch, fingerprint)).await
         })
     }
 

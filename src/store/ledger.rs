@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Batch, BatchId, Claim, Partition, Precondition, Put, Settled, Settlement, Store, StoreError, Versioned, document};
+use super::{
+    Batch, BatchId, Claim, Partition, Precondition, Put, Settled, Settlement, Store, StoreError, Versioned, document,
+};
 use crate::domain::order::{Change, Happening};
 use crate::domain::{Event, EventKind, Fence, Order, Pile, PileCode, Record, RequestId, Serial, SessionId, WallMs};
 
@@ -348,7 +350,12 @@ fn order_event(order: &Order, change: Change, now: WallMs) -> Event {
         (Change::Settled, Some(bill)) => bill.record.traded,
         _ => None,
     };
-    Event { pile: order.pile, recorded_at: now, pile_time, kind: EventKind::Order { order: Box::new(order.clone()), change } }
+    Event {
+        pile: order.pile,
+        recorded_at: now,
+        pile_time,
+        kind: EventKind::Order { order: Box::new(order.clone()), change },
+    }
 }
 
 /// The stored order with what only the caller's copy knows: sightings are in memory before they are stored, and the

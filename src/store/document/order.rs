@@ -133,12 +133,7 @@ impl TryFrom<v1::StartRequest> for StartRequest {
 impl From<&Stop> for v1::Stop {
     fn from(stop: &Stop) -> Self {
         let Stop { requested_at, last_sent_at, sent, still_charging } = *stop;
-        Self {
-            requested_at_ms: requested_at.0,
-            last_sent_at_ms: last_sent_at.0,
-            sent: u32::from(sent),
-            still_charging,
-        }
+        Self { requested_at_ms: requested_at.0, last_sent_at_ms: last_sent_at.0, sent: u32::from(sent), still_charging }
     }
 }
 

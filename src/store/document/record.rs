@@ -124,7 +124,8 @@ impl From<v1::RecordedPeriod> for RecordedPeriod {
 impl From<&Bill> for v1::Bill {
     fn from(bill: &Bill) -> Self {
         let Bill { record, fees } = bill;
-        let fees = fees.iter().flatten().map(|Fees { energy, service }| v1::Fees { energy: energy.0, service: service.0 });
+        let fees =
+            fees.iter().flatten().map(|Fees { energy, service }| v1::Fees { energy: energy.0, service: service.0 });
         Self { record: Some(record.into()), fees: fees.collect() }
     }
 }
@@ -161,10 +162,8 @@ impl TryFrom<v1::Tariff> for Tariff {
         let prices: [v1::PricePair; 4] = array("tariff.prices", prices)?;
         let hours: [u8; 48] = bytes("tariff.half_hours", &half_hours)?;
         let mut tariff = Self {
-            prices: prices.map(|v1::PricePair { energy, service }| PricePair {
-                energy: Price(energy),
-                service: Price(service),
-            }),
+            prices: prices
+                .map(|v1::PricePair { energy, service }| PricePair { energy: Price(energy), service: Price(service) }),
             half_hours: [Period::Flat; 48],
         };
         for (to, hour) in tariff.half_hours.iter_mut().zip(hours) {

@@ -1,6 +1,8 @@
 //! The contract's operations within a transaction. In each, every check comes before the first write.
 
-use super::layout::{BatchRow, Failure, age_key, session_key};
+use redb::ReadableTable;
+
+use super::layout::{BatchRow, Failure, Row, age_key, session_key};
 use super::read::{claimable_orders, due};
 use super::tables::{NOTHING, Tables};
 use crate::domain::{Epoch, Fence, PileCode};
@@ -8,11 +10,8 @@ use crate::store::{
     Batch, BatchId, Claim, Claimed, Committed, Key, Kind, Partition, Precondition, Put, Settled, Settlement, StoreError,
 };
 
-use redb::ReadableTable;
-
 impl Tables<'_> {
-    pub(super) fn commit(&mut self, partition: Partition, batch: &Batch, fingerprint: u64) -> Result<Committed, Failure> {
-        debug_assert!(partition.0 < self.partitions, "checked before it was queued");
+    pub(super) fn commit(&mut self, batch: &Batch, fingerprint: u64) -> Result<Committed, Failure> {
         let last = match batch.id {
             Some(id) => self.last_batch(id)?,
             None => None,
@@ -58,7 +57,7 @@ impl Tables<'_> {
         Ok(Claimed {
             fence: Fence { session, epoch: row.epoch },
             previous: row.previous,
-            pile: document.map(super::layout::Row::versioned),
+            pile: document.map(Row::versioned),
             open_orders,
         })
     }
@@ -116,7 +115,7 @@ impl Tables<'_> {
         if holds {
             return Ok(());
         }
-        let current = current.map(super::layout::Row::versioned);
+        let current = current.map(Row::versioned);
         Err(StoreError::Conflict { failed: Box::new(precondition.clone()), current }.into())
     }
 

@@ -36,7 +36,9 @@ pub(super) fn log(
     let log = transaction.open_table(LOG)?;
     let (after, end) = (log_key(partition, after), log_key(partition, Offset::MAX));
     let entries = log.range::<&[u8]>((Bound::Excluded(&after[..]), Bound::Included(&end[..])))?.take(limit);
-    entries.map(|entry| entry.map_err(Failure::from).and_then(|(key, value)| log_entry(key.value(), value.value()))).collect()
+    entries
+        .map(|entry| entry.map_err(Failure::from).and_then(|(key, value)| log_entry(key.value(), value.value())))
+        .collect()
 }
 
 pub(super) fn log_end(transaction: &ReadTransaction, partition: Partition) -> Result<Offset, Failure> {

@@ -144,10 +144,8 @@ pub(super) fn log_end(log_ends: &impl Bytewise, partition: Partition) -> Result<
 
 /// Makes a new file ours, or checks that an old one is.
 pub(super) fn prepare(database: &Database, path: &Path, partitions: u16) -> Result<(), OpenError> {
-    let found = stamped(database, partitions).map_err(|error| OpenError::Database {
-        path: path.to_owned(),
-        source: Box::new(error),
-    })?;
+    let found = stamped(database, partitions)
+        .map_err(|error| OpenError::Database { path: path.to_owned(), source: Box::new(error) })?;
     match found {
         (FORMAT, found) if found == u64::from(partitions) => Ok(()),
         (FORMAT, found) => Err(OpenError::Partitions { path: path.to_owned(), found, configured: partitions }),
