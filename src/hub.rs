@@ -1,1 +1,256 @@
-//! hub
+//! Live telemetry: the latest of each gun, and everybody who watches.
+//!
+//! Publishing never waits and keeps nothing but the latest: a slow watcher finds the newest measurement and the number
+//! it missed, and disturbs nobody. What must not be lost is an event and lives in the store.
+//!
+//! Bounds: one measurement per (pile, gun, kind) here and, per watcher, one pending per (pile, gun, kind) it asked for.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use tokio::sync::Notify;
+
+use crate::domain::telemetry::Kind;
+use crate::domain::{Gun, PileCode, Telemetry};
+
+/// Cheap to clone; all clones are one hub.
+#[derive(Clone, Default)]
+pub struct Hub(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// Sharded by the last byte of the pile code, so that sessions on different cores seldom meet.
+    latest: [Mutex<HashMap<PileCode, Vec<Arc<Telemetry>>>>; SHARDS],
+    watchers: RwLock<Vec<Weak<Watcher>>>,
+    /// So that publishing costs one load while nobody watches.
+    watching: AtomicUsize,
+}
+
+/// What a watcher wants; an empty list means all.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub piles: Vec<PileCode>,
+    pub kinds: Vec<Kind>,
+}
+
+/// A measurement, and how many newer-than-last ones of the same gun and kind were skipped on the way to it.
+#[derive(Clone, Debug)]
+pub struct Update {
+    pub telemetry: Arc<Telemetry>,
+    pub skipped: u64,
+    /// It was there before the watch began.
+    pub snapshot: bool,
+}
+
+/// One watch. Dropping it ends it.
+pub struct Watch {
+    watcher: Arc<Watcher>,
+    hub: Hub,
+}
+
+struct Watcher {
+    piles: HashSet<PileCode>,
+    kinds: HashSet<Kind>,
+    pending: Mutex<Pending>,
+    ready: Notify,
+}
+
+type Slot = (PileCode, Gun, Kind);
+
+#[derive(Default)]
+struct Pending {
+    waiting: BTreeMap<Slot, Update>,
+    /// Handed out last: the next one is taken from behind it, so that a slow watcher hears of every gun in turn.
+    last: Option<Slot>,
+}
+
+impl Hub {
+    /// Keeps it as the latest of its gun and hands it to everybody who watches.
+    pub fn publish(&self, telemetry: Telemetry) {
+        let telemetry = Arc::new(telemetry);
+        self.keep(&telemetry);
+        if self.0.watching.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let watchers = self.0.watchers.read().unwrap_or_else(PoisonError::into_inner);
+        for watcher in watchers.iter().filter_map(Weak::upgrade) {
+            watcher.offer(&telemetry, false);
+        }
+    }
+
+    /// The latest of each gun and kind of a pile; empty if its session has ended.
+    pub fn latest(&self, pile: PileCode) -> Vec<Arc<Telemetry>> {
+        self.shard(pile).get(&pile).cloned().unwrap_or_default()
+    }
+
+    /// Drops what is kept of a pile whose session has ended: it is no longer live.
+    pub fn forget(&self, pile: PileCode) {
+        self.shard(pile).remove(&pile);
+    }
+
+    /// Begins with a snapshot of what is kept; then every publication, conflated.
+    pub fn watch(&self, filter: Filter) -> Watch {
+        let watcher = Arc::new(Watcher {
+            piles: filter.piles.into_iter().collect(),
+            kinds: filter.kinds.into_iter().collect(),
+            pending: Mutex::default(),
+            ready: Notify::new(),
+        });
+        // Registered before the snapshot is read: a measurement between the two is seen twice, never missed.
+        self.0.watchers.write().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&watcher));
+        self.0.watching.fetch_add(1, Ordering::AcqRel);
+        for shard in &self.0.latest {
+            let kept: Vec<_> = lock(shard).values().flatten().cloned().collect();
+            for telemetry in kept {
+                watcher.offer(&telemetry, true);
+            }
+        }
+        Watch { watcher, hub: self.clone() }
+    }
+
+    fn keep(&self, telemetry: &Arc<Telemetry>) {
+        let mut shard = self.shard(telemetry.pile);
+        let kept = shard.entry(telemetry.pile).or_default();
+        let kind = telemetry.measured.kind();
+        match kept.iter_mut().find(|t| t.gun == telemetry.gun && t.measured.kind() == kind) {
+            Some(slot) => *slot = telemetry.clone(),
+            None => kept.push(telemetry.clone()),
+        }
+    }
+
+    fn shard(&self, pile: PileCode) -> MutexGuard<'_, HashMap<PileCode, Vec<Arc<Telemetry>>>> {
+        lock(&self.0.latest[pile.bcd()[6] as usize % SHARDS])
+    }
+}
+
+impl Watch {
+    /// The next measurement. Cancel-safe; waits while there is nothing new.
+    pub async fn next(&mut self) -> Update {
+        loop {
+            let ready = self.watcher.ready.notified();
+            if let Some(update) = self.watcher.take() {
+                return update;
+            }
+            ready.await;
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mine = Arc::downgrade(&self.watcher);
+        let mut watchers = self.hub.0.watchers.write().unwrap_or_else(PoisonError::into_inner);
+        watchers.retain(|w| !w.ptr_eq(&mine));
+        self.hub.0.watching.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Watcher {
+    fn offer(&self, telemetry: &Arc<Telemetry>, snapshot: bool) {
+        let kind = telemetry.measured.kind();
+        let wanted = (self.piles.is_empty() || self.piles.contains(&telemetry.pile))
+            && (self.kinds.is_empty() || self.kinds.contains(&kind));
+        if !wanted {
+            return;
+        }
+        let mut pending = lock(&self.pending);
+        let slot = (telemetry.pile, telemetry.gun, kind);
+        let update = |skipped| Update { telemetry: telemetry.clone(), skipped, snapshot };
+        match pending.waiting.get_mut(&slot) {
+            // A snapshot never replaces something newer.
+            Some(_) if snapshot => {}
+            Some(waiting) => *waiting = update(waiting.skipped + 1),
+            None => {
+                pending.waiting.insert(slot, update(0));
+            }
+        }
+        drop(pending);
+        self.ready.notify_one();
+    }
+
+    fn take(&self) -> Option<Update> {
+        let mut pending = lock(&self.pending);
+        let after = pending.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = pending.waiting.range((after, Bound::Unbounded)).next();
+        let slot = *behind.or_else(|| pending.waiting.iter().next())?.0;
+        pending.last = Some(slot);
+        pending.waiting.remove(&slot)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while the lock was held cannot leave these maps half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const SHARDS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::WallMs;
+    use crate::domain::telemetry::{GroundLock, Measured};
+
+    fn measured(pile: u8, n: i64) -> Telemetry {
+        Telemetry {
+            pile: PileCode::from_bcd([0, 0, 0, 0, 0, 0, pile]).expect("digits"),
+            gun: Gun::new(1).expect("a gun"),
+            serial: None,
+            at: WallMs(n),
+            measured: Measured::GroundLock(GroundLock { lock_state: 0, space_state: 0, battery_percent: 0, alarm: 0 }),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_watcher_sees_the_newest_and_how_many_it_missed() {
+        let hub = Hub::default();
+        hub.publish(measured(1, 0));
+        let mut watch = hub.watch(Filter::default());
+        let first = watch.next().await;
+        assert!(first.snapshot && first.skipped == 0);
+        for n in 1..=5 {
+            hub.publish(measured(1, n));
+        }
+        let update = watch.next().await;
+        assert_eq!((update.telemetry.at, update.skipped, update.snapshot), (WallMs(5), 4, false));
+    }
+
+    #[tokio::test]
+    async fn a_filter_lets_only_its_piles_through() {
+        let hub = Hub::default();
+        let wanted = measured(2, 7);
+        let mut watch = hub.watch(Filter { piles: vec![wanted.pile], kinds: vec![] });
+        hub.publish(measured(1, 6));
+        hub.publish(wanted.clone());
+        assert_eq!(*watch.next().await.telemetry, wanted);
+        drop(watch);
+        assert_eq!(hub.0.watching.load(Ordering::Acquire), 0);
+        assert!(hub.0.watchers.read().expect("no panic").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_slow_watcher_hears_of_every_gun_in_turn() {
+        let hub = Hub::default();
+        let mut watch = hub.watch(Filter::default());
+        let (one, two) = (measured(1, 1), measured(2, 1));
+        for _ in 0..3 {
+            hub.publish(one.clone());
+            hub.publish(two.clone());
+            let first = watch.next().await.telemetry.pile;
+            hub.publish(if first == one.pile { one.clone() } else { two.clone() });
+            assert_ne!(watch.next().await.telemetry.pile, first);
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_in_the_next_snapshot() {
+        let hub = Hub::default();
+        let gone = measured(3, 1);
+        hub.publish(gone.clone());
+        assert_eq!(hub.latest(gone.pile).len(), 1);
+        hub.forget(gone.pile);
+        assert!(hub.latest(gone.pile).is_empty());
+    }
+}

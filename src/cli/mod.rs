@@ -1,1 +1,3 @@
-//! cli
+//! Subcommands for people.
+
+pub mod decode;

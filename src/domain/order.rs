@@ -155,8 +155,8 @@ pub enum Failure {
     NoStart,
     /// The record of a start that failed on the pile.
     FailedOnPile { code: u8, name: String },
-    /// Ended by the caller before it charged.
-    Withdrawn,
+    /// The caller's deadline passed, or the store failed, before 0x34 could be written.
+    NotSent,
 }
 
 /// A breach of a supervised rule.
@@ -238,6 +238,8 @@ pub enum Happening {
     Recorded(Box<Record>),
     /// A record under this serial differs from the one that settled it.
     ConflictingRecord,
+    /// 0x34 was never written and never will be.
+    NotSent,
     /// Time has passed.
     Tick,
 }
@@ -319,6 +321,7 @@ impl Order {
             Happening::StopAccepted => self.stop_accepted(now),
             Happening::Recorded(record) => self.recorded(now, *record),
             Happening::ConflictingRecord => self.breach(now, AnomalyKind::RecordConflict).into_iter().collect(),
+            Happening::NotSent => self.not_sent(),
             Happening::Tick => self.tick(now),
         };
         if !changes.is_empty() {
@@ -441,6 +444,13 @@ impl Order {
         self.plug_deadline = None;
         self.state = OrderState::Settled;
         vec![Change::Settled]
+    }
+
+    fn not_sent(&mut self) -> Vec<Change> {
+        match self.state {
+            OrderState::Requested => self.fail(Failure::NotSent),
+            _ => vec![],
+        }
     }
 
     fn tick(&mut self, now: WallMs) -> Vec<Change> {
