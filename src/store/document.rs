@@ -1,0 +1,186 @@
+//! Domain values as stored bytes: a format byte, then the protobuf of `pileway.store.v1`.
+//!
+//! Conversions destructure without `..` in both directions, so that a new field stops the build where it must be
+//! handled. What cannot be read back is an error that names the document and the field; it is never guessed at.
+
+mod field;
+mod pile;
+mod record;
+mod order;
+mod event;
+
+use bytes::{BufMut, Bytes};
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use super::{Append, IndexEntry, IndexName, Key, Kind, Put, StoreError};
+use crate::domain::pile::Presence;
+use crate::domain::{Event, Order, OrderState, Pile, PileCode, Record, RequestId, Serial, WallMs};
+use field::Unreadable;
+
+/// The messages of `proto/pileway/store/v1`.
+#[allow(clippy::all, clippy::pedantic, reason = "generated")]
+pub mod v1 {
+    tonic::include_proto!("pileway.store.v1");
+}
+
+/// One StartCharging attempt: what makes a retry with the same `request_id` start nothing twice.
+/// Expires [`START_ATTEMPT_KEPT_MS`] after `created_at`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StartAttempt {
+    pub pile: PileCode,
+    pub id: RequestId,
+    /// Fingerprint of all arguments ([`crate::domain::command::Start::arguments`]).
+    pub arguments: u64,
+    pub serial: Serial,
+    pub created_at: WallMs,
+}
+
+/// An order that is over (settled, failed, closed) is deleted 14 days after its last change. Its record stays, so that
+/// a late copy is still known to be one; its events are the archive.
+pub const ORDER_KEPT_MS: u64 = 14 * 24 * 3600 * 1000;
+/// A `request_id` names one attempt for 24 hours.
+pub const START_ATTEMPT_KEPT_MS: u64 = 24 * 3600 * 1000;
+
+pub fn pile_key(pile: PileCode) -> Key {
+    Key { kind: Kind::Pile, pile, id: vec![] }
+}
+
+pub fn order_key(pile: PileCode, serial: Serial) -> Key {
+    Key { kind: Kind::Order, pile, id: serial.bytes().to_vec() }
+}
+
+pub fn record_key(pile: PileCode, serial: Serial) -> Key {
+    Key { kind: Kind::Record, pile, id: serial.bytes().to_vec() }
+}
+
+/// One per digest: the same conflicting copy is kept once.
+pub fn record_conflict_key(pile: PileCode, serial: Serial, digest: [u8; 32]) -> Key {
+    Key { kind: Kind::RecordConflict, pile, id: [&serial.bytes()[..], &digest].concat() }
+}
+
+pub fn start_attempt_key(pile: PileCode, id: RequestId) -> Key {
+    Key { kind: Kind::StartRequest, pile, id: id.bytes().to_vec() }
+}
+
+/// What tells a copy of a record from a conflicting one: frame code and body.
+pub fn record_digest(record: &Record) -> [u8; 32] {
+    Sha256::new().chain_update([record.code]).chain_update(&record.body).finalize().into()
+}
+
+pub fn put_pile(pile: &Pile) -> Put {
+    let code = pile.code.to_string();
+    let presence = presence_prefix(pile.presence) + &code;
+    let indexes = vec![entry(IndexName::Pile, code), entry(IndexName::PilePresence, presence)];
+    Put { key: pile_key(pile.code), value: encode(&v1::Pile::from(pile)), indexes }
+}
+
+pub fn put_order(order: &Order) -> Put {
+    let Order { pile, gun, serial, state, created_at, updated_at, .. } = order;
+    let created = format!("{}{serial}", sortable(*created_at));
+    let mut indexes = vec![
+        entry(IndexName::OrderTime, created.clone()),
+        entry(IndexName::OrderPile, format!("{pile}{created}")),
+        entry(IndexName::OrderState, order_state_prefix(*state) + &created),
+    ];
+    if state.is_open() {
+        indexes.push(entry(IndexName::OrderOpen, format!("{pile}{:03}{serial}", gun.number())));
+    } else {
+        indexes.push(entry(IndexName::Expiry, sortable(updated_at.plus_ms(ORDER_KEPT_MS))));
+    }
+    Put { key: order_key(*pile, *serial), value: encode(&v1::Order::from(order)), indexes }
+}
+
+pub fn put_record_conflict(record: &Record) -> Put {
+    let key = record_conflict_key(record.pile, record.serial, record_digest(record));
+    Put { key, value: record_value(record), indexes: vec![] }
+}
+
+pub fn record_value(record: &Record) -> Bytes {
+    encode(&v1::Record::from(record))
+}
+
+pub fn put_start_attempt(attempt: &StartAttempt) -> Put {
+    let expires = sortable(attempt.created_at.plus_ms(START_ATTEMPT_KEPT_MS));
+    Put {
+        key: start_attempt_key(attempt.pile, attempt.id),
+        value: encode(&v1::StartAttempt::from(attempt)),
+        indexes: vec![entry(IndexName::Expiry, expires)],
+    }
+}
+
+pub fn append(event: &Event) -> Append {
+    Append { pile: event.pile, payload: encode(&v1::Event::from(event)) }
+}
+
+pub fn read_pile(key: &Key, value: &[u8]) -> Result<Pile, StoreError> {
+    decode::<v1::Pile, _>(value).map_err(|why| unreadable(key, &why))
+}
+
+pub fn read_order(key: &Key, value: &[u8]) -> Result<Order, StoreError> {
+    decode::<v1::Order, _>(value).map_err(|why| unreadable(key, &why))
+}
+
+/// Of [`Kind::Record`] and [`Kind::RecordConflict`].
+pub fn read_record(key: &Key, value: &[u8]) -> Result<Record, StoreError> {
+    decode::<v1::Record, _>(value).map_err(|why| unreadable(key, &why))
+}
+
+pub fn read_start_attempt(key: &Key, value: &[u8]) -> Result<StartAttempt, StoreError> {
+    decode::<v1::StartAttempt, _>(value).map_err(|why| unreadable(key, &why))
+}
+
+/// `position` names the log entry in the error.
+pub fn read_event(position: &str, payload: &[u8]) -> Result<Event, StoreError> {
+    decode::<v1::Event, _>(payload).map_err(|Unreadable(why)| StoreError::Invalid(format!("event {position}: {why}")))
+}
+
+/// What the sort strings of [`IndexName::PilePresence`] begin with.
+pub fn presence_prefix(presence: Presence) -> String {
+    format!("{}/", presence.name())
+}
+
+/// What the sort strings of [`IndexName::OrderState`] begin with.
+pub fn order_state_prefix(state: OrderState) -> String {
+    format!("{}/", state.name())
+}
+
+/// Twenty digits, which sort as text as the times do. Nothing here happened before 1970.
+pub fn sortable(at: WallMs) -> String {
+    format!("{:020}", at.0.max(0))
+}
+
+fn entry(index: IndexName, sort: String) -> IndexEntry {
+    IndexEntry { index, sort }
+}
+
+fn encode(message: &impl Message) -> Bytes {
+    let mut bytes = Vec::with_capacity(1 + message.encoded_len());
+    bytes.put_u8(FORMAT);
+    // A Vec grows: there is always room.
+    message.encode_raw(&mut bytes);
+    bytes.into()
+}
+
+fn decode<M, T>(value: &[u8]) -> Result<T, Unreadable>
+where
+    M: Message + Default,
+    T: TryFrom<M, Error = Unreadable>,
+{
+    match value.split_first() {
+        Some((&FORMAT, message)) => M::decode(message).map_err(|error| Unreadable(error.to_string()))?.try_into(),
+        Some((format, _)) => Err(Unreadable(format!("format {format}: this pileway knows {FORMAT}"))),
+        None => Err(Unreadable("empty".to_owned())),
+    }
+}
+
+fn unreadable(key: &Key, Unreadable(why): &Unreadable) -> StoreError {
+    let Key { kind, pile, id } = key;
+    StoreError::Invalid(format!("{kind:?} {pile}/{}: {why}", crate::domain::ids::hex(id)))
+}
+
+/// Before every value.
+const FORMAT: u8 = 1;
+
+#[cfg(test)]
+mod tests;

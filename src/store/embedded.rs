@@ -1,0 +1,320 @@
+//! The store of a node that stands alone: one redb file, one writer, fsync before every answer.
+//!
+//! ```text
+//!   callers ──▶ bounded queue ──▶ writer thread: takes what waits, ONE transaction, ONE fsync ──▶ feed, then answers
+//!      └──────▶ blocking pool: read transactions, which neither wait for the writer nor hold it up
+//! ```
+//!
+//! Group commit is what makes fsync affordable: an fsync costs the same for one settlement as for 256, and the more
+//! callers wait, the bigger the groups get. An operation checks everything before its first write, so a refused one
+//! leaves no trace in the transaction it shares with others.
+
+mod layout;
+mod tables;
+mod apply;
+mod read;
+mod writer;
+
+use std::fs::{self, File};
+use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::{
+    Batch, Claim, Claimed, Committed, Entry, Fence, Indexed, Key, Offset, PARTITIONS, Partition, PileCode, Scan,
+    Settled, Settlement, Store, StoreError, Versioned,
+};
+use layout::Failure;
+use tables::Tables;
+use writer::{Message, Writer};
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Created if it is not there. One process at a time.
+    pub dir: PathBuf,
+    /// Fixed when the store is created.
+    pub partitions: u16,
+    /// Memory for redb's cache; the kernel's page cache does the rest.
+    pub cache_bytes: usize,
+    /// Writes that may wait for the writer.
+    pub queue: usize,
+    /// Entries a reader of [`Store::feed`] may be behind before it has to read the log.
+    pub feed: usize,
+    /// How long a call may take. After this it is [`StoreError::Unavailable`], and if it was a write that the writer had
+    /// not begun, it is not carried out.
+    pub time_limit: Duration,
+}
+
+impl Config {
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            partitions: PARTITIONS,
+            cache_bytes: 16 * 1024 * 1024,
+            queue: 4096,
+            feed: 4096,
+            time_limit: Duration::from_secs(5),
+        }
+    }
+}
+
+pub struct Embedded {
+    database: Arc<Database>,
+    /// `None` only while dropping.
+    jobs: Option<mpsc::Sender<Message>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    feed: broadcast::Sender<Arc<Entry>>,
+    partitions: u16,
+    time_limit: Duration,
+}
+
+impl Embedded {
+    /// Opens or creates the store in `config.dir`. After an unclean end redb verifies the whole file first, which takes
+    /// about a second per gigabyte.
+    pub fn open(config: Config) -> Result<Self, OpenError> {
+        let Config { dir, partitions, cache_bytes, queue, feed, time_limit } = config;
+        if partitions == 0 {
+            return Err(OpenError::NoPartitions { path: dir });
+        }
+        prepare(&dir)?;
+        let path = dir.join(FILE);
+        let database = create(&path, cache_bytes)?;
+        tables::prepare(&database, &path, partitions)?;
+        // The file's own fsync does not make its name durable.
+        sync_dir(&dir)?;
+
+        let database = Arc::new(database);
+        let (feed, _) = broadcast::channel(feed.max(1));
+        let (jobs, waiting) = mpsc::channel(queue.max(1));
+        let writer = Writer { database: database.clone(), waiting, feed: feed.clone(), partitions };
+        let thread = writer.start().map_err(|source| OpenError::Io { path, source })?;
+        Ok(Self { database, jobs: Some(jobs), writer: Mutex::new(Some(thread)), feed, partitions, time_limit })
+    }
+
+    /// Carries out what waits, then ends the writer; later writes are [`StoreError::Unavailable`]. The file stays locked
+    /// until the store is dropped.
+    pub async fn close(&self) {
+        if let Some(jobs) = &self.jobs {
+            // Fails only if the writer has ended, which is what is wanted.
+            let _ = jobs.send(Message::Close).await;
+        }
+        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic of the writer has been logged by the writer.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    /// Hands `operation` to the writer and waits until what it did is durable.
+    async fn write<T, F>(&self, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tables<'_>) -> Result<T, Failure> + Send + 'static,
+    {
+        let Some(jobs) = &self.jobs else { return Err(unavailable("closing")) };
+        let (reply, answer) = oneshot::channel();
+        let job = Message::Job(writer::job(operation, reply));
+        let call = async {
+            jobs.send(job).await.map_err(|_| unavailable("the writer has ended"))?;
+            answer.await.map_err(|_| unavailable("the writer gave the write up"))?
+        };
+        self.bounded(call).await
+    }
+
+    /// Reads go to the blocking pool even though most of them hit a cache: a disk that hangs must not hang the sockets
+    /// that share the runtime, and the time limit could not end a read on a worker.
+    async fn read<T, F>(&self, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&ReadTransaction) -> Result<T, Failure> + Send + 'static,
+    {
+        let database = self.database.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let transaction = database.begin_read().map_err(Failure::disk)?;
+            operation(&transaction)
+        });
+        let call = async {
+            let answer = read.await.map_err(|_| unavailable("the read was given up"))?;
+            answer.map_err(StoreError::from)
+        };
+        self.bounded(call).await
+    }
+
+    async fn bounded<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.time_limit, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(unavailable(&format!("no answer within {:?}", self.time_limit))),
+        }
+    }
+
+    fn check_partition(&self, partition: Partition) -> Result<(), StoreError> {
+        if partition.0 < self.partitions {
+            return Ok(());
+        }
+        Err(StoreError::Invalid(format!("partition {partition} of {}", self.partitions)))
+    }
+}
+
+impl Store for Embedded {
+    fn commit(&self, partition: Partition, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>> {
+        Box::pin(async move {
+            self.check_partition(partition)?;
+            batch.check(partition, self.partitions)?;
+            let fingerprint = fingerprint(&batch);
+            self.write(move |tables| tables.commit(&batch, fingerprint)).await
+        })
+    }
+
+    fn claim(&self, claim: Claim) -> BoxFuture<'_, Result<Claimed, StoreError>> {
+        Box::pin(self.write(move |tables| tables.claim(claim)))
+    }
+
+    fn release(&self, pile: PileCode, fence: Fence) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(self.write(move |tables| tables.release(pile, fence)))
+    }
+
+    fn settle(&self, settlement: Settlement) -> BoxFuture<'_, Result<Settled, StoreError>> {
+        Box::pin(async move {
+            settlement.check()?;
+            self.write(move |tables| tables.settle(&settlement)).await
+        })
+    }
+
+    fn get(&self, key: Key) -> BoxFuture<'_, Result<Option<Versioned>, StoreError>> {
+        Box::pin(self.read(move |transaction| read::get(transaction, &key)))
+    }
+
+    fn owner(&self, pile: PileCode) -> BoxFuture<'_, Result<Option<Fence>, StoreError>> {
+        Box::pin(self.read(move |transaction| read::owner(transaction, pile)))
+    }
+
+    fn list(&self, partition: Partition, scan: Scan) -> BoxFuture<'_, Result<Vec<Indexed>, StoreError>> {
+        Box::pin(async move {
+            scan.check()?;
+            self.read(move |transaction| read::list(transaction, partition, &scan)).await
+        })
+    }
+
+    fn read_log(
+        &self,
+        partition: Partition,
+        after: Offset,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Arc<Entry>>, StoreError>> {
+        let limit = limit.min(Scan::MAX_LIMIT);
+        Box::pin(self.read(move |transaction| read::log(transaction, partition, after, limit)))
+    }
+
+    fn log_end(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, StoreError>> {
+        Box::pin(self.read(move |transaction| read::log_end(transaction, partition)))
+    }
+
+    fn feed(&self) -> broadcast::Receiver<Arc<Entry>> {
+        self.feed.subscribe()
+    }
+
+    fn expire(&self, partition: Partition, before: String, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
+        Box::pin(async move {
+            let limit = limit.min(Scan::MAX_LIMIT);
+            // Mostly there is nothing to do, and a look is cheaper than a place in the writer's queue.
+            let due = before.clone();
+            if !self.read(move |transaction| read::anything_due(transaction, partition, &due)).await? {
+                return Ok(0);
+            }
+            self.write(move |tables| tables.expire(partition, &before, limit)).await
+        })
+    }
+
+    fn partitions(&self) -> u16 {
+        self.partitions
+    }
+}
+
+/// Carries out what waits before it returns: at most the queue, in groups.
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.jobs = None;
+        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic of the writer has been logged by the writer.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Why a store does not open. Each names the path.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("store {}: not a directory", path.display())]
+    NotADirectory { path: PathBuf },
+    #[error("store {}: in use by another process", path.display())]
+    Locked { path: PathBuf },
+    #[error("store {}: written by another pileway, in format {found}; this one knows {known}", path.display())]
+    Format { path: PathBuf, found: u64, known: u64 },
+    #[error("store {}: created with {found} partitions, configured are {configured}", path.display())]
+    Partitions { path: PathBuf, found: u64, configured: u16 },
+    #[error("store {}: partitions = 0: at least 1 is needed", path.display())]
+    NoPartitions { path: PathBuf },
+    #[error("store {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    /// The file is none of ours, or is damaged.
+    #[error("store {}: {source}", path.display())]
+    Database { path: PathBuf, source: Box<redb::Error> },
+}
+
+fn prepare(dir: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: dir.to_owned(), source };
+    match fs::metadata(dir) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(OpenError::NotADirectory { path: dir.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(dir).map_err(io)?;
+            dir.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_dir)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Err(OpenError::NotADirectory { path: dir.to_owned() })
+        }
+        Err(error) => Err(io(error)),
+    }
+}
+
+fn sync_dir(dir: &Path) -> Result<(), OpenError> {
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(|source| OpenError::Io { path: dir.to_owned(), source })
+}
+
+fn create(path: &Path, cache_bytes: usize) -> Result<Database, OpenError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache_bytes);
+    let at = path.to_owned();
+    builder.set_repair_callback(move |repair| {
+        tracing::info!(path = %at.display(), progress = repair.progress(), "store was not closed; verifying it");
+    });
+    builder.create(path).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: path.to_owned() },
+        DatabaseError::Storage(redb::StorageError::Io(source)) => OpenError::Io { path: path.to_owned(), source },
+        other => OpenError::Database { path: path.to_owned(), source: Box::new(other.into()) },
+    })
+}
+
+/// Tells a repeated batch from another one under the same id. Compared only within the life of a session, which is
+/// within the life of a process: the hash need not be stable over releases.
+fn fingerprint(batch: &Batch) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    batch.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn unavailable(why: &str) -> StoreError {
+    StoreError::Unavailable(why.to_owned())
+}
+
+const FILE: &str = "pileway.redb";

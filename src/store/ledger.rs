@@ -1,0 +1,380 @@
+//! The typed door: domain values in, domain values out. What it adds to the store is meaning: which documents and
+//! events go together, what a record does to its order, and what is tried again.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    Batch, BatchId, Claim, Partition, Precondition, Put, Settled, Settlement, Store, StoreError, Versioned, document,
+};
+use crate::domain::order::{Change, Happening};
+use crate::domain::{Event, EventKind, Fence, Order, Pile, PileCode, Record, RequestId, Serial, SessionId, WallMs};
+
+pub use super::document::StartAttempt;
+pub use super::query::{OrderQuery, Page, PileQuery, QueryError};
+pub use super::watch::{EventWatch, Stamped};
+
+#[derive(Clone)]
+pub struct Ledger {
+    store: Arc<dyn Store>,
+}
+
+/// What a session learns when it becomes the pile's owner.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Login {
+    pub fence: Fence,
+    /// Whose session this login ends.
+    pub previous: Option<Fence>,
+    pub pile: Option<(Pile, u64)>,
+    /// By gun and serial.
+    pub open_orders: Vec<(Order, u64)>,
+}
+
+/// Documents and events that become durable together, or not at all. All of one pile.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Write {
+    /// The same write again, under the same id, returns what it returned.
+    pub id: BatchId,
+    pub pile: PileCode,
+    /// What must still be the pile's owner; `None` for what anybody may write.
+    pub fence: Option<Fence>,
+    pub documents: Vec<(Document, Expect)>,
+    pub events: Vec<Event>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Document {
+    Pile(Box<Pile>),
+    Order(Box<Order>),
+    StartAttempt(StartAttempt),
+}
+
+/// What a document must be in the store for a write to happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expect {
+    Absent,
+    Version(u64),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum WriteError {
+    /// `documents[at]` is not what was expected; `current` is what is stored instead.
+    #[error("document {at} of the write has changed")]
+    Conflict { at: usize, current: Option<(Document, u64)> },
+    /// Another session owns the pile by now: the writer's is over.
+    #[error("the pile has another owner")]
+    Fenced,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The order as it is stored after a settlement.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SettledOrder {
+    pub outcome: Settled,
+    /// `None` when a copy came after the order itself had expired.
+    pub order: Option<Order>,
+    /// 0 without an order.
+    pub version: u64,
+}
+
+impl Ledger {
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Makes `session` the pile's owner. Repeating it while it is the owner gives the same fence.
+    pub async fn claim(&self, pile: PileCode, session: SessionId, now: WallMs) -> Result<Login, StoreError> {
+        let claim = Claim { pile, session, now_ms: now.0.max(0) as u64 };
+        let claimed = self.store.claim(claim).await?;
+        let key = document::pile_key(pile);
+        let document = claimed.pile.map(|stored| versioned(stored, |value| document::read_pile(&key, value)));
+        let orders = claimed.open_orders.into_iter();
+        let orders = orders.map(|(key, stored)| versioned(stored, |value| document::read_order(&key, value)));
+        Ok(Login {
+            fence: claimed.fence,
+            previous: claimed.previous,
+            pile: document.transpose()?,
+            open_orders: orders.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// False if `fence` is not the owner (any more).
+    pub async fn release(&self, pile: PileCode, fence: Fence) -> Result<bool, StoreError> {
+        self.store.release(pile, fence).await
+    }
+
+    /// The new versions of `write.documents`, in order.
+    pub async fn write(&self, write: Write) -> Result<Vec<u64>, WriteError> {
+        let Write { id, pile, fence, documents, events } = write;
+        let stray = documents.iter().map(|(d, _)| d.pile()).chain(events.iter().map(|e| e.pile)).find(|p| *p != pile);
+        if let Some(stray) = stray {
+            return Err(StoreError::Invalid(format!("a write for pile {pile} with something of pile {stray}")).into());
+        }
+
+        let mut batch = Batch::new(id);
+        // First, so that a session that is over learns this rather than what its successor has written.
+        batch.require.extend(fence.map(|fence| Precondition::Owner(pile, fence)));
+        for (document, expect) in &documents {
+            let put = document.put();
+            batch.require.push(expect.of(&put));
+            batch.put.push(put);
+        }
+        batch.append = events.iter().map(document::append).collect();
+
+        let puts: Vec<_> = batch.put.iter().map(|put| put.key.clone()).collect();
+        let (failed, current) = match self.store.commit(self.partition(pile), batch).await {
+            Ok(committed) => return Ok(committed.versions),
+            Err(StoreError::Conflict { failed, current }) => (failed, current),
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Invalid(_))) => return Err(error.into()),
+        };
+        let key = match *failed {
+            Precondition::Owner(..) => return Err(WriteError::Fenced),
+            Precondition::Absent(key) | Precondition::Version(key, _) => key,
+        };
+        let at = puts.iter().position(|put| *put == key);
+        let at = at.ok_or_else(|| StoreError::Invalid(format!("a conflict about {key:?}, which was not written")))?;
+        let current = current.map(|stored| versioned(stored, |value| documents[at].0.read_same_kind(&key, value)));
+        Err(WriteError::Conflict { at, current: current.transpose()? })
+    }
+
+    /// Makes a record durable and its order settled, once, whoever does it how often: a copy is [`Settled::Again`], a
+    /// record that says something else is kept beside the first and flagged on the order.
+    ///
+    /// `latest` is the caller's own copy of the order and the version it rests on; without it the stored order is
+    /// taken, and a serial never seen makes an adopted one. If the stored order has moved on meanwhile, it is taken,
+    /// with what only the caller's copy knows, and tried again.
+    pub async fn settle(
+        &self,
+        record: Record,
+        latest: Option<(Order, u64)>,
+        now: WallMs,
+    ) -> Result<SettledOrder, StoreError> {
+        let Record { pile, gun, serial, .. } = record;
+        let key = document::order_key(pile, serial);
+        let ours = latest.as_ref().map(|(order, _)| order.clone());
+        let mut base = match latest {
+            Some(latest) => Some(latest),
+            None => self.order(pile, serial).await?,
+        };
+        for _ in 0..SETTLE_ATTEMPTS {
+            let (mut order, order_is, version) = match base {
+                Some((order, version)) => (order, Precondition::Version(key.clone(), version), version + 1),
+                None => (Order::adopted(pile, gun, serial, now), Precondition::Absent(key.clone()), 1),
+            };
+            order.apply(now, Happening::Recorded(Box::new(record.clone())));
+            let settlement = settlement(&record, &order, order_is, now);
+            match self.store.settle(settlement).await {
+                Ok(outcome @ Settled::First) => return Ok(SettledOrder { outcome, order: Some(order), version }),
+                Ok(outcome @ Settled::Again) => return self.settled(pile, serial, outcome).await,
+                Ok(outcome @ Settled::Conflict { .. }) => {
+                    self.flag_conflict(pile, serial, now).await?;
+                    return self.settled(pile, serial, outcome).await;
+                }
+                Err(StoreError::Conflict { current, .. }) => {
+                    let stored = current.map(|stored| versioned(stored, |value| document::read_order(&key, value)));
+                    base = stored.transpose()?.map(|(stored, version)| (merged(stored, ours.as_ref()), version));
+                }
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Invalid(_))) => return Err(error),
+            }
+        }
+        Err(StoreError::Unavailable(format!("order {serial} of pile {pile} kept changing while it was settled")))
+    }
+
+    pub async fn pile(&self, pile: PileCode) -> Result<Option<Pile>, StoreError> {
+        Ok(self.pile_versioned(pile).await?.map(|(pile, _)| pile))
+    }
+
+    pub async fn pile_versioned(&self, pile: PileCode) -> Result<Option<(Pile, u64)>, StoreError> {
+        let key = document::pile_key(pile);
+        let stored = self.store.get(key.clone()).await?;
+        stored.map(|stored| versioned(stored, |value| document::read_pile(&key, value))).transpose()
+    }
+
+    pub async fn owner(&self, pile: PileCode) -> Result<Option<Fence>, StoreError> {
+        self.store.owner(pile).await
+    }
+
+    pub async fn order(&self, pile: PileCode, serial: Serial) -> Result<Option<(Order, u64)>, StoreError> {
+        let key = document::order_key(pile, serial);
+        let stored = self.store.get(key.clone()).await?;
+        stored.map(|stored| versioned(stored, |value| document::read_order(&key, value))).transpose()
+    }
+
+    /// The record that settled an order, as it was received.
+    pub async fn record(&self, pile: PileCode, serial: Serial) -> Result<Option<Record>, StoreError> {
+        let key = document::record_key(pile, serial);
+        let stored = self.store.get(key.clone()).await?;
+        stored.map(|stored| document::read_record(&key, &stored.value)).transpose()
+    }
+
+    pub async fn start_attempt(&self, pile: PileCode, id: RequestId) -> Result<Option<StartAttempt>, StoreError> {
+        let key = document::start_attempt_key(pile, id);
+        let stored = self.store.get(key.clone()).await?;
+        stored.map(|stored| document::read_start_attempt(&key, &stored.value)).transpose()
+    }
+
+    /// Everything appended from this call on, of every pile.
+    pub async fn watch(&self) -> Result<EventWatch, StoreError> {
+        EventWatch::start(self.store.clone()).await
+    }
+
+    /// Deletes what is due, at most [`EXPIRE_LIMIT`] documents of each partition; how many it deleted.
+    pub async fn expire(&self, now: WallMs) -> Result<usize, StoreError> {
+        let mut deleted = 0;
+        for partition in 0..self.store.partitions() {
+            deleted += self.store.expire(Partition(partition), document::sortable(now), EXPIRE_LIMIT).await?;
+        }
+        Ok(deleted)
+    }
+
+    async fn settled(&self, pile: PileCode, serial: Serial, outcome: Settled) -> Result<SettledOrder, StoreError> {
+        let (order, version) = self.order(pile, serial).await?.unzip();
+        Ok(SettledOrder { outcome, order, version: version.unwrap_or(0) })
+    }
+
+    /// The anomaly on the order, and its event: once, however often conflicting copies come. Not in the settlement's
+    /// own transaction: if it fails in between, the next copy brings it (0x40 has not been sent).
+    async fn flag_conflict(&self, pile: PileCode, serial: Serial, now: WallMs) -> Result<(), StoreError> {
+        for _ in 0..SETTLE_ATTEMPTS {
+            let Some((mut order, version)) = self.order(pile, serial).await? else { return Ok(()) };
+            let changes = order.apply(now, Happening::ConflictingRecord);
+            if changes.is_empty() {
+                return Ok(());
+            }
+            let put = document::put_order(&order);
+            let append = changes.into_iter().map(|change| document::append(&order_event(&order, change, now)));
+            let batch = Batch {
+                id: None,
+                require: vec![Precondition::Version(put.key.clone(), version)],
+                put: vec![put],
+                delete: vec![],
+                append: append.collect(),
+            };
+            match self.store.commit(self.partition(pile), batch).await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Invalid(_))) => return Err(error),
+            }
+        }
+        Err(StoreError::Unavailable(format!("order {serial} of pile {pile} kept changing while it was flagged")))
+    }
+
+    fn partition(&self, pile: PileCode) -> Partition {
+        Partition::of(pile, self.store.partitions())
+    }
+}
+
+impl Document {
+    fn pile(&self) -> PileCode {
+        match self {
+            Self::Pile(pile) => pile.code,
+            Self::Order(order) => order.pile,
+            Self::StartAttempt(attempt) => attempt.pile,
+        }
+    }
+
+    fn put(&self) -> Put {
+        match self {
+            Self::Pile(pile) => document::put_pile(pile),
+            Self::Order(order) => document::put_order(order),
+            Self::StartAttempt(attempt) => document::put_start_attempt(attempt),
+        }
+    }
+
+    fn read_same_kind(&self, key: &super::Key, value: &[u8]) -> Result<Self, StoreError> {
+        Ok(match self {
+            Self::Pile(_) => Self::Pile(Box::new(document::read_pile(key, value)?)),
+            Self::Order(_) => Self::Order(Box::new(document::read_order(key, value)?)),
+            Self::StartAttempt(_) => Self::StartAttempt(document::read_start_attempt(key, value)?),
+        })
+    }
+}
+
+impl Expect {
+    fn of(self, put: &Put) -> Precondition {
+        match self {
+            Self::Absent => Precondition::Absent(put.key.clone()),
+            Self::Version(version) => Precondition::Version(put.key.clone(), version),
+        }
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("partitions", &self.store.partitions()).finish()
+    }
+}
+
+/// Deletes what is due, forever; `now` is the node's clock. What one round leaves, the next takes.
+pub async fn housekeep(ledger: Ledger, every: Duration, now: impl Fn() -> WallMs) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match ledger.expire(now()).await {
+            Ok(deleted) => tracing::debug!(deleted, "expired documents deleted"),
+            Err(error) => tracing::warn!(%error, "expired documents not deleted"),
+        }
+    }
+}
+
+fn versioned<T>(stored: Versioned, read: impl FnOnce(&[u8]) -> Result<T, StoreError>) -> Result<(T, u64), StoreError> {
+    let Versioned { version, value } = stored;
+    Ok((read(&value)?, version))
+}
+
+fn settlement(record: &Record, order: &Order, order_is: Precondition, now: WallMs) -> Settlement {
+    let Record { pile, serial, .. } = *record;
+    let conflict = EventKind::RecordConflict { serial };
+    Settlement {
+        record: document::record_key(pile, serial),
+        digest: document::record_digest(record),
+        value: document::record_value(record),
+        order: document::put_order(order),
+        order_is,
+        event: document::append(&order_event(order, Change::Settled, now)),
+        conflict: document::put_record_conflict(record),
+        conflict_event: document::append(&Event { pile, recorded_at: now, pile_time: record.traded, kind: conflict }),
+    }
+}
+
+fn order_event(order: &Order, change: Change, now: WallMs) -> Event {
+    // The pile's clock is said by the record, and only there.
+    let pile_time = match (change, &order.bill) {
+        (Change::Settled, Some(bill)) => bill.record.traded,
+        _ => None,
+    };
+    Event {
+        pile: order.pile,
+        recorded_at: now,
+        pile_time,
+        kind: EventKind::Order { order: Box::new(order.clone()), change },
+    }
+}
+
+/// The stored order with what only the caller's copy knows: sightings are in memory before they are stored, and the
+/// tariff decides how the bill is split. Decisions are the stored order's.
+fn merged(mut stored: Order, ours: Option<&Order>) -> Order {
+    let Some(ours) = ours else { return stored };
+    if ours.last.map(|m| m.at) > stored.last.map(|m| m.at) {
+        stored.last = ours.last;
+    }
+    stored.tariff = stored.tariff.or_else(|| ours.tariff.clone());
+    stored.accepted_at = stored.accepted_at.or(ours.accepted_at);
+    stored.charging_at = stored.charging_at.or(ours.charging_at);
+    stored.ended_at = stored.ended_at.or(ours.ended_at);
+    stored.stop = stored.stop.or(ours.stop);
+    stored
+}
+
+/// How often a settlement meets an order that has changed since it was read. Only the pile's owner writes the order, so
+/// two is already rare.
+const SETTLE_ATTEMPTS: usize = 16;
+/// Documents of one partition deleted by one [`Ledger::expire`].
+pub const EXPIRE_LIMIT: usize = 256;

@@ -6,13 +6,19 @@
 //!
 //! ```text
 //!   session, api ──▶ ledger (domain values) ──▶ dyn Store (bytes) ──▶ embedded (redb, group-committed fsync)
+//!                    ├─ query  lists over partitions          ▲
+//!                    └─ watch  the log, from now on        check (bounds every implementation enforces)
 //! ```
 //!
 //! Everything of a pile lives in partition `crc16(pile code) mod P`, and one [`Batch`] changes any of it, all or nothing.
+//! `tests/store.rs` is the contract as a suite, `tests/kill.rs` what remains of it after `kill -9`.
 
-pub mod document;
-pub mod embedded;
 pub mod ledger;
+pub mod query;
+pub mod watch;
+pub mod document;
+mod check;
+pub mod embedded;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,15 +30,22 @@ use tokio::sync::broadcast;
 use crate::domain::{Epoch, Fence, PileCode, SessionId};
 
 /// The one contract. Every call is bounded in time by its implementation and ends in an answer or a [`StoreError`].
+///
+/// A write that ends in [`StoreError::Unavailable`], or whose future is dropped, may have become durable or may still
+/// become so. All of them are safe to repeat as they are: a commit by its [`BatchId`], a claim by its session, a release
+/// by its fence, a settlement by its digest.
 pub trait Store: Send + Sync + 'static {
     /// Preconditions, puts, deletes and appends: all of it durable (fsynced) when this returns, or nothing.
-    /// The same [`BatchId`] again returns the stored result.
+    /// The same [`BatchId`] again returns the stored result; a refused batch leaves no trace, not even its id.
+    /// Preconditions are checked in order, and the first that fails is the one reported.
     fn commit(&self, partition: Partition, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>>;
 
-    /// Makes `claim.session` the owner of the pile. The same session claiming again gets the same answer.
+    /// Makes `claim.session` the owner of the pile. The same session claiming again, while it is the owner, gets the
+    /// same fence and the same previous owner; documents are as they are now.
     fn claim(&self, claim: Claim) -> BoxFuture<'_, Result<Claimed, StoreError>>;
 
-    /// Forgets the owner if it is exactly `fence`; false if somebody else owns the pile by now.
+    /// Forgets the owner if it is exactly `fence`; false if it is not (any more). The epoch is kept: the next one is
+    /// higher, whatever the next claimer's clock says.
     fn release(&self, pile: PileCode, fence: Fence) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// Puts the immutable record if absent, and only then the order and its event. The one unfenced write.
@@ -43,10 +56,11 @@ pub trait Store: Send + Sync + 'static {
     /// Who owns the pile now.
     fn owner(&self, pile: PileCode) -> BoxFuture<'_, Result<Option<Fence>, StoreError>>;
 
-    /// Index entries of one partition in order.
+    /// Index entries of one partition in order, with their documents: one consistent view.
     fn list(&self, partition: Partition, scan: Scan) -> BoxFuture<'_, Result<Vec<Indexed>, StoreError>>;
 
-    /// Log entries of one partition with an offset greater than `after`, oldest first.
+    /// Log entries of one partition with an offset greater than `after`, oldest first, at most `limit`
+    /// ([`Scan::MAX_LIMIT`] at most).
     fn read_log(
         &self,
         partition: Partition,
@@ -57,8 +71,8 @@ pub trait Store: Send + Sync + 'static {
     /// The offset of the newest log entry of a partition; 0 if there is none.
     fn log_end(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, StoreError>>;
 
-    /// Entries as they become durable, on any partition, from now on. A slow reader is told that it lagged and goes on
-    /// with [`Store::read_log`].
+    /// Entries after they have become durable, on any partition, from now on; in order within a partition. A slow reader
+    /// is told that it lagged and goes on with [`Store::read_log`].
     fn feed(&self) -> broadcast::Receiver<Arc<Entry>>;
 
     /// Deletes documents whose [`IndexName::Expiry`] sort string is below `before`, at most `limit`; how many it deleted.
@@ -90,8 +104,13 @@ pub type Offset = u64;
 pub struct Key {
     pub kind: Kind,
     pub pile: PileCode,
-    /// What tells documents of one kind and pile apart: a serial, a request id; empty if there is only one.
+    /// What tells documents of one kind and pile apart: a serial, a request id; empty if there is only one. At most
+    /// [`Key::MAX_ID`] bytes.
     pub id: Vec<u8>,
+}
+
+impl Key {
+    pub const MAX_ID: usize = 64;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -107,6 +126,10 @@ pub enum Kind {
     StartRequest = 5,
 }
 
+impl Kind {
+    pub const ALL: [Self; 5] = [Self::Pile, Self::Order, Self::Record, Self::RecordConflict, Self::StartRequest];
+}
+
 /// A document as stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Versioned {
@@ -115,10 +138,12 @@ pub struct Versioned {
     pub value: Bytes,
 }
 
-/// All or nothing. At most [`Batch::MAX_OPERATIONS`] operations and [`Batch::MAX_BYTES`] of values and payloads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// All or nothing. At most [`Batch::MAX_OPERATIONS`] operations and [`Batch::MAX_BYTES`] of values and payloads; each
+/// key is put or deleted once, and every key and append belongs to the partition of the commit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Batch {
-    pub id: BatchId,
+    /// `None` for a batch that needs no stored answer, because its preconditions refuse it when it comes again.
+    pub id: Option<BatchId>,
     pub require: Vec<Precondition>,
     pub put: Vec<Put>,
     pub delete: Vec<Key>,
@@ -130,18 +155,25 @@ impl Batch {
     pub const MAX_BYTES: usize = 64 * 1024;
 
     pub fn new(id: BatchId) -> Self {
-        Self { id, require: vec![], put: vec![], delete: vec![], append: vec![] }
+        Self { id: Some(id), require: vec![], put: vec![], delete: vec![], append: vec![] }
     }
 }
 
-/// One commit of one session. A session has at most one in flight, so a store remembers the last `n` of each.
+/// One commit of one session; `n` counts up. A session has at most one in flight, so a store remembers the last `n` of
+/// each, with its result, for at least [`BatchId::KEPT_MS`]. The last `n` with other contents, or an older `n`, is
+/// [`StoreError::Invalid`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BatchId {
     pub session: SessionId,
     pub n: u64,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+impl BatchId {
+    /// 24 hours: far longer than anything repeats a call.
+    pub const KEPT_MS: u64 = 24 * 3600 * 1000;
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Precondition {
     Absent(Key),
     Version(Key, u64),
@@ -150,7 +182,7 @@ pub enum Precondition {
 }
 
 /// A document and the whole set of its index entries, which replaces the previous set.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Put {
     pub key: Key,
     pub value: Bytes,
@@ -162,11 +194,16 @@ impl Put {
     pub const MAX_INDEXES: usize = 8;
 }
 
-/// `sort` orders the entries of an index bytewise; equal strings are told apart by key.
+/// `sort` orders the entries of an index bytewise; equal strings are told apart by key. At most
+/// [`IndexEntry::MAX_SORT`] bytes, none of them NUL.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct IndexEntry {
     pub index: IndexName,
     pub sort: String,
+}
+
+impl IndexEntry {
+    pub const MAX_SORT: usize = 128;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -189,7 +226,7 @@ pub enum IndexName {
 }
 
 /// An event to append. The store gives it offset, epoch and the pile's next seq.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Append {
     pub pile: PileCode,
     pub payload: Bytes,
@@ -201,7 +238,7 @@ pub struct Entry {
     pub partition: Partition,
     pub offset: Offset,
     pub pile: PileCode,
-    /// Of the pile's owner when the entry was appended.
+    /// The pile's newest epoch when the entry was appended; 0 if it never had an owner.
     pub epoch: Epoch,
     pub seq: u64,
     pub payload: Bytes,
@@ -230,10 +267,16 @@ pub struct Claimed {
     pub previous: Option<Fence>,
     /// The pile document, if the pile was here before.
     pub pile: Option<Versioned>,
-    /// Its open orders ([`IndexName::OrderOpen`]), by serial.
+    /// Its open orders by gun and serial ([`IndexName::OrderOpen`]). At most [`Claimed::MAX_OPEN_ORDERS`], the highest:
+    /// orders whose record never comes stay open, and a login must stay cheap.
     pub open_orders: Vec<(Key, Versioned)>,
 }
 
+impl Claimed {
+    pub const MAX_OPEN_ORDERS: usize = 256;
+}
+
+/// The bounds of a [`Batch`] hold here too, and everything is of one pile.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settlement {
     /// The immutable record: key and bytes. What is there already is compared by `digest`.
@@ -246,7 +289,8 @@ pub struct Settlement {
     pub order_is: Precondition,
     /// Appended with the order.
     pub event: Append,
-    /// Kept and appended instead, if a record with another digest is there. Kept once per digest.
+    /// Kept and appended instead, if a record with another digest is there. Kept once per key, so the key has the
+    /// digest in it.
     pub conflict: Put,
     pub conflict_event: Append,
 }
@@ -261,7 +305,7 @@ pub enum Settled {
     Conflict { first: bool },
 }
 
-/// A range of one index, by prefix.
+/// A range of one index, by prefix. All bounds hold together.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Scan {
     pub index: IndexName,
@@ -272,7 +316,12 @@ pub struct Scan {
     pub from: String,
     pub to: String,
     pub descending: bool,
+    /// At most [`Scan::MAX_LIMIT`].
     pub limit: usize,
+}
+
+impl Scan {
+    pub const MAX_LIMIT: usize = 1024;
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

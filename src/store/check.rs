@@ -1,0 +1,111 @@
+//! Bounds of the contract, checked before anything reaches a store: the same for every implementation.
+
+use std::collections::BTreeSet;
+
+use super::{Append, Batch, IndexEntry, Key, Partition, Precondition, Put, Scan, Settlement, StoreError};
+
+impl Batch {
+    pub(super) fn check(&self, partition: Partition, partitions: u16) -> Result<(), StoreError> {
+        let Self { id: _, require, put, delete, append } = self;
+        let operations = require.len() + put.len() + delete.len() + append.len();
+        if operations > Self::MAX_OPERATIONS {
+            return refuse(format!("{operations} operations, at most {} fit a batch", Self::MAX_OPERATIONS));
+        }
+        check_bytes(put.iter(), append.iter())?;
+
+        let here = |pile| Partition::of(pile, partitions) == partition;
+        let keys = put.iter().map(|p| &p.key).chain(delete);
+        let required = require.iter().map(Precondition::pile);
+        let piles = keys.clone().map(|k| k.pile).chain(required).chain(append.iter().map(|a| a.pile));
+        if let Some(stray) = piles.into_iter().find(|pile| !here(*pile)) {
+            return refuse(format!("pile {stray} is not in partition {partition}"));
+        }
+
+        let mut written = BTreeSet::new();
+        for key in keys {
+            key.check()?;
+            if !written.insert(key) {
+                return refuse(format!("{key:?} is written twice"));
+            }
+        }
+        put.iter().try_for_each(Put::check)
+    }
+}
+
+impl Settlement {
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let Self { record, digest: _, value, order, order_is, event, conflict, conflict_event } = self;
+        check_bytes([order, conflict].into_iter(), [event, conflict_event].into_iter())?;
+        if value.len() > Batch::MAX_BYTES {
+            return refuse(format!("a record of {} bytes", value.len()));
+        }
+        let piles = [order.key.pile, conflict.key.pile, event.pile, conflict_event.pile, order_is.pile()];
+        if let Some(stray) = piles.into_iter().find(|pile| *pile != record.pile) {
+            return refuse(format!("a record of pile {} with something of pile {stray}", record.pile));
+        }
+        match order_is {
+            Precondition::Absent(key) | Precondition::Version(key, _) if *key == order.key => {}
+            other => return refuse(format!("{other:?} says nothing about {:?}", order.key)),
+        }
+        record.check()?;
+        order.check()?;
+        conflict.check()
+    }
+}
+
+impl Scan {
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        if self.limit > Self::MAX_LIMIT {
+            return refuse(format!("a scan of {}, at most {}", self.limit, Self::MAX_LIMIT));
+        }
+        Ok(())
+    }
+}
+
+impl Put {
+    fn check(&self) -> Result<(), StoreError> {
+        let Self { key, value: _, indexes } = self;
+        key.check()?;
+        if indexes.len() > Self::MAX_INDEXES {
+            return refuse(format!("{} index entries, at most {}", indexes.len(), Self::MAX_INDEXES));
+        }
+        let bad = |entry: &&IndexEntry| entry.sort.len() > IndexEntry::MAX_SORT || entry.sort.contains('\0');
+        match indexes.iter().find(bad) {
+            Some(entry) => refuse(format!("a sort string of {:?} is too long or has a NUL", entry.index)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Key {
+    fn check(&self) -> Result<(), StoreError> {
+        if self.id.len() > Self::MAX_ID {
+            return refuse(format!("a key of {} bytes, at most {}", self.id.len(), Self::MAX_ID));
+        }
+        Ok(())
+    }
+}
+
+impl Precondition {
+    fn pile(&self) -> crate::domain::PileCode {
+        match self {
+            Self::Absent(key) | Self::Version(key, _) => key.pile,
+            Self::Owner(pile, _) => *pile,
+        }
+    }
+}
+
+fn check_bytes<'a>(
+    puts: impl Iterator<Item = &'a Put>,
+    appends: impl Iterator<Item = &'a Append>,
+) -> Result<(), StoreError> {
+    let bytes = puts.map(|p| p.value.len()).sum::<usize>() + appends.map(|a| a.payload.len()).sum::<usize>();
+    if bytes > Batch::MAX_BYTES {
+        return refuse(format!("{bytes} bytes, at most {} fit a batch", Batch::MAX_BYTES));
+    }
+    Ok(())
+}
+
+fn refuse(why: String) -> Result<(), StoreError> {
+    Err(StoreError::Invalid(why))
+}

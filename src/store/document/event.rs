@@ -1,0 +1,114 @@
+//! The events of the log.
+
+use super::field::{self, Unreadable, bad, clock, clock_text, enumerated, enumeration, packed, required};
+use super::v1;
+use crate::domain::event::OfflineReason;
+use crate::domain::order::Change;
+use crate::domain::{Event, EventKind, Pile, WallMs};
+
+impl From<&Event> for v1::Event {
+    fn from(event: &Event) -> Self {
+        let Event { pile, recorded_at, pile_time, kind } = event;
+        Self {
+            pile: packed(&pile.bcd()),
+            recorded_at_ms: recorded_at.0,
+            pile_time: clock_text(*pile_time),
+            kind: Some(kind.into()),
+        }
+    }
+}
+
+impl TryFrom<v1::Event> for Event {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::Event) -> Result<Self, Unreadable> {
+        let v1::Event { pile, recorded_at_ms, pile_time, kind } = stored;
+        Ok(Self {
+            pile: field::pile(&pile)?,
+            recorded_at: WallMs(recorded_at_ms),
+            pile_time: clock("pile_time", pile_time)?,
+            // Also what an event of a newer pileway looks like.
+            kind: required("kind", kind)?.try_into()?,
+        })
+    }
+}
+
+impl From<&EventKind> for v1::event::Kind {
+    fn from(kind: &EventKind) -> Self {
+        let stored = |pile: &Pile| v1::Pile::from(pile);
+        match kind {
+            EventKind::PileOnline(pile) => Self::PileOnline(stored(pile)),
+            EventKind::PileOffline { pile, reason } => {
+                let reason = v1::OfflineReason::from(*reason).into();
+                Self::PileOffline(v1::PileOffline { pile: Some(stored(pile)), reason })
+            }
+            EventKind::GunChanged(pile) => Self::GunChanged(stored(pile)),
+            EventKind::Order { order, change } => {
+                let (change, anomaly) = change_numbers(*change);
+                let order = Some(v1::Order::from(&**order));
+                Self::Order(v1::OrderChanged { order, change: change.into(), anomaly: anomaly.into() })
+            }
+            EventKind::RecordConflict { serial } => {
+                Self::RecordConflict(v1::RecordConflict { serial: packed(&serial.bytes()) })
+            }
+        }
+    }
+}
+
+impl TryFrom<v1::event::Kind> for EventKind {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::event::Kind) -> Result<Self, Unreadable> {
+        use v1::event::Kind;
+        let read = |pile: v1::Pile| Pile::try_from(pile).map(Box::new);
+        Ok(match stored {
+            Kind::PileOnline(pile) => Self::PileOnline(read(pile)?),
+            Kind::PileOffline(v1::PileOffline { pile, reason }) => Self::PileOffline {
+                pile: read(required("pile_offline.pile", pile)?)?,
+                reason: enumerated::<v1::OfflineReason, _>("pile_offline.reason", reason)?,
+            },
+            Kind::GunChanged(pile) => Self::GunChanged(read(pile)?),
+            Kind::Order(v1::OrderChanged { order, change, anomaly }) => Self::Order {
+                order: Box::new(required("order.order", order)?.try_into()?),
+                change: read_change(change, anomaly)?,
+            },
+            Kind::RecordConflict(v1::RecordConflict { serial }) => {
+                Self::RecordConflict { serial: field::serial(&serial)? }
+            }
+        })
+    }
+}
+
+fn change_numbers(change: Change) -> (v1::OrderChange, v1::AnomalyKind) {
+    let plain = |change| (change, v1::AnomalyKind::Unspecified);
+    match change {
+        Change::Created => plain(v1::OrderChange::Created),
+        Change::WaitingForPlug => plain(v1::OrderChange::WaitingForPlug),
+        Change::Accepted => plain(v1::OrderChange::Accepted),
+        Change::Charging => plain(v1::OrderChange::Charging),
+        Change::StopRequested => plain(v1::OrderChange::StopRequested),
+        Change::RepeatStop => plain(v1::OrderChange::RepeatStop),
+        Change::Finished => plain(v1::OrderChange::Finished),
+        Change::Failed => plain(v1::OrderChange::Failed),
+        Change::Anomaly(kind) => (v1::OrderChange::Anomaly, kind.into()),
+        Change::Settled => plain(v1::OrderChange::Settled),
+    }
+}
+
+fn read_change(change: i32, anomaly: i32) -> Result<Change, Unreadable> {
+    Ok(match v1::OrderChange::try_from(change).map_err(|_| bad("order.change", change))? {
+        v1::OrderChange::Created => Change::Created,
+        v1::OrderChange::WaitingForPlug => Change::WaitingForPlug,
+        v1::OrderChange::Accepted => Change::Accepted,
+        v1::OrderChange::Charging => Change::Charging,
+        v1::OrderChange::StopRequested => Change::StopRequested,
+        v1::OrderChange::RepeatStop => Change::RepeatStop,
+        v1::OrderChange::Finished => Change::Finished,
+        v1::OrderChange::Failed => Change::Failed,
+        v1::OrderChange::Anomaly => Change::Anomaly(enumerated::<v1::AnomalyKind, _>("order.anomaly", anomaly)?),
+        v1::OrderChange::Settled => Change::Settled,
+        v1::OrderChange::Unspecified => return required("order.change", None),
+    })
+}
+
+enumeration!(OfflineReason, OfflineReason: Silent Disconnected NodeRestarted);

@@ -1,0 +1,258 @@
+//! The order document, and the start attempt that leads to it.
+
+use super::StartAttempt;
+use super::field::{self, Unreadable, bytes, enumerated, enumeration, packed, required, small, wall};
+use super::v1;
+use crate::domain::order::{Anomaly, AnomalyKind, Failure, Metered, Origin, StartRequest, Stop};
+use crate::domain::{Amount, Energy, Order, OrderState, RequestId, WallMs};
+
+impl From<&Order> for v1::Order {
+    fn from(order: &Order) -> Self {
+        let Order {
+            pile,
+            gun,
+            serial,
+            state,
+            origin,
+            order_id,
+            attributes,
+            request,
+            created_at,
+            updated_at,
+            accepted_at,
+            plug_deadline,
+            charging_at,
+            stop,
+            ended_at,
+            settled_at,
+            failure,
+            anomalies,
+            tariff,
+            last,
+            idle_seen,
+            bill,
+        } = order;
+        Self {
+            pile: packed(&pile.bcd()),
+            gun: u32::from(gun.number()),
+            serial: packed(&serial.bytes()),
+            state: v1::OrderState::from(*state).into(),
+            origin: v1::Origin::from(*origin).into(),
+            order_id: order_id.clone(),
+            attributes: attributes.clone().into_iter().collect(),
+            request: request.as_ref().map(Into::into),
+            created_at_ms: created_at.0,
+            updated_at_ms: updated_at.0,
+            accepted_at_ms: accepted_at.map(|at| at.0),
+            plug_deadline_ms: plug_deadline.map(|at| at.0),
+            charging_at_ms: charging_at.map(|at| at.0),
+            stop: stop.as_ref().map(Into::into),
+            ended_at_ms: ended_at.map(|at| at.0),
+            settled_at_ms: settled_at.map(|at| at.0),
+            failure: failure.as_ref().map(Into::into),
+            anomalies: anomalies.iter().map(Into::into).collect(),
+            tariff: tariff.as_ref().map(Into::into),
+            last: last.as_ref().map(Into::into),
+            idle_seen: u32::from(*idle_seen),
+            bill: bill.as_ref().map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<v1::Order> for Order {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::Order) -> Result<Self, Unreadable> {
+        let v1::Order {
+            pile,
+            gun,
+            serial,
+            state,
+            origin,
+            order_id,
+            attributes,
+            request,
+            created_at_ms,
+            updated_at_ms,
+            accepted_at_ms,
+            plug_deadline_ms,
+            charging_at_ms,
+            stop,
+            ended_at_ms,
+            settled_at_ms,
+            failure,
+            anomalies,
+            tariff,
+            last,
+            idle_seen,
+            bill,
+        } = stored;
+        Ok(Self {
+            pile: field::pile(&pile)?,
+            gun: field::gun(gun)?,
+            serial: field::serial(&serial)?,
+            state: enumerated::<v1::OrderState, _>("state", state)?,
+            origin: enumerated::<v1::Origin, _>("origin", origin)?,
+            order_id,
+            attributes: attributes.into_iter().collect(),
+            request: request.map(TryInto::try_into).transpose()?,
+            created_at: WallMs(created_at_ms),
+            updated_at: WallMs(updated_at_ms),
+            accepted_at: wall(accepted_at_ms),
+            plug_deadline: wall(plug_deadline_ms),
+            charging_at: wall(charging_at_ms),
+            stop: stop.map(TryInto::try_into).transpose()?,
+            ended_at: wall(ended_at_ms),
+            settled_at: wall(settled_at_ms),
+            failure: failure.map(TryInto::try_into).transpose()?,
+            anomalies: anomalies.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            tariff: tariff.map(TryInto::try_into).transpose()?,
+            last: last.map(TryInto::try_into).transpose()?,
+            idle_seen: small("idle_seen", idle_seen)?,
+            bill: bill.map(TryInto::try_into).transpose()?,
+        })
+    }
+}
+
+impl From<&StartRequest> for v1::StartRequest {
+    fn from(request: &StartRequest) -> Self {
+        let StartRequest { id, arguments } = *request;
+        Self { id: packed(&id.bytes()), arguments }
+    }
+}
+
+impl TryFrom<v1::StartRequest> for StartRequest {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::StartRequest) -> Result<Self, Unreadable> {
+        let v1::StartRequest { id, arguments } = stored;
+        Ok(Self { id: RequestId::from_bytes(bytes("request.id", &id)?), arguments })
+    }
+}
+
+impl From<&Stop> for v1::Stop {
+    fn from(stop: &Stop) -> Self {
+        let Stop { requested_at, last_sent_at, sent, still_charging } = *stop;
+        Self { requested_at_ms: requested_at.0, last_sent_at_ms: last_sent_at.0, sent: u32::from(sent), still_charging }
+    }
+}
+
+impl TryFrom<v1::Stop> for Stop {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::Stop) -> Result<Self, Unreadable> {
+        let v1::Stop { requested_at_ms, last_sent_at_ms, sent, still_charging } = stored;
+        Ok(Self {
+            requested_at: WallMs(requested_at_ms),
+            last_sent_at: WallMs(last_sent_at_ms),
+            sent: small("stop.sent", sent)?,
+            still_charging,
+        })
+    }
+}
+
+impl From<&Failure> for v1::Failure {
+    fn from(failure: &Failure) -> Self {
+        let plain = |kind: v1::FailureKind| Self { kind: kind.into(), code: 0, name: String::new() };
+        match failure {
+            Failure::Rejected { code, name } => {
+                Self { code: u32::from(*code), name: name.clone(), ..plain(v1::FailureKind::Rejected) }
+            }
+            Failure::NotPluggedIn => plain(v1::FailureKind::NotPluggedIn),
+            Failure::NoStart => plain(v1::FailureKind::NoStart),
+            Failure::FailedOnPile { code, name } => {
+                Self { code: u32::from(*code), name: name.clone(), ..plain(v1::FailureKind::FailedOnPile) }
+            }
+            Failure::Withdrawn => plain(v1::FailureKind::Withdrawn),
+        }
+    }
+}
+
+impl TryFrom<v1::Failure> for Failure {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::Failure) -> Result<Self, Unreadable> {
+        let v1::Failure { kind, code, name } = stored;
+        let kind = v1::FailureKind::try_from(kind).map_err(|_| field::bad("failure.kind", kind))?;
+        let code = small("failure.code", code)?;
+        match kind {
+            v1::FailureKind::Rejected => Ok(Self::Rejected { code, name }),
+            v1::FailureKind::NotPluggedIn => Ok(Self::NotPluggedIn),
+            v1::FailureKind::NoStart => Ok(Self::NoStart),
+            v1::FailureKind::FailedOnPile => Ok(Self::FailedOnPile { code, name }),
+            v1::FailureKind::Withdrawn => Ok(Self::Withdrawn),
+            v1::FailureKind::Unspecified => required("failure.kind", None),
+        }
+    }
+}
+
+impl From<&Anomaly> for v1::Anomaly {
+    fn from(anomaly: &Anomaly) -> Self {
+        let Anomaly { kind, at } = *anomaly;
+        Self { kind: v1::AnomalyKind::from(kind).into(), at_ms: at.0 }
+    }
+}
+
+impl TryFrom<v1::Anomaly> for Anomaly {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::Anomaly) -> Result<Self, Unreadable> {
+        let v1::Anomaly { kind, at_ms } = stored;
+        Ok(Self { kind: enumerated::<v1::AnomalyKind, _>("anomalies.kind", kind)?, at: WallMs(at_ms) })
+    }
+}
+
+impl From<&Metered> for v1::Metered {
+    fn from(metered: &Metered) -> Self {
+        let Metered { at, energy, amount, soc_percent } = *metered;
+        Self { at_ms: at.0, energy: energy.0, amount: amount.0, soc_percent: u32::from(soc_percent) }
+    }
+}
+
+impl TryFrom<v1::Metered> for Metered {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::Metered) -> Result<Self, Unreadable> {
+        let v1::Metered { at_ms, energy, amount, soc_percent } = stored;
+        Ok(Self {
+            at: WallMs(at_ms),
+            energy: Energy(energy),
+            amount: Amount(amount),
+            soc_percent: small("last.soc_percent", soc_percent)?,
+        })
+    }
+}
+
+impl From<&StartAttempt> for v1::StartAttempt {
+    fn from(attempt: &StartAttempt) -> Self {
+        let StartAttempt { pile, id, arguments, serial, created_at } = *attempt;
+        Self {
+            pile: packed(&pile.bcd()),
+            id: packed(&id.bytes()),
+            arguments,
+            serial: packed(&serial.bytes()),
+            created_at_ms: created_at.0,
+        }
+    }
+}
+
+impl TryFrom<v1::StartAttempt> for StartAttempt {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::StartAttempt) -> Result<Self, Unreadable> {
+        let v1::StartAttempt { pile, id, arguments, serial, created_at_ms } = stored;
+        Ok(Self {
+            pile: field::pile(&pile)?,
+            id: RequestId::from_bytes(bytes("id", &id)?),
+            arguments,
+            serial: field::serial(&serial)?,
+            created_at: WallMs(created_at_ms),
+        })
+    }
+}
+
+enumeration!(OrderState, OrderState:
+    Requested WaitingForPlug Starting Charging Stopping Finished Abnormal Failed Settled ClosedWithoutRecord);
+enumeration!(Origin, Origin: Platform Pile);
+enumeration!(AnomalyKind, AnomalyKind:
+    StartTimeout IdleWhileCharging StopNotObeyed RecordOverdue LateStart UnknownSerial RecordConflict);

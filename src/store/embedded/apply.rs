@@ -1,0 +1,158 @@
+//! The contract's operations within a transaction. In each, every check comes before the first write.
+
+use redb::ReadableTable;
+
+use super::layout::{BatchRow, Failure, Row, age_key, session_key};
+use super::read::{claimable_orders, due};
+use super::tables::{NOTHING, Tables};
+use crate::domain::{Epoch, Fence, PileCode};
+use crate::store::{
+    Batch, BatchId, Claim, Claimed, Committed, Key, Kind, Partition, Precondition, Put, Settled, Settlement, StoreError,
+};
+
+impl Tables<'_> {
+    pub(super) fn commit(&mut self, batch: &Batch, fingerprint: u64) -> Result<Committed, Failure> {
+        let last = match batch.id {
+            Some(id) => self.last_batch(id)?,
+            None => None,
+        };
+        if let (Some(id), Some(last)) = (batch.id, &last) {
+            if last.n == id.n && last.fingerprint == fingerprint {
+                return Ok(last.result.clone());
+            }
+            if last.n >= id.n {
+                let why = format!("batch {} of session {}: the last one was {}", id.n, id.session, last.n);
+                return Err(StoreError::Invalid(why).into());
+            }
+        }
+        batch.require.iter().try_for_each(|precondition| self.require(precondition))?;
+
+        let mut result = Committed::default();
+        for put in &batch.put {
+            result.versions.push(self.put(put, None)?);
+        }
+        for key in &batch.delete {
+            self.delete(key)?;
+        }
+        for append in &batch.append {
+            result.offsets.push(self.append(append)?);
+        }
+        if let Some(id) = batch.id {
+            self.remember(id, last.map(|last| last.hour), fingerprint, &result)?;
+        }
+        Ok(result)
+    }
+
+    pub(super) fn claim(&mut self, claim: Claim) -> Result<Claimed, Failure> {
+        let Claim { pile, session, now_ms } = claim;
+        let document = self.row(&Key { kind: Kind::Pile, pile, id: vec![] })?;
+        let open_orders = claimable_orders(&self.indexes, &self.documents, self.partition(pile), pile)?;
+        let mut row = self.pile(pile)?;
+        if row.owner != Some(session) {
+            row.previous = row.fence();
+            row.epoch = Epoch(now_ms.max(row.epoch.0 + 1));
+            row.owner = Some(session);
+            self.put_pile(pile, &row)?;
+        }
+        Ok(Claimed {
+            fence: Fence { session, epoch: row.epoch },
+            previous: row.previous,
+            pile: document.map(Row::versioned),
+            open_orders,
+        })
+    }
+
+    pub(super) fn release(&mut self, pile: PileCode, fence: Fence) -> Result<bool, Failure> {
+        let mut row = self.pile(pile)?;
+        if row.fence() != Some(fence) {
+            return Ok(false);
+        }
+        row.owner = None;
+        row.previous = None;
+        self.put_pile(pile, &row)?;
+        Ok(true)
+    }
+
+    pub(super) fn settle(&mut self, settlement: &Settlement) -> Result<Settled, Failure> {
+        let Settlement { record, digest, value, order, order_is, event, conflict, conflict_event } = settlement;
+        let Some(stored) = self.row(record)? else {
+            self.require(order_is)?;
+            let put = Put { key: record.clone(), value: value.clone(), indexes: vec![] };
+            self.put(&put, Some(*digest))?;
+            self.put(order, None)?;
+            self.append(event)?;
+            return Ok(Settled::First);
+        };
+        if stored.digest == Some(*digest) {
+            return Ok(Settled::Again);
+        }
+        if self.row(&conflict.key)?.is_some() {
+            return Ok(Settled::Conflict { first: false });
+        }
+        self.put(conflict, None)?;
+        self.append(conflict_event)?;
+        Ok(Settled::Conflict { first: true })
+    }
+
+    pub(super) fn expire(&mut self, partition: Partition, before: &str, limit: usize) -> Result<usize, Failure> {
+        let due = due(&self.indexes, partition, before, limit)?;
+        due.iter().try_for_each(|key| self.delete(key))?;
+        Ok(due.len())
+    }
+
+    fn require(&self, precondition: &Precondition) -> Result<(), Failure> {
+        let (holds, current) = match precondition {
+            Precondition::Absent(key) => {
+                let row = self.row(key)?;
+                (row.is_none(), row)
+            }
+            Precondition::Version(key, version) => {
+                let row = self.row(key)?;
+                (row.as_ref().is_some_and(|row| row.version == *version), row)
+            }
+            Precondition::Owner(pile, fence) => (self.pile(*pile)?.fence() == Some(*fence), None),
+        };
+        if holds {
+            return Ok(());
+        }
+        let current = current.map(Row::versioned);
+        Err(StoreError::Conflict { failed: Box::new(precondition.clone()), current }.into())
+    }
+
+    fn last_batch(&self, id: BatchId) -> Result<Option<BatchRow>, Failure> {
+        let key = session_key(id.session);
+        self.batches.get(&key[..])?.map(|row| BatchRow::decode(row.value())).transpose()
+    }
+
+    /// Keeps the result, and forgets a few sessions that have not written for long: more than one per new one, so that
+    /// their number stays that of the sessions of a day.
+    fn remember(
+        &mut self,
+        id: BatchId,
+        last_hour: Option<u32>,
+        fingerprint: u64,
+        result: &Committed,
+    ) -> Result<(), Failure> {
+        self.written = true;
+        let hour = self.hour;
+        let session = session_key(id.session);
+        let row = BatchRow { n: id.n, fingerprint, hour, result: result.clone() };
+        self.batches.insert(&session[..], &*row.encode())?;
+        if last_hour != Some(hour) {
+            if let Some(last) = last_hour {
+                self.batch_age.remove(&*age_key(last, &session))?;
+            }
+            self.batch_age.insert(&*age_key(hour, &session), NOTHING)?;
+        }
+
+        let oldest_kept = hour.saturating_sub((BatchId::KEPT_MS / 3_600_000) as u32);
+        let end = age_key(oldest_kept, &[]);
+        let old = self.batch_age.range::<&[u8]>(..&*end)?.take(2);
+        let old = old.map(|entry| Ok(entry?.0.value().to_vec())).collect::<Result<Vec<_>, Failure>>()?;
+        for age in old {
+            self.batch_age.remove(&*age)?;
+            self.batches.remove(age.get(4..).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}

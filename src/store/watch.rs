@@ -1,0 +1,107 @@
+//! Following the log: the feed while it keeps up, the log itself when it does not. Nothing is lost or repeated, and
+//! each partition comes in its order.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{Entry, Offset, Partition, Store, StoreError, document};
+use crate::domain::{Epoch, Event};
+
+/// An event and its place in the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stamped {
+    pub partition: Partition,
+    pub offset: Offset,
+    /// (pile, epoch, seq) is unique; seq counts the events of a pile without a gap.
+    pub epoch: Epoch,
+    pub seq: u64,
+    pub event: Event,
+}
+
+impl Stamped {
+    /// Pile, epoch and seq as one unique name.
+    pub fn event_id(&self) -> String {
+        format!("{}-{}-{}", self.event.pile, self.epoch.0, self.seq)
+    }
+}
+
+pub struct EventWatch {
+    store: Arc<dyn Store>,
+    feed: broadcast::Receiver<Arc<Entry>>,
+    /// By partition: the offset of the last entry that was handed out or waits in `read`.
+    seen: Vec<Offset>,
+    /// Partitions whose log has to be read before the feed means anything.
+    behind: BTreeSet<Partition>,
+    /// Read from the log, not handed out yet.
+    read: VecDeque<Arc<Entry>>,
+}
+
+impl EventWatch {
+    pub(super) async fn start(store: Arc<dyn Store>) -> Result<Self, StoreError> {
+        // The ends first, the feed second: what is appended in between is in the log, so every log is read once.
+        let partitions = (0..store.partitions()).map(Partition);
+        let seen = try_join_all(partitions.clone().map(|partition| store.log_end(partition))).await?;
+        let feed = store.feed();
+        Ok(Self { store, feed, seen, behind: partitions.collect(), read: VecDeque::new() })
+    }
+
+    /// The next event; waits for it. Cancel-safe: whatever was taken from feed or log is kept in `self` or not taken.
+    ///
+    /// An event that cannot be read is one `Invalid`; the next call goes on behind it.
+    pub async fn next(&mut self) -> Result<Stamped, StoreError> {
+        loop {
+            if let Some(entry) = self.read.pop_front() {
+                return stamped(&entry);
+            }
+            if let Some(partition) = self.behind.first().copied() {
+                self.read_log(partition).await?;
+                continue;
+            }
+            match self.feed.recv().await {
+                Ok(entry) => {
+                    let seen = self.seen.get_mut(usize::from(entry.partition.0));
+                    let seen = seen.ok_or_else(|| StoreError::Invalid("a partition too many".to_owned()))?;
+                    if entry.offset <= *seen {
+                        continue;
+                    }
+                    if entry.offset > *seen + 1 {
+                        self.behind.insert(entry.partition);
+                        continue;
+                    }
+                    *seen = entry.offset;
+                    return stamped(&entry);
+                }
+                Err(RecvError::Lagged(_)) => {
+                    self.behind = (0..self.store.partitions()).map(Partition).collect();
+                }
+                Err(RecvError::Closed) => return Err(StoreError::Unavailable("closing".to_owned())),
+            }
+        }
+    }
+
+    async fn read_log(&mut self, partition: Partition) -> Result<(), StoreError> {
+        let seen = self.seen.get(usize::from(partition.0)).copied().unwrap_or(0);
+        let entries = self.store.read_log(partition, seen, READ_AT_ONCE).await?;
+        // No await from here on: what was read is kept.
+        if entries.len() < READ_AT_ONCE {
+            self.behind.remove(&partition);
+        }
+        if let (Some(last), Some(seen)) = (entries.last(), self.seen.get_mut(usize::from(partition.0))) {
+            *seen = last.offset;
+        }
+        self.read.extend(entries);
+        Ok(())
+    }
+}
+
+fn stamped(entry: &Entry) -> Result<Stamped, StoreError> {
+    let Entry { partition, offset, pile: _, epoch, seq, payload } = entry;
+    let event = document::read_event(&format!("{offset} of partition {partition}"), payload)?;
+    Ok(Stamped { partition: *partition, offset: *offset, epoch: *epoch, seq: *seq, event })
+}
+
+const READ_AT_ONCE: usize = 256;
