@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Now;
 use super::jobs::{Job, Settling};
 use super::pending::{Await, CommandId};
-use super::state::{Out, Output, Phase, RETRY, Session, accepted};
+use super::commands::{RETRY, accepted};
+use super::state::{Out, Output, Phase, Session};
 use super::translate::{self, wire_gun, wire_pile, wire_serial};
 use crate::domain::command::{Start, StopProof};
 use crate::domain::order::{Change, Failure, Happening, Metered, StartRequest};
@@ -245,7 +246,7 @@ impl Session {
     }
 
     /// 0x35: reported to who waits for it, and required by nobody (A24).
-    pub(super) fn stop_answer(&mut self, now: Now, answer: wire::RemoteStopResponse, sequence: Sequence, out: &mut Out) {
+    pub(super) fn stop_answer(&mut self, now: Now, answer: &wire::RemoteStopResponse, sequence: Sequence, out: &mut Out) {
         let Some(gun) = self.gun(answer.gun_no) else { return };
         let stopping = |h: &&Held| h.order.gun == gun && h.order.stop.is_some() && h.order.state.is_open();
         let Some(serial) = self.orders.iter().find(stopping).map(|held| held.order.serial) else { return };

@@ -212,13 +212,13 @@ impl Connection {
         let session = self.sessions.iter().position(|s| s.pile_code() == pile && !s.has_ended());
         match (session, &packet.frame) {
             (Some(at), _) => self.apply(now, at, Input::Frame(Box::new(packet))),
-            (None, Frame::LoginRequest(request)) => self.login(now, pile, *request, packet.sequence),
+            (None, Frame::LoginRequest(request)) => self.login(now, pile, request, packet.sequence),
             // Nothing else is answered before a login, and only piles that did may speak here.
             (None, _) => self.refused("not_logged_in"),
         }
     }
 
-    fn login(&mut self, now: Now, pile: PileCode, request: wire::LoginRequest, sequence: wire::Sequence) {
+    fn login(&mut self, now: Now, pile: PileCode, request: &wire::LoginRequest, sequence: wire::Sequence) {
         if self.sessions.len() >= self.node.policy.config.piles_per_connection {
             let result = wire::LoginResult::Rejected;
             let frame = wire::LoginResponse { pile_code: wire_pile(pile), result }.into();

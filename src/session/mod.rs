@@ -17,6 +17,7 @@
 
 mod connection;
 mod state;
+mod commands;
 mod charge;
 mod jobs;
 mod pending;

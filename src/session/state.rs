@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::charge::Held;
+use super::commands::accepted;
 use super::jobs::{Done, Jobs, LedgerCall};
 use super::pending::{Await, CommandId, Pending};
-use super::translate::{self, gun, wire_gun, wire_pile};
+use super::translate::{self, gun, wire_pile};
 use super::{Now, Policy};
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::{GunState, GunStatus, Identity, Presence, TariffOnPile};
@@ -17,7 +18,6 @@ use crate::domain::telemetry::{Live, Measured, Status};
 use crate::domain::{
     Command, CommandError, Event, EventKind, Fence, Gun, Pile, PileCode, Reply, SessionId, Telemetry, WallMs,
 };
-use crate::domain::command::When;
 use crate::store::StoreError;
 use crate::store::ledger::Login;
 use crate::wire::{self, Frame, Packet, Sequence, SequenceCounter};
@@ -108,7 +108,7 @@ pub struct Session {
     /// What 0x05 last named; 0 until it did.
     reported_tariff: u16,
     /// Waits until no gun charges, until its deadline.
-    disconnect: Option<(CommandId, Duration)>,
+    pub(super) disconnect: Option<(CommandId, Duration)>,
     /// For the digits of new serials.
     pub(super) random: u64,
     taken_over: bool,
@@ -128,7 +128,7 @@ impl Session {
     pub fn login(
         policy: Arc<Policy>,
         id: SessionId,
-        (pile, request, sequence): (PileCode, wire::LoginRequest, Sequence),
+        (pile, request, sequence): (PileCode, &wire::LoginRequest, Sequence),
         address: String,
         now: Now,
         random: u64,
@@ -234,9 +234,9 @@ impl Session {
         }
         self.pile.last_seen = now.wall;
         match &frame {
-            Frame::LoginRequest(again) => self.login_again(sequence, *again, out),
-            Frame::Heartbeat(heartbeat) => self.heartbeat(now, sequence, *heartbeat, out),
-            Frame::TariffCheckRequest(check) => self.tariff_check(sequence, *check, out),
+            Frame::LoginRequest(again) => self.login_again(sequence, again, out),
+            Frame::Heartbeat(heartbeat) => self.heartbeat(now, sequence, heartbeat, out),
+            Frame::TariffCheckRequest(check) => self.tariff_check(sequence, check, out),
             Frame::TariffRequest(_) => self.tariff_request(sequence, out),
             Frame::RealtimeData(data) => self.realtime(now, sequence, data, out),
             Frame::BmsDemandAndOutput(data) => {
@@ -263,7 +263,7 @@ impl Session {
                 let (serial, reason) = (answer.transaction_serial, answer.fail_reason);
                 self.start_answer(now, (serial, answer.start_result, reason), out);
             }
-            Frame::RemoteStopResponse(answer) => self.stop_answer(now, *answer, sequence, out),
+            Frame::RemoteStopResponse(answer) => self.stop_answer(now, answer, sequence, out),
             Frame::StartRequest(ask) => self.deny_start(sequence, ask.gun_no, out),
             Frame::StartRequestV18(ask) => self.deny_start_v18(sequence, ask.gun_no, out),
             Frame::ParallelStartRequest(ask) => self.deny_parallel(sequence, ask, out),
@@ -284,7 +284,7 @@ impl Session {
     }
 
     /// A pile that has missed 0x02 repeats 0x01 on the same connection.
-    fn login_again(&mut self, sequence: Sequence, request: wire::LoginRequest, out: &mut Out) {
+    fn login_again(&mut self, sequence: Sequence, request: &wire::LoginRequest, out: &mut Out) {
         let identity = translate::identity(request);
         if identity != self.pile.identity {
             self.pile.guns = guns(&identity, &self.pile.guns, self.pile.last_seen);
@@ -294,8 +294,8 @@ impl Session {
         self.send_reply(sequence, login_response(self.pile.code), out);
     }
 
-    fn heartbeat(&mut self, now: Now, sequence: Sequence, heartbeat: wire::Heartbeat, out: &mut Out) {
-        let wire::Heartbeat { pile_code, gun_no, gun_status } = heartbeat;
+    fn heartbeat(&mut self, now: Now, sequence: Sequence, heartbeat: &wire::Heartbeat, out: &mut Out) {
+        let &wire::Heartbeat { pile_code, gun_no, gun_status } = heartbeat;
         self.send_reply(sequence, wire::HeartbeatResponse { pile_code, gun_no, ack: 0 }, out);
         // It speaks for this gun only, and does not say what the fault is: 0x13 does, and ends it (A36).
         if gun_status == wire::GunHealth::Fault
@@ -306,8 +306,8 @@ impl Session {
         }
     }
 
-    fn tariff_check(&mut self, sequence: Sequence, check: wire::TariffCheckRequest, out: &mut Out) {
-        let wire::TariffCheckRequest { pile_code, tariff_model_no } = check;
+    fn tariff_check(&mut self, sequence: Sequence, check: &wire::TariffCheckRequest, out: &mut Out) {
+        let &wire::TariffCheckRequest { pile_code, tariff_model_no } = check;
         self.reported_tariff = translate::number_of_tariff(tariff_model_no);
         let same = self.pile.tariff.is_current(self.policy.tariff.fingerprint(), self.reported_tariff);
         if same && !self.pile.tariff.confirmed {
@@ -344,92 +344,6 @@ impl Session {
         self.disconnect_if_idle(out);
     }
 
-    fn command(&mut self, now: Now, id: CommandId, command: Command, deadline: Duration, out: &mut Out) {
-        let refused = if !matches!(self.phase, Phase::Live(_)) || self.pile.presence == Presence::Offline {
-            Some(CommandError::PileOffline { last_seen: Some(self.pile.last_seen) })
-        } else if now.mono >= deadline {
-            Some(CommandError::DeadlinePassed)
-        } else if self.pending.is_full() {
-            Some(CommandError::PileBusy { why: "too many commands wait for its answer", retry_after: Some(RETRY) })
-        } else {
-            None
-        };
-        if let Some(error) = refused {
-            out.list.push(Output::Reply { to: id, result: Err(error) });
-            return;
-        }
-        let refused = match command {
-            Command::StartCharging(start) => self.start(now, id, *start, deadline, out),
-            Command::StopCharging { serial } => self.stop(now, id, serial, deadline, out),
-            Command::ReadTelemetry { gun } => self.read_telemetry(id, gun, deadline, out),
-            Command::Reboot { when } => self.reboot(id, when, deadline, out),
-            Command::SyncClock => self.sync_clock(now, id, deadline, out),
-            Command::Disconnect { when } => self.disconnect(id, when, deadline, out),
-        };
-        if let Err(error) = refused {
-            out.list.push(Output::Reply { to: id, result: Err(error) });
-        }
-    }
-
-    fn read_telemetry(&mut self, id: CommandId, gun: Gun, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
-        self.check_gun(gun)?;
-        let asked = |what| what == Await::Telemetry(gun);
-        // One question serves everybody who waits for its answer.
-        let sequence = match self.pending.sequence_of(asked) {
-            Some(sequence) => sequence,
-            None => self.send_command(
-                wire::RealtimeQuery { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) },
-                out,
-            ),
-        };
-        self.pending.push(id, Await::Telemetry(gun), deadline, sequence);
-        Ok(())
-    }
-
-    fn reboot(&mut self, id: CommandId, when: When, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
-        self.alone(|what| what == Await::Reboot, "a reboot is waiting for its answer")?;
-        let when = match when {
-            When::Immediately => wire::When::Immediately,
-            When::WhenIdle => wire::When::WhenIdle,
-        };
-        let sequence = self.send_command(wire::Reboot { pile_code: wire_pile(self.pile.code), when }, out);
-        self.pending.push(id, Await::Reboot, deadline, sequence);
-        Ok(())
-    }
-
-    fn sync_clock(&mut self, now: Now, id: CommandId, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
-        self.alone(|what| what == Await::Clock, "a clock setting is waiting for its answer")?;
-        let time = translate::wire_time(now.wall.local(self.policy.offset));
-        let sequence = self.send_command(wire::TimeSync { pile_code: wire_pile(self.pile.code), time }, out);
-        self.pending.push(id, Await::Clock, deadline, sequence);
-        Ok(())
-    }
-
-    fn disconnect(&mut self, id: CommandId, when: When, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
-        if self.disconnect.is_some() {
-            return Err(CommandError::PileBusy { why: "a disconnect waits for idle guns", retry_after: None });
-        }
-        self.disconnect = Some((id, deadline));
-        match when {
-            When::Immediately => self.disconnect_now(out),
-            When::WhenIdle => self.disconnect_if_idle(out),
-        }
-        Ok(())
-    }
-
-    pub(super) fn disconnect_if_idle(&mut self, out: &mut Out) {
-        if self.disconnect.is_some() && !self.orders.iter().any(Held::occupies_gun) {
-            self.disconnect_now(out);
-        }
-    }
-
-    fn disconnect_now(&mut self, out: &mut Out) {
-        if let Some((id, _)) = self.disconnect.take() {
-            out.list.push(Output::Reply { to: id, result: Ok(Reply::Disconnected) });
-            self.end(EndReason::Disconnected, out);
-        }
-    }
-
     fn silent(&mut self, now: Now) {
         if matches!(self.phase, Phase::Live(_)) && self.pile.presence == Presence::Online {
             self.set_presence(now, Presence::Offline);
@@ -459,10 +373,7 @@ impl Session {
             let error = self.gave_up(what);
             out.list.push(Output::Reply { to, result: Err(error) });
         }
-        if let Some((to, _)) = self.disconnect.take_if(|(_, deadline)| *deadline <= now.mono) {
-            let error = CommandError::PileBusy { why: "a gun is in use", retry_after: None };
-            out.list.push(Output::Reply { to, result: Err(error) });
-        }
+        self.disconnect_timer(now, out);
         self.order_timers(now, out);
     }
 
@@ -503,31 +414,6 @@ impl Session {
     fn claim_failed(&mut self, error: &StoreError, out: &mut Out) {
         tracing::error!(pile = %self.pile.code, %error, "login not taken: the store does not answer");
         self.end(EndReason::StoreUnavailable, out);
-    }
-
-    /// Answers everybody who waits for this.
-    pub(super) fn answer(
-        &mut self,
-        answers: impl Fn(Await) -> bool,
-        sequence: Sequence,
-        result: &Result<Reply, CommandError>,
-        out: &mut Out,
-    ) {
-        for to in self.pending.take(answers, Some(sequence.0)) {
-            out.list.push(Output::Reply { to, result: result.clone() });
-        }
-    }
-
-    fn alone(&self, same: impl Fn(Await) -> bool, why: &'static str) -> Result<(), CommandError> {
-        if self.pending.holds(same) {
-            return Err(CommandError::PileBusy { why, retry_after: Some(RETRY) });
-        }
-        Ok(())
-    }
-
-    pub(super) fn check_gun(&self, gun: Gun) -> Result<(), CommandError> {
-        let guns = self.pile.guns.len() as u8;
-        if gun.number() > guns { Err(CommandError::GunUnknown { gun, guns }) } else { Ok(()) }
     }
 
     pub(super) fn gun(&self, number: wire::GunNo) -> Option<Gun> {
@@ -606,19 +492,6 @@ fn login_response(pile: PileCode) -> wire::LoginResponse {
     wire::LoginResponse { pile_code: wire_pile(pile), result: wire::LoginResult::Accepted }
 }
 
-pub(super) fn accepted(frame: u8, outcome: wire::Outcome) -> Result<(), CommandError> {
-    match outcome {
-        wire::Outcome::Success => Ok(()),
-        wire::Outcome::Failure | wire::Outcome::Unknown(_) => {
-            let name = outcome.label().unwrap_or("unknown result").to_owned();
-            Err(CommandError::PileRejected { frame, code: outcome.raw(), name })
-        }
-    }
-}
-
 fn publish(telemetry: Telemetry, out: &mut Out) {
     out.list.push(Output::Publish(Box::new(telemetry)));
 }
-
-/// When a caller may try again what the pile is too busy for.
-pub(super) const RETRY: Duration = Duration::from_secs(1);

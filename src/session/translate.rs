@@ -60,7 +60,7 @@ pub fn wire_time(local: DateTime) -> wire::Cp56Time2a {
 }
 
 /// 0x01.
-pub fn identity(frame: wire::LoginRequest) -> Identity {
+pub fn identity(frame: &wire::LoginRequest) -> Identity {
     let wire::LoginRequest {
         pile_code: _,
         pile_type,
@@ -73,7 +73,7 @@ pub fn identity(frame: wire::LoginRequest) -> Identity {
     } = frame;
     Identity {
         pile_type: pile_type.raw(),
-        gun_count,
+        gun_count: *gun_count,
         protocol_version: protocol_version.raw(),
         software_version: software_version.text(),
         network_type: network_type.raw(),
@@ -261,7 +261,7 @@ pub fn ground_lock(pile: PileCode, at: WallMs, frame: &wire::GroundLockStatus) -
 
 /// The three layouts of a record differ in their meter fields and in what V1.7 adds; what a bill needs is in all.
 macro_rules! record {
-    ($frame:expr, $body:expr, $pile:expr, $gun:expr, $Layout:ident { $($meter_evidence:ident)* }, $meter:expr) => {{
+    ($frame:expr, $code:expr, $body:expr, $pile:expr, $gun:expr, $Layout:ident { $($meter_evidence:ident)* }, $meter:expr) => {{
         let wire::$Layout {
             transaction_serial,
             pile_code: _,
@@ -319,7 +319,7 @@ macro_rules! record {
             stop_reason: stop_reason.raw(),
             stop_reason_name: stop_reason.label().unwrap_or_default().to_owned(),
             physical_card: physical_card.0,
-            code: wire::$Layout::SPEC.code,
+            code: $code,
             body: $body,
         }
     }};
@@ -332,15 +332,15 @@ pub fn record(frame: &wire::Frame, body: impl FnOnce() -> Vec<u8>, pile: PileCod
     match frame {
         wire::Frame::TransactionRecord(r) => {
             let meter = |m: &wire::MeterEnergy| domain::Energy(m.raw());
-            Some(record!(r, body(), pile, known(r.gun_no)?, TransactionRecord {}, meter))
+            Some(record!(r, frame.code(), body(), pile, known(r.gun_no)?, TransactionRecord {}, meter))
         }
         wire::Frame::TransactionRecordV14(r) => {
             let meter = |m: &wire::Energy| domain::Energy(m.raw().into());
-            Some(record!(r, body(), pile, known(r.gun_no)?, TransactionRecordV14 {}, meter))
+            Some(record!(r, frame.code(), body(), pile, known(r.gun_no)?, TransactionRecordV14 {}, meter))
         }
         wire::Frame::TransactionRecordV17(r) => {
             let meter = |m: &wire::MeterEnergy| domain::Energy(m.raw());
-            Some(record!(r, body(), pile, known(r.gun_no)?, TransactionRecordV17 { meter_no meter_cipher meter_protocol_version meter_encryption }, meter))
+            Some(record!(r, frame.code(), body(), pile, known(r.gun_no)?, TransactionRecordV17 { meter_no meter_cipher meter_protocol_version meter_encryption }, meter))
         }
         _ => None,
     }

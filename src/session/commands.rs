@@ -1,0 +1,147 @@
+//! What callers ask of a session besides starting and stopping, and how they get their answers.
+
+use std::time::Duration;
+
+use super::Now;
+use super::charge::Held;
+use super::pending::{Await, CommandId};
+use super::state::{EndReason, Out, Output, Phase, Session};
+use super::translate::{self, wire_gun, wire_pile};
+use crate::domain::command::When;
+use crate::domain::pile::Presence;
+use crate::domain::{Command, CommandError, Gun, Reply};
+use crate::wire::{self, Sequence};
+
+impl Session {
+    pub(super) fn command(&mut self, now: Now, id: CommandId, command: Command, deadline: Duration, out: &mut Out) {
+        let refused = if !matches!(self.phase, Phase::Live(_)) || self.pile.presence == Presence::Offline {
+            Some(CommandError::PileOffline { last_seen: Some(self.pile.last_seen) })
+        } else if now.mono >= deadline {
+            Some(CommandError::DeadlinePassed)
+        } else if self.pending.is_full() {
+            Some(CommandError::PileBusy { why: "too many commands wait for its answer", retry_after: Some(RETRY) })
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            out.list.push(Output::Reply { to: id, result: Err(error) });
+            return;
+        }
+        let refused = match command {
+            Command::StartCharging(start) => self.start(now, id, *start, deadline, out),
+            Command::StopCharging { serial } => self.stop(now, id, serial, deadline, out),
+            Command::ReadTelemetry { gun } => self.read_telemetry(id, gun, deadline, out),
+            Command::Reboot { when } => self.reboot(id, when, deadline, out),
+            Command::SyncClock => self.sync_clock(now, id, deadline, out),
+            Command::Disconnect { when } => self.disconnect(id, when, deadline, out),
+        };
+        if let Err(error) = refused {
+            out.list.push(Output::Reply { to: id, result: Err(error) });
+        }
+    }
+
+    fn read_telemetry(&mut self, id: CommandId, gun: Gun, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
+        self.check_gun(gun)?;
+        let asked = |what| what == Await::Telemetry(gun);
+        // One question serves everybody who waits for its answer.
+        let sequence = match self.pending.sequence_of(asked) {
+            Some(sequence) => sequence,
+            None => self.send_command(
+                wire::RealtimeQuery { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) },
+                out,
+            ),
+        };
+        self.pending.push(id, Await::Telemetry(gun), deadline, sequence);
+        Ok(())
+    }
+
+    fn reboot(&mut self, id: CommandId, when: When, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
+        self.alone(|what| what == Await::Reboot, "a reboot is waiting for its answer")?;
+        let when = match when {
+            When::Immediately => wire::When::Immediately,
+            When::WhenIdle => wire::When::WhenIdle,
+        };
+        let sequence = self.send_command(wire::Reboot { pile_code: wire_pile(self.pile.code), when }, out);
+        self.pending.push(id, Await::Reboot, deadline, sequence);
+        Ok(())
+    }
+
+    fn sync_clock(&mut self, now: Now, id: CommandId, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
+        self.alone(|what| what == Await::Clock, "a clock setting is waiting for its answer")?;
+        let time = translate::wire_time(now.wall.local(self.policy.offset));
+        let sequence = self.send_command(wire::TimeSync { pile_code: wire_pile(self.pile.code), time }, out);
+        self.pending.push(id, Await::Clock, deadline, sequence);
+        Ok(())
+    }
+
+    fn disconnect(&mut self, id: CommandId, when: When, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
+        if self.disconnect.is_some() {
+            return Err(CommandError::PileBusy { why: "a disconnect waits for idle guns", retry_after: None });
+        }
+        self.disconnect = Some((id, deadline));
+        match when {
+            When::Immediately => self.disconnect_now(out),
+            When::WhenIdle => self.disconnect_if_idle(out),
+        }
+        Ok(())
+    }
+
+    pub(super) fn disconnect_if_idle(&mut self, out: &mut Out) {
+        if self.disconnect.is_some() && !self.orders.iter().any(Held::occupies_gun) {
+            self.disconnect_now(out);
+        }
+    }
+
+    fn disconnect_now(&mut self, out: &mut Out) {
+        if let Some((id, _)) = self.disconnect.take() {
+            out.list.push(Output::Reply { to: id, result: Ok(Reply::Disconnected) });
+            self.end(EndReason::Disconnected, out);
+        }
+    }
+
+    /// A disconnect that waits for idle guns does not wait past its deadline.
+    pub(super) fn disconnect_timer(&mut self, now: Now, out: &mut Out) {
+        if let Some((to, _)) = self.disconnect.take_if(|(_, deadline)| *deadline <= now.mono) {
+            let error = CommandError::PileBusy { why: "a gun is in use", retry_after: None };
+            out.list.push(Output::Reply { to, result: Err(error) });
+        }
+    }
+
+    /// Answers everybody who waits for this.
+    pub(super) fn answer(
+        &mut self,
+        answers: impl Fn(Await) -> bool,
+        sequence: Sequence,
+        result: &Result<Reply, CommandError>,
+        out: &mut Out,
+    ) {
+        for to in self.pending.take(answers, Some(sequence.0)) {
+            out.list.push(Output::Reply { to, result: result.clone() });
+        }
+    }
+
+    fn alone(&self, same: impl Fn(Await) -> bool, why: &'static str) -> Result<(), CommandError> {
+        if self.pending.holds(same) {
+            return Err(CommandError::PileBusy { why, retry_after: Some(RETRY) });
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_gun(&self, gun: Gun) -> Result<(), CommandError> {
+        let guns = self.pile.guns.len() as u8;
+        if gun.number() > guns { Err(CommandError::GunUnknown { gun, guns }) } else { Ok(()) }
+    }
+}
+
+pub(super) fn accepted(frame: u8, outcome: wire::Outcome) -> Result<(), CommandError> {
+    match outcome {
+        wire::Outcome::Success => Ok(()),
+        wire::Outcome::Failure | wire::Outcome::Unknown(_) => {
+            let name = outcome.label().unwrap_or("unknown result").to_owned();
+            Err(CommandError::PileRejected { frame, code: outcome.raw(), name })
+        }
+    }
+}
+
+/// When a caller may try again what the pile is too busy for.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
