@@ -9,5 +9,6 @@ pub mod api;
 pub mod app;
 pub mod config;
 pub mod observe;
+pub mod settings;
 pub mod sim;
 pub mod cli;

@@ -219,7 +219,7 @@ impl Connection {
     }
 
     fn login(&mut self, now: Now, pile: PileCode, request: &wire::LoginRequest, sequence: wire::Sequence) {
-        if self.sessions.len() >= self.node.policy.config.piles_per_connection {
+        if self.sessions.len() >= self.node.policy.config.per_connection {
             let result = wire::LoginResult::Rejected;
             let frame = wire::LoginResponse { pile_code: wire_pile(pile), result }.into();
             self.perform(now, Output::Send { sequence, frame }, None);
@@ -264,20 +264,20 @@ impl Connection {
         let partial = self.partial_since.map(|since| now.mono.saturating_sub(since));
         let logged_in = !self.sessions.is_empty();
         if self.closing.is_none() {
-            if !logged_in && quiet >= seconds(config.login_timeout_s) {
+            if !logged_in && quiet >= config.login_timeout {
                 tracing::debug!(address = %self.link.address, "no login in time");
                 return self.close(now, EndReason::Silent);
             }
-            if quiet >= seconds(config.close_after_s) {
+            if quiet >= config.close_after {
                 return self.close(now, EndReason::Silent);
             }
-            if partial.is_some_and(|since| since >= seconds(config.partial_frame_s)) {
+            if partial.is_some_and(|since| since >= config.partial_frame) {
                 return self.close(now, EndReason::PartialFrame);
             }
             if self.partial_since.is_none() && Codec::partial(self.framed.read_buffer()) {
                 self.partial_since = Some(now.mono);
             }
-            if quiet >= seconds(config.lost_after_s) && !std::mem::replace(&mut self.silent, true) {
+            if quiet >= config.lost_after && !std::mem::replace(&mut self.silent, true) {
                 self.apply_to_all(now, || Input::Silent);
             }
         }
@@ -370,7 +370,7 @@ impl Connection {
         if self.framed.write_buffer().is_empty() {
             return;
         }
-        let limit = seconds(self.node.policy.config.write_timeout_s);
+        let limit = self.node.policy.config.write_timeout;
         let reason = match timeout(limit, self.framed.flush()).await {
             Ok(Ok(())) => return,
             Ok(Err(_)) => EndReason::ConnectionClosed,
@@ -389,7 +389,7 @@ impl Connection {
                 continue;
             }
             let session = self.sessions.swap_remove(at);
-            let lost_at = self.last_frame + seconds(self.node.policy.config.lost_after_s);
+            let lost_at = self.last_frame + self.node.policy.config.lost_after;
             if let Some((fence, pile, version)) = session.into_absent()
                 && pile.presence == Presence::Online
             {
@@ -422,10 +422,10 @@ impl Connection {
         let sessions = self.sessions.iter().filter_map(|s| s.due(now));
         let own = match self.closing {
             Some(until) => until,
-            None if self.sessions.is_empty() => self.last_frame + seconds(config.login_timeout_s),
+            None if self.sessions.is_empty() => self.last_frame + config.login_timeout,
             None => {
-                let quiet = if self.silent { config.close_after_s } else { config.lost_after_s };
-                (self.last_frame + seconds(quiet)).min(now.mono + seconds(config.partial_frame_s))
+                let quiet = if self.silent { config.close_after } else { config.lost_after };
+                (self.last_frame + quiet).min(now.mono + config.partial_frame)
             }
         };
         let due = self.node.started + sessions.fold(own, Duration::min).max(now.mono);
@@ -451,10 +451,6 @@ fn perform_call(ledger: Ledger, session: SessionId, call: LedgerCall) -> BoxFutu
         };
         (session, done)
     })
-}
-
-fn seconds(s: u32) -> Duration {
-    Duration::from_secs(s.into())
 }
 
 /// Seeds the digits of serials; that they differ between sessions is all that is asked of it.

@@ -36,45 +36,50 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::domain::units::UtcOffset;
-use crate::domain::{Command, CommandError, Fence, PileCode, Reply, Tariff, WallMs};
+use crate::domain::{Command, CommandError, Fence, PileCode, Reply, SessionId, Tariff, WallMs};
+use crate::settings::{Problem, duration};
 
 pub use connection::Node;
 pub use departed::Departed;
 pub use state::EndReason;
 
-/// Timers and bounds of connections and sessions. Durations are in seconds.
+/// Timers and bounds of connections and sessions.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Seconds a new connection may take to log in (1 to 600).
-    pub login_timeout_s: u32,
-    /// Seconds without a valid frame after which a pile is reported offline (5 to 3600).
-    pub lost_after_s: u32,
-    /// Seconds without a valid frame after which the connection is closed; more than `lost_after_s`.
-    pub close_after_s: u32,
-    /// Seconds a started frame may stay incomplete (1 to 600).
-    pub partial_frame_s: u32,
-    /// Seconds a write to the socket may take (1 to 600).
-    pub write_timeout_s: u32,
-    /// Piles that may share one connection behind a concentrator (1 to 1024).
-    pub piles_per_connection: usize,
-    /// Commands that may wait for one connection (1 to 1024); one more is PILE_BUSY.
+    /// How long a new connection may take to log in; 1s to 10m.
+    #[serde(with = "duration")]
+    pub login_timeout: Duration,
+    /// Without a valid frame for so long a pile is reported offline; 5s to 1h.
+    #[serde(with = "duration")]
+    pub lost_after: Duration,
+    /// Without a valid frame for so long the connection is closed; more than `lost_after`, at most 2h.
+    #[serde(with = "duration")]
+    pub close_after: Duration,
+    /// How long a frame that was begun may stay incomplete; 1s to 10m.
+    #[serde(with = "duration")]
+    pub partial_frame: Duration,
+    /// How long a write to the socket may take; 1s to 10m.
+    #[serde(with = "duration")]
+    pub write_timeout: Duration,
+    /// Piles that may share one connection behind a concentrator; 1 to 1024.
+    pub per_connection: usize,
+    /// Commands that may wait for one connection; 1 to 1024. One more is PILE_BUSY.
     pub mailbox: usize,
-    /// Connections held at once, logged in or not (1 to 1,000,000).
+    /// Connections held at once, logged in or not; 1 to 1,000,000.
     pub max_connections: usize,
-    /// Piles whose fault word counts from Bit0 instead of Bit1: pile codes, or prefixes of them.
+    /// Piles whose fault word counts from Bit0 instead of Bit1: pile codes, or first digits of them.
     pub faults_from_bit0: Vec<String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            login_timeout_s: 10,
-            lost_after_s: 40,
-            close_after_s: 75,
-            partial_frame_s: 10,
-            write_timeout_s: 10,
-            piles_per_connection: 64,
+            login_timeout: Duration::from_secs(10),
+            lost_after: Duration::from_secs(40),
+            close_after: Duration::from_secs(75),
+            partial_frame: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+            per_connection: 64,
             mailbox: 16,
             max_connections: 100_000,
             faults_from_bit0: vec![],
@@ -83,29 +88,35 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What is wrong with it: key, value, reason.
-    pub fn problems(&self) -> Vec<(&'static str, String, &'static str)> {
-        let seconds = |v: u32, lo: u32| (lo..=3600).contains(&v);
+    /// Every value that cannot be served with, all at once.
+    pub fn problems(&self) -> Vec<Problem> {
         let mut found = vec![];
-        let mut check = |ok: bool, key, value: &dyn ToString, reason| {
+        let mut check = |ok: bool, key, value: String, reason| {
             if !ok {
-                found.push((key, value.to_string(), reason));
+                found.push(Problem { key, value, reason });
             }
         };
-        check(seconds(self.login_timeout_s, 1), "login_timeout_s", &self.login_timeout_s, "must be 1 to 3600 seconds");
-        check(seconds(self.lost_after_s, 5), "lost_after_s", &self.lost_after_s, "must be 5 to 3600 seconds");
-        let later = self.close_after_s > self.lost_after_s && self.close_after_s <= 7200;
-        check(later, "close_after_s", &self.close_after_s, "must be more than lost_after_s, at most 7200 seconds");
-        check(seconds(self.partial_frame_s, 1), "partial_frame_s", &self.partial_frame_s, "must be 1 to 3600 seconds");
-        check(seconds(self.write_timeout_s, 1), "write_timeout_s", &self.write_timeout_s, "must be 1 to 3600 seconds");
-        let piles = (1..=1024).contains(&self.piles_per_connection);
-        check(piles, "piles_per_connection", &self.piles_per_connection, "must be 1 to 1024");
-        check((1..=1024).contains(&self.mailbox), "mailbox", &self.mailbox, "must be 1 to 1024");
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        for (key, value) in [
+            ("login_timeout", self.login_timeout),
+            ("partial_frame", self.partial_frame),
+            ("write_timeout", self.write_timeout),
+        ] {
+            check((second..=10 * minute).contains(&value), key, format!("{value:?}"), "must be 1s to 10m");
+        }
+        let lost = (5 * second..=60 * minute).contains(&self.lost_after);
+        check(lost, "lost_after", format!("{:?}", self.lost_after), "must be 5s to 1h");
+        let close = self.close_after > self.lost_after && self.close_after <= 120 * minute;
+        let reason = "must be more than lost_after, at most 2h";
+        check(close, "close_after", format!("{:?}", self.close_after), reason);
+        let piles = (1..=1024).contains(&self.per_connection);
+        check(piles, "per_connection", self.per_connection.to_string(), "must be 1 to 1024");
+        check((1..=1024).contains(&self.mailbox), "mailbox", self.mailbox.to_string(), "must be 1 to 1024");
         let connections = (1..=1_000_000).contains(&self.max_connections);
-        check(connections, "max_connections", &self.max_connections, "must be 1 to 1000000");
+        check(connections, "max_connections", self.max_connections.to_string(), "must be 1 to 1000000");
         for prefix in &self.faults_from_bit0 {
             let digits = !prefix.is_empty() && prefix.len() <= 14 && prefix.bytes().all(|b| b.is_ascii_digit());
-            check(digits, "faults_from_bit0", prefix, "must be a pile code or the first digits of one");
+            check(digits, "faults_from_bit0", prefix.clone(), "must be a pile code or the first digits of one");
         }
         found
     }
@@ -231,9 +242,9 @@ impl Sessions {
         }
     }
 
-    fn next_session(&self) -> crate::domain::SessionId {
+    fn next_session(&self) -> SessionId {
         let counter = self.0.counter.fetch_add(1, Ordering::Relaxed) + 1;
-        crate::domain::SessionId { incarnation: self.0.incarnation, counter }
+        SessionId { incarnation: self.0.incarnation, counter }
     }
 
     /// Makes `handle` the pile's session unless a newer one is there, and tells the one it replaces. False if it came
