@@ -101,7 +101,7 @@ pub fn encode(args: &EncodeArgs) -> ExitCode {
     let mut any = false;
     for (n, object) in serde_json::Deserializer::from_str(&text).into_iter::<Json>().enumerate() {
         any = true;
-        let hex = object.map_err(|error| format!("not JSON: {error}")).and_then(|object| json::encode(&object));
+        let hex = object.map_err(|error| format!("not JSON: {error}")).and_then(|object| from_json(&object));
         match hex {
             Ok(hex) => {
                 if let Err(error) = print(&hex) {
@@ -112,6 +112,17 @@ pub fn encode(args: &EncodeArgs) -> ExitCode {
         }
     }
     if any { ExitCode::SUCCESS } else { complain("no JSON: expected what `pileway decode --json` prints") }
+}
+
+/// The frames in a line of text as `decode --json` prints them.
+pub fn to_json(line: &str) -> Vec<Json> {
+    let found = runs(line).unwrap_or_default();
+    found.iter().map(|found| json::report(&Report::new(found, None))).collect()
+}
+
+/// A frame as hex, from what `decode --json` prints; else key, value and reason.
+pub fn from_json(json: &Json) -> Result<String, String> {
+    json::encode(json)
 }
 
 /// What there is to say about one frame.

@@ -447,11 +447,16 @@ fn order(crc: u16, wire: &[u8]) -> Option<CrcOrder> {
 }
 
 impl Envelope {
+    /// Takes the frame off the buffer. It is read in place: splitting the buffer would allocate.
     fn open(self, buffer: &mut BytesMut) -> Result<Packet, Refused> {
-        let Self { total, crc, counting } = self;
-        let bytes = buffer.split_to(total);
+        let packet = self.read(&buffer[..self.total]);
+        buffer.advance(self.total);
+        packet
+    }
+
+    fn read(&self, bytes: &[u8]) -> Result<Packet, Refused> {
         let (sequence, encryption, code) = (Sequence([bytes[2], bytes[3]]), bytes[4], bytes[5]);
-        let body = &bytes[6..total - 2];
+        let body = &bytes[6..bytes.len() - 2];
         if encryption != 0 {
             return Err(Refused::Encrypted { code });
         }
@@ -459,8 +464,8 @@ impl Envelope {
             return Err(Refused::UnknownType { sequence, code, body: Bytes::copy_from_slice(body) });
         };
         let Decoded { frame, consumed } = (spec.decode)(body)?;
-        // Copied, so that a kept tail does not keep the read buffer.
+        // Copied, so that a kept tail does not keep the read buffer; it is nearly always empty.
         let tail = Bytes::copy_from_slice(&body[consumed..]);
-        Ok(Packet { sequence, frame, tail, crc, counting })
+        Ok(Packet { sequence, frame, tail, crc: self.crc, counting: self.counting })
     }
 }
