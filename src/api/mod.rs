@@ -1,1 +1,226 @@
-//! api
+//! The gRPC API: piles, charging and telemetry, health and reflection, on one port.
+//!
+//! ```text
+//!   socket → layers (id, metrics, deadline) → a service → args: request → command or query
+//!                                                          ├─▶ sessions: the pile's own answer
+//!                                                          ├─▶ ledger: what is durable, and its log
+//!                                                          └─▶ hub: what was last measured
+//!            ◀── convert: resource, or error: one table ◀──┘
+//! ```
+//!
+//! A service holds no state and decides nothing: what a command may do is the session's business, what a list holds the
+//! ledger's.
+
+pub mod config;
+pub mod error;
+pub mod layers;
+pub mod deadline;
+pub mod convert;
+mod piles;
+mod charging;
+mod telemetry;
+mod watch;
+mod health;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::server::NamedService;
+use tonic::transport::Server;
+
+pub use config::{Config, ConfigProblem};
+
+use crate::domain::units::UtcOffset;
+use crate::domain::{Command, CommandError, Pile, PileCode, Reply};
+use crate::hub::Hub;
+use crate::session::Sessions;
+use crate::store::ledger::Ledger;
+use error::ApiError;
+use pb::charging_service_server::ChargingServiceServer;
+use pb::pile_service_server::PileServiceServer;
+use pb::telemetry_service_server::TelemetryServiceServer;
+
+/// Messages, services and clients, generated from `proto/`.
+pub mod pb {
+    pub use self::google::r#type::Money;
+    pub use self::pileway::v1::*;
+
+    #[allow(clippy::all, clippy::pedantic, reason = "generated")]
+    pub mod google {
+        pub mod r#type {
+            tonic::include_proto!("google.r#type");
+        }
+    }
+
+    #[allow(clippy::all, clippy::pedantic, reason = "generated")]
+    pub mod pileway {
+        pub mod v1 {
+            tonic::include_proto!("pileway.v1");
+        }
+    }
+
+    /// What reflection tells about all of it.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("pileway");
+}
+
+/// What the API stands on.
+#[derive(Clone)]
+pub struct Services {
+    pub sessions: Sessions,
+    pub ledger: Ledger,
+    pub hub: Hub,
+    /// The zone of the piles' clocks.
+    pub offset: UtcOffset,
+}
+
+/// Serves on `listener` until `shutdown`; then watches end, calls in flight have `shutdown_grace`, and it returns.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    services: Services,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    // What is listened on counts, not what was meant to be.
+    let config = Config { listen: listener.local_addr().map_err(Error::Listener)?, ..config };
+    let problems = config.check();
+    if !problems.is_empty() {
+        return Err(Error::Config(problems));
+    }
+
+    let Services { sessions, ledger, hub, offset } = services;
+    let context = Context { sessions, ledger: ledger.clone(), hub, offset, shutdown: shutdown.clone() };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let limit = config.max_request_bytes;
+    let server = Server::builder()
+        .max_concurrent_streams(config.max_concurrent_streams)
+        .http2_keepalive_interval(Some(config.keepalive_interval))
+        .http2_keepalive_timeout(Some(config.keepalive_timeout))
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .layer(layers::CallLayer)
+        .layer(layers::MetricsLayer::from_global())
+        .layer(deadline::DeadlineLayer { default: config.default_deadline, start: config.start_deadline })
+        .add_service(PileServiceServer::new(piles::Piles(context.clone())).max_decoding_message_size(limit))
+        .add_service(ChargingServiceServer::new(charging::Charging(context.clone())).max_decoding_message_size(limit))
+        .add_service(TelemetryServiceServer::new(telemetry::Measurements(context)).max_decoding_message_size(limit))
+        .add_service(health)
+        .add_service(reflection().build_v1().map_err(Error::Reflection)?)
+        // Python's and older tools' version of the same.
+        .add_service(reflection().build_v1alpha().map_err(Error::Reflection)?)
+        .serve_with_incoming_shutdown(accept(listener), shutdown.clone().cancelled_owned());
+
+    let names = [
+        PileServiceServer::<piles::Piles>::NAME,
+        ChargingServiceServer::<charging::Charging>::NAME,
+        TelemetryServiceServer::<telemetry::Measurements>::NAME,
+    ];
+    let out_of_patience = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(config.shutdown_grace).await;
+    };
+    tokio::select! {
+        ended = server => ended.map_err(Error::Transport),
+        never = health::report(reporter, &names, ledger, shutdown.clone()) => match never {},
+        () = out_of_patience => {
+            tracing::info!(grace = ?config.shutdown_grace, "calls still in flight at shutdown are given up");
+            Ok(())
+        }
+    }
+}
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{}", list(.0))]
+    Config(Vec<ConfigProblem>),
+    #[error("the gRPC listener has no address")]
+    Listener(#[source] std::io::Error),
+    #[error("the API's description cannot be served")]
+    Reflection(#[source] tonic_reflection::server::Error),
+    #[error("the gRPC server failed")]
+    Transport(#[source] tonic::transport::Error),
+}
+
+/// What a service works with.
+#[derive(Clone)]
+struct Context {
+    sessions: Sessions,
+    ledger: Ledger,
+    hub: Hub,
+    offset: UtcOffset,
+    /// Ends watches.
+    shutdown: CancellationToken,
+}
+
+impl Context {
+    /// The pile's own answer. A pile without a session is either unknown or absent since some time: the ledger knows.
+    async fn execute(&self, pile: PileCode, command: Command, deadline: Instant) -> Result<Reply, ApiError> {
+        let offline = match self.sessions.execute(pile, command, deadline).await {
+            Err(CommandError::PileOffline { last_seen: None }) => CommandError::PileOffline { last_seen: None },
+            other => return other.map_err(ApiError::from),
+        };
+        // Offline is true in any case; a store that is away only keeps back since when.
+        Err(ApiError::Command(match self.ledger.pile(pile).await {
+            Ok(Some(pile)) => CommandError::PileOffline { last_seen: Some(pile.last_seen) },
+            Ok(None) => CommandError::PileUnknown,
+            Err(_) => offline,
+        }))
+    }
+
+    /// A pile as callers see it: what is stored, and its session if it has one here.
+    fn told(&self, pile: Pile) -> pb::Pile {
+        let live = self.sessions.live(pile.code);
+        convert::pile::pile(pile, live.as_ref())
+    }
+}
+
+/// The session answered another question than the one it was asked.
+fn unexpected(reply: &Reply) -> Status {
+    tracing::error!(?reply, "a command was given another command's reply");
+    ApiError::Defect("a command was given another command's reply").into()
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Connections as they come. Where the system refuses one (no file descriptor left), the next try waits a moment
+/// instead of spinning.
+fn accept(listener: TcpListener) -> impl Stream<Item = Result<TcpStream, std::io::Error>> {
+    stream::unfold(listener, |listener| async {
+        loop {
+            match listener.accept().await {
+                Ok((socket, peer)) => {
+                    undelayed(&socket, peer);
+                    return Some((Ok(socket), listener));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a gRPC connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
+}
+
+/// Small answers must not wait for more to come.
+fn undelayed(socket: &TcpStream, peer: SocketAddr) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
+    }
+}
+
+fn list(problems: &[ConfigProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Resources read at once for a snapshot.
+const SNAPSHOT_PAGE: usize = 200;
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,178 @@
+//! Piles, their sessions and what happens to them.
+
+use super::{coded, integer, position, timestamp};
+use crate::api::pb;
+use crate::domain::event::OfflineReason;
+use crate::domain::pile::{GunState, GunStatus, Identity, Pile, Presence, TariffOnPile};
+use crate::domain::units::UtcOffset;
+use crate::domain::{EventKind, PileCode};
+use crate::session::LiveSession;
+use crate::store::ledger::Stamped;
+
+/// `live` is the pile's session here, if it has one: it knows better when the pile was last seen.
+pub fn pile(pile: Pile, live: Option<&LiveSession>) -> pb::Pile {
+    let Pile { code, identity, presence: there, presence_since, last_seen, first_seen, address, guns, tariff } = pile;
+    let Identity { pile_type, gun_count, protocol_version, software_version, network_type, iccid, operator } = identity;
+    let last_seen = live.map_or(last_seen, |live| live.last_seen.max(last_seen));
+    pb::Pile {
+        name: format!("piles/{code}"),
+        pile: code.to_string(),
+        pile_type: Some(coded(pile_type, PILE_TYPES)),
+        gun_count: i32::from(gun_count),
+        protocol_version: format!("{}.{}", protocol_version / 10, protocol_version % 10),
+        software_version,
+        iccid: if iccid.bytes().all(|digit| digit == b'0') { String::new() } else { iccid },
+        network: Some(coded(network_type, NETWORKS)),
+        operator: Some(coded(operator, OPERATORS)),
+        presence: presence(there).into(),
+        presence_since: Some(timestamp(presence_since)),
+        first_seen: Some(timestamp(first_seen)),
+        last_seen: Some(timestamp(last_seen)),
+        address,
+        guns: guns.into_iter().map(gun).collect(),
+        tariff: tariff_on_pile(tariff),
+        session: live.map(session),
+    }
+}
+
+/// What happened, if it is about the pile itself.
+pub fn event(
+    stamped: &Stamped,
+    live: impl Fn(PileCode) -> Option<LiveSession>,
+    zone: UtcOffset,
+) -> Option<pb::PileEvent> {
+    let (change, reason, after) = match &stamped.event.kind {
+        EventKind::PileOnline(pile) => (pb::PileChange::Online, None, pile),
+        EventKind::PileOffline { pile, reason } => (pb::PileChange::Offline, Some(*reason), pile),
+        EventKind::GunChanged(pile) => (pb::PileChange::Gun, None, pile),
+        EventKind::Order { .. } | EventKind::RecordConflict { .. } => return None,
+    };
+    Some(pb::PileEvent {
+        position: Some(position(stamped, zone)),
+        change: change.into(),
+        offline_reason: reason.map_or(pb::OfflineReason::Unspecified, offline_reason).into(),
+        pile: Some(pile(after.as_ref().clone(), live(after.code).as_ref())),
+    })
+}
+
+pub fn presence(presence: Presence) -> pb::PilePresence {
+    match presence {
+        Presence::Online => pb::PilePresence::Online,
+        Presence::Offline => pb::PilePresence::Offline,
+    }
+}
+
+fn session(live: &LiveSession) -> pb::PileSession {
+    let LiveSession { fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames } = live;
+    pb::PileSession {
+        session_id: fence.session.to_string(),
+        epoch: integer(fence.epoch.0),
+        connected_at: Some(timestamp(*connected_at)),
+        last_seen: Some(timestamp(*last_seen)),
+        address: address.to_string(),
+        frames: integer(*frames),
+        swapped_crc_frames: integer(*swapped_crc_frames),
+        refused_frames: integer(*refused_frames),
+    }
+}
+
+fn gun(status: GunStatus) -> pb::GunStatus {
+    let GunStatus { gun, state, faults, since } = status;
+    pb::GunStatus {
+        gun: i32::from(gun.number()),
+        state: gun_state(state).into(),
+        fault_bits: i32::from(faults),
+        since: Some(timestamp(since)),
+    }
+}
+
+fn gun_state(state: GunState) -> pb::GunState {
+    match state {
+        GunState::Offline => pb::GunState::Offline,
+        GunState::Idle => pb::GunState::Idle,
+        GunState::Plugged => pb::GunState::Plugged,
+        GunState::Starting => pb::GunState::Starting,
+        GunState::Charging => pb::GunState::Charging,
+        GunState::Finished => pb::GunState::Finished,
+        GunState::Fault => pb::GunState::Fault,
+        GunState::OutOfService => pb::GunState::OutOfService,
+    }
+}
+
+fn tariff_on_pile(tariff: TariffOnPile) -> Option<pb::TariffOnPile> {
+    // The fingerprint is ours alone: it names no tariff a caller could ask for.
+    let TariffOnPile { fingerprint: _, number, confirmed } = tariff;
+    (number != 0).then(|| pb::TariffOnPile { number: format!("{number:04x}"), confirmed })
+}
+
+fn offline_reason(reason: OfflineReason) -> pb::OfflineReason {
+    match reason {
+        OfflineReason::Silent => pb::OfflineReason::Silent,
+        OfflineReason::Disconnected => pb::OfflineReason::Disconnected,
+        OfflineReason::NodeRestarted => pb::OfflineReason::NodeRestarted,
+    }
+}
+
+/// 0x01 `pile_type`.
+const PILE_TYPES: &[(u8, &str)] = &[(0x00, "DC"), (0x01, "AC")];
+/// 0x01 `network_type`.
+const NETWORKS: &[(u8, &str)] = &[(0x00, "SIM card"), (0x01, "LAN"), (0x02, "WAN"), (0x03, "other")];
+/// 0x01 `operator`; 0x01 is not assigned.
+const OPERATORS: &[(u8, &str)] =
+    &[(0x00, "China Mobile"), (0x02, "China Telecom"), (0x03, "China Unicom"), (0x04, "other")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Epoch, Fence, Gun, SessionId, WallMs};
+
+    fn example() -> Pile {
+        Pile {
+            code: "32010600019236".parse().expect("code"),
+            identity: Identity { protocol_version: 16, operator: 1, gun_count: 2, ..Identity::default() },
+            presence: Presence::Online,
+            presence_since: WallMs(1000),
+            last_seen: WallMs(2000),
+            first_seen: WallMs(500),
+            address: "127.0.0.1:4000".into(),
+            guns: vec![GunStatus {
+                gun: Gun::new(1).expect("gun"),
+                state: GunState::Fault,
+                faults: 0x8001,
+                since: WallMs(1),
+            }],
+            tariff: TariffOnPile::default(),
+        }
+    }
+
+    #[test]
+    fn a_pile_is_told_as_it_introduced_itself() {
+        let told = pile(example(), None);
+        assert_eq!(told.name, "piles/32010600019236");
+        assert_eq!(told.protocol_version, "1.6");
+        assert_eq!(told.pile_type, Some(pb::NamedCode { code: 0, name: "DC".into() }));
+        assert_eq!(told.operator, Some(pb::NamedCode { code: 1, name: String::new() }), "unknown values survive");
+        assert_eq!(told.guns[0].fault_bits, 0x8001);
+        assert_eq!((told.tariff, told.session), (None, None));
+        let tariff = TariffOnPile { fingerprint: 7, number: 0x02f0, confirmed: true };
+        let told = pile(Pile { tariff, ..example() }, None);
+        assert_eq!(told.tariff, Some(pb::TariffOnPile { number: "02f0".into(), confirmed: true }));
+    }
+
+    #[test]
+    fn a_live_session_knows_better_when_the_pile_was_last_seen() {
+        let live = LiveSession {
+            fence: Fence { session: SessionId { incarnation: 1, counter: 2 }, epoch: Epoch(9) },
+            connected_at: WallMs(1500),
+            last_seen: WallMs(3000),
+            address: "127.0.0.1:4000".parse().expect("address"),
+            frames: 3,
+            swapped_crc_frames: 1,
+            refused_frames: 0,
+        };
+        let told = pile(example(), Some(&live));
+        assert_eq!(told.last_seen, Some(timestamp(WallMs(3000))));
+        let session = told.session.expect("session");
+        assert_eq!((session.session_id.as_str(), session.epoch), ("0000000000000001-2", 9));
+    }
+}

@@ -1,0 +1,301 @@
+//! One table from everything that can go wrong to what a caller is told: a canonical code, `google.rpc.ErrorInfo` with
+//! a reason, `RetryInfo` where repeating the call is safe, `BadRequest` where the request itself is wrong.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::domain::order::Failure;
+use crate::domain::{CommandError, PileCode, Serial, WallMs};
+use crate::store::StoreError;
+use crate::store::ledger::QueryError;
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    #[error("{0}")]
+    Arguments(Violations),
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error("order {serial} of pile {pile} is unknown here")]
+    OrderUnknown { pile: PileCode, serial: Serial },
+    /// A start that had been answered before, with no.
+    #[error("the start did not come about: {}", failure_name(.0))]
+    StartFailed(Failure),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something of ours answered what it cannot answer.
+    #[error("internal error: {0}")]
+    Defect(&'static str),
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::BadPageToken => {
+                Self::Arguments(Violations::one("page_token", "is not from a page of this list with these filters"))
+            }
+            QueryError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        let line = error.line();
+        if line.code == Code::Internal {
+            // Logged here because no caller can do anything about it.
+            tracing::error!(%error, "a call failed through our own fault");
+        }
+        line.status(error.to_string())
+    }
+}
+
+/// The fields of a request that are wrong, all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Violations(Vec<(String, String)>);
+
+impl Violations {
+    pub fn one(field: &str, reason: &str) -> Self {
+        let mut violations = Self::default();
+        violations.add(field, reason);
+        violations
+    }
+
+    pub fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
+        self.0.push((field.into(), reason.into()));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(field, _)| field.as_str())
+    }
+}
+
+impl std::fmt::Display for Violations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (n, (field, reason)) in self.0.iter().enumerate() {
+            write!(f, "{}{field}: {reason}", if n == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
+/// One line of the table.
+struct Line {
+    code: Code,
+    reason: &'static str,
+    metadata: Vec<(&'static str, String)>,
+    /// Set where nothing was done: repeating the call is safe after this long.
+    retry: Option<Duration>,
+    violations: Option<Violations>,
+}
+
+impl Line {
+    fn new(code: Code, reason: &'static str) -> Self {
+        Self { code, reason, metadata: vec![], retry: None, violations: None }
+    }
+
+    fn with(mut self, key: &'static str, value: impl std::fmt::Display) -> Self {
+        self.metadata.push((key, value.to_string()));
+        self
+    }
+
+    fn retry(mut self, after: Duration) -> Self {
+        self.retry = Some(after);
+        self
+    }
+
+    fn violations(mut self, violations: Violations) -> Self {
+        self.violations = Some(violations);
+        self
+    }
+
+    fn status(self, message: String) -> Status {
+        let metadata: HashMap<_, _> = self.metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let mut details = ErrorDetails::with_error_info(self.reason, DOMAIN, metadata);
+        if let Some(after) = self.retry {
+            details.set_retry_info(Some(after));
+        }
+        for (field, reason) in self.violations.into_iter().flat_map(|v| v.0) {
+            details.add_bad_request_violation(field, reason);
+        }
+        Status::with_error_details(self.code, message, details)
+    }
+}
+
+impl ApiError {
+    fn line(&self) -> Line {
+        match self {
+            Self::Arguments(violations) => {
+                Line::new(Code::InvalidArgument, "INVALID_ARGUMENT").violations(violations.clone())
+            }
+            Self::Command(error) => command_line(error),
+            Self::OrderUnknown { pile, serial } => {
+                Line::new(Code::NotFound, "ORDER_UNKNOWN").with("pile", pile).with("serial", serial)
+            }
+            Self::StartFailed(failure) => {
+                let line = Line::new(Code::FailedPrecondition, "PILE_REJECTED").with("name", failure_name(failure));
+                match failure {
+                    Failure::Rejected { code, .. } => line.with("frame", "0x33").with("code", code),
+                    Failure::FailedOnPile { code, .. } => line.with("frame", "0x3b").with("code", code),
+                    Failure::NotPluggedIn | Failure::NoStart | Failure::Withdrawn => line,
+                }
+            }
+            Self::Store(StoreError::Unavailable(_)) => Line::new(Code::Unavailable, "STORE_UNAVAILABLE").retry(SOON),
+            Self::Store(StoreError::Conflict { .. }) => Line::new(Code::Aborted, "STORE_CONFLICT").retry(SOON),
+            Self::Store(StoreError::Invalid(_)) | Self::Defect(_) => Line::new(Code::Internal, "INTERNAL"),
+        }
+    }
+}
+
+fn command_line(error: &CommandError) -> Line {
+    match error {
+        CommandError::PileUnknown => Line::new(Code::NotFound, "PILE_UNKNOWN"),
+        CommandError::PileOffline { last_seen } => {
+            let line = Line::new(Code::Unavailable, "PILE_OFFLINE").retry(HEARTBEAT);
+            match last_seen {
+                Some(at) => line.with("last_seen", rfc3339(*at)),
+                None => line,
+            }
+        }
+        CommandError::PileBusy { why, retry_after } => {
+            Line::new(Code::ResourceExhausted, "PILE_BUSY").with("why", why).retry(retry_after.unwrap_or(SOON))
+        }
+        CommandError::PileRejected { frame, code, name } => Line::new(Code::FailedPrecondition, "PILE_REJECTED")
+            .with("frame", format!("{frame:#04x}"))
+            .with("code", code)
+            .with("name", name),
+        CommandError::GunBusy { gun, serial } => {
+            Line::new(Code::FailedPrecondition, "GUN_BUSY").with("gun", gun).with("serial", serial)
+        }
+        CommandError::GunUnknown { gun, guns } => {
+            Line::new(Code::NotFound, "GUN_UNKNOWN").with("gun", gun).with("guns", guns)
+        }
+        CommandError::OrderNotActive { serial, state } => {
+            Line::new(Code::FailedPrecondition, "ORDER_NOT_ACTIVE").with("serial", serial).with("state", state)
+        }
+        CommandError::OutcomeUnknown { serial } => {
+            let line = Line::new(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
+            match serial {
+                Some(serial) => line.with("serial", serial),
+                None => line,
+            }
+        }
+        CommandError::DeadlinePassed => Line::new(Code::DeadlineExceeded, "DEADLINE_PASSED").retry(SOON),
+        // Meshes repeat UNAVAILABLE by themselves, so never after a write.
+        CommandError::SessionLost { written: false } => {
+            Line::new(Code::Unavailable, "SESSION_LOST").with("written", false).retry(SOON)
+        }
+        CommandError::SessionLost { written: true } => Line::new(Code::Aborted, "SESSION_LOST").with("written", true),
+        CommandError::StoreUnavailable { .. } => Line::new(Code::Unavailable, "STORE_UNAVAILABLE").retry(SOON),
+        CommandError::RequestReused { id } => Line::new(Code::InvalidArgument, "REQUEST_REUSED")
+            .with("request_id", id)
+            .violations(Violations::one("request_id", "was used before with other arguments")),
+        CommandError::SerialTaken { serial } => Line::new(Code::AlreadyExists, "SERIAL_TAKEN").with("serial", serial),
+    }
+}
+
+fn failure_name(failure: &Failure) -> &str {
+    match failure {
+        Failure::Rejected { name, .. } | Failure::FailedOnPile { name, .. } => name,
+        Failure::NotPluggedIn => "nobody plugged in within 60 s",
+        Failure::NoStart => "no answer and no charging within 90 s",
+        Failure::Withdrawn => "ended by the caller before it charged",
+    }
+}
+
+fn rfc3339(at: WallMs) -> String {
+    jiff::Timestamp::from_millisecond(at.0).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
+}
+
+/// `google.rpc.ErrorInfo.domain` of every error.
+pub const DOMAIN: &str = "pileway";
+/// A moment: time for a queue to drain or a pile to come back.
+const SOON: Duration = Duration::from_secs(1);
+/// An absent pile tries again at about this interval.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Gun, RequestId};
+
+    /// code, reason, may be repeated, metadata
+    fn check(error: impl Into<ApiError>, code: Code, reason: &str, retry: bool, metadata: &[(&str, &str)]) {
+        let status = Status::from(error.into());
+        let info = status.get_details_error_info().expect("every error has ErrorInfo");
+        assert_eq!((status.code(), info.reason.as_str()), (code, reason), "{status:?}");
+        assert_eq!(info.domain, "pileway");
+        assert_eq!(status.get_details_retry_info().is_some(), retry, "{reason}: retry");
+        let expected: HashMap<_, _> = metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        assert_eq!(info.metadata, expected, "{reason}: metadata");
+        assert!(!status.message().is_empty(), "{reason}: message");
+    }
+
+    #[test]
+    fn every_command_error_has_its_line() {
+        use CommandError as E;
+        let gun = Gun::new(2).expect("gun");
+        let serial = Serial::from_bytes([0x11; 16]);
+        let s = "11111111111111111111111111111111";
+        let last_seen = Some(WallMs(1_737_549_716_937));
+        check(E::PileUnknown, Code::NotFound, "PILE_UNKNOWN", false, &[]);
+        check(E::PileOffline { last_seen: None }, Code::Unavailable, "PILE_OFFLINE", true, &[]);
+        let seen = [("last_seen", "2025-01-22T12:41:56.937Z")];
+        check(E::PileOffline { last_seen }, Code::Unavailable, "PILE_OFFLINE", true, &seen);
+        let busy = E::PileBusy { why: "mailbox full", retry_after: None };
+        check(busy, Code::ResourceExhausted, "PILE_BUSY", true, &[("why", "mailbox full")]);
+        let no = E::PileRejected { frame: 0x33, code: 2, name: "gun already charging".into() };
+        let meta = [("frame", "0x33"), ("code", "2"), ("name", "gun already charging")];
+        check(no, Code::FailedPrecondition, "PILE_REJECTED", false, &meta);
+        let meta = [("gun", "2"), ("serial", s)];
+        check(E::GunBusy { gun, serial }, Code::FailedPrecondition, "GUN_BUSY", false, &meta);
+        let meta = [("gun", "2"), ("guns", "1")];
+        check(E::GunUnknown { gun, guns: 1 }, Code::NotFound, "GUN_UNKNOWN", false, &meta);
+        let meta = [("serial", s), ("state", "settled")];
+        let error = E::OrderNotActive { serial, state: "settled" };
+        check(error, Code::FailedPrecondition, "ORDER_NOT_ACTIVE", false, &meta);
+        let error = E::OutcomeUnknown { serial: Some(serial) };
+        check(error, Code::DeadlineExceeded, "OUTCOME_UNKNOWN", false, &[("serial", s)]);
+        check(E::OutcomeUnknown { serial: None }, Code::DeadlineExceeded, "OUTCOME_UNKNOWN", false, &[]);
+        check(E::DeadlinePassed, Code::DeadlineExceeded, "DEADLINE_PASSED", true, &[]);
+        check(E::SessionLost { written: false }, Code::Unavailable, "SESSION_LOST", true, &[("written", "false")]);
+        check(E::SessionLost { written: true }, Code::Aborted, "SESSION_LOST", false, &[("written", "true")]);
+        let error = E::StoreUnavailable { reason: "disk full".into() };
+        check(error, Code::Unavailable, "STORE_UNAVAILABLE", true, &[]);
+        let id = RequestId::from_bytes([0; 16]);
+        let meta = [("request_id", "00000000-0000-0000-0000-000000000000")];
+        check(E::RequestReused { id }, Code::InvalidArgument, "REQUEST_REUSED", false, &meta);
+        check(E::SerialTaken { serial }, Code::AlreadyExists, "SERIAL_TAKEN", false, &[("serial", s)]);
+    }
+
+    #[test]
+    fn every_other_error_has_its_line() {
+        let unavailable = || StoreError::Unavailable("disk full".into());
+        check(unavailable(), Code::Unavailable, "STORE_UNAVAILABLE", true, &[]);
+        check(QueryError::Store(unavailable()), Code::Unavailable, "STORE_UNAVAILABLE", true, &[]);
+        check(StoreError::Invalid("?".into()), Code::Internal, "INTERNAL", false, &[]);
+        check(QueryError::BadPageToken, Code::InvalidArgument, "INVALID_ARGUMENT", false, &[]);
+        let rejected = Failure::Rejected { code: 3, name: "equipment fault".into() };
+        let meta = [("frame", "0x33"), ("code", "3"), ("name", "equipment fault")];
+        check(ApiError::StartFailed(rejected), Code::FailedPrecondition, "PILE_REJECTED", false, &meta);
+        let meta = [("name", "no answer and no charging within 90 s")];
+        check(ApiError::StartFailed(Failure::NoStart), Code::FailedPrecondition, "PILE_REJECTED", false, &meta);
+    }
+
+    #[test]
+    fn bad_arguments_name_every_field() {
+        let mut violations = Violations::one("pile", "must be 14 decimal digits");
+        violations.add("gun", "guns are numbered from 1");
+        let status = Status::from(ApiError::Arguments(violations));
+        assert_eq!(status.message(), "pile: must be 14 decimal digits; gun: guns are numbered from 1");
+        let named = status.get_details_bad_request().expect("BadRequest").field_violations;
+        assert_eq!(named.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(), ["pile", "gun"]);
+    }
+}
