@@ -3,11 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pileway::cli::decode;
+use pileway::cli::{decode, serve};
 
 #[derive(Parser)]
 #[command(name = "pileway", version, about)]
 enum Command {
+    /// Run a node.
+    Serve(serve::ServeArgs),
+    /// Print the commented default configuration.
+    Config(serve::ConfigArgs),
     /// Print the frame table.
     Frames(decode::FramesArgs),
     /// Make frames readable.
@@ -18,6 +22,8 @@ enum Command {
 
 fn main() -> ExitCode {
     match Command::parse() {
+        Command::Serve(args) => serve::serve(&args),
+        Command::Config(args) => serve::config(&args),
         Command::Frames(args) => decode::frames(&args),
         Command::Decode(args) => decode::decode(&args),
         Command::Encode(args) => decode::encode(&args),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::{Problem, duration};
+
 /// Durations are text: `10s`, `500ms`, `2m`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -53,10 +55,10 @@ impl Default for Config {
 
 impl Config {
     /// Every value that cannot be served with, all at once.
-    pub fn check(&self) -> Vec<ConfigProblem> {
+    pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if !self.allow_insecure && !self.listen.ip().to_canonical().is_loopback() {
-            problems.push(ConfigProblem {
+            problems.push(Problem {
                 key: "listen",
                 value: self.listen.to_string(),
                 reason: "is not a loopback address and the API is plaintext; set allow_insecure to serve it anyway",
@@ -64,7 +66,7 @@ impl Config {
         }
         let mut range = |key, value: Duration, from: Duration, to: Duration, reason| {
             if value < from || value > to {
-                problems.push(ConfigProblem { key, value: format!("{value:?}"), reason });
+                problems.push(Problem { key, value: format!("{value:?}"), reason });
             }
         };
         let (second, minute, hour) = (Duration::from_secs(1), Duration::from_mins(1), Duration::from_hours(1));
@@ -75,39 +77,13 @@ impl Config {
         range("shutdown_grace", self.shutdown_grace, Duration::ZERO, 5 * minute, "must be 0s to 5m");
         if !(4096..=4 * 1024 * 1024).contains(&self.max_request_bytes) {
             let value = self.max_request_bytes.to_string();
-            problems.push(ConfigProblem { key: "max_request_bytes", value, reason: "must be 4096 to 4194304" });
+            problems.push(Problem { key: "max_request_bytes", value, reason: "must be 4096 to 4194304" });
         }
         if !(1..=100_000).contains(&self.max_concurrent_streams) {
             let value = self.max_concurrent_streams.to_string();
-            problems.push(ConfigProblem { key: "max_concurrent_streams", value, reason: "must be 1 to 100000" });
+            problems.push(Problem { key: "max_concurrent_streams", value, reason: "must be 1 to 100000" });
         }
         problems
-    }
-}
-
-/// A value that cannot be served with. `key` is relative to this component's section.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key} = \"{value}\": {reason}")]
-pub struct ConfigProblem {
-    pub key: &'static str,
-    pub value: String,
-    pub reason: &'static str,
-}
-
-/// Durations as people write them.
-mod duration {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&format_args!("{value:?}"))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(from)?;
-        let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
-        parsed.ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(&text), &"a duration like 10s, 500ms or 2m"))
     }
 }
 
@@ -119,7 +95,7 @@ mod tests {
     fn plaintext_is_for_loopback_unless_asked_for() {
         let check = |listen: &str, allow_insecure, accepted: bool| {
             let config = Config { listen: listen.parse().expect(listen), allow_insecure, ..Config::default() };
-            let keys: Vec<_> = config.check().iter().map(|p| p.key).collect();
+            let keys: Vec<_> = config.problems().iter().map(|p| p.key).collect();
             assert_eq!(keys, if accepted { vec![] } else { vec!["listen"] }, "{listen}");
         };
         check("127.0.0.1:0", false, true);
@@ -140,7 +116,7 @@ mod tests {
             max_concurrent_streams: 0,
             ..Config::default()
         };
-        let problems: Vec<_> = bad.check().iter().map(ToString::to_string).collect();
+        let problems: Vec<_> = bad.problems().iter().map(ToString::to_string).collect();
         assert_eq!(
             problems,
             [

@@ -144,7 +144,7 @@ impl ApiError {
                 match failure {
                     Failure::Rejected { code, .. } => line.with("frame", "0x33").with("code", code),
                     Failure::FailedOnPile { code, .. } => line.with("frame", "0x3b").with("code", code),
-                    Failure::NotPluggedIn | Failure::NoStart | Failure::Withdrawn => line,
+                    Failure::NotPluggedIn | Failure::NoStart | Failure::NotSent => line,
                 }
             }
             Self::Store(StoreError::Unavailable(_)) => Line::new(Code::Unavailable, "STORE_UNAVAILABLE").retry(SOON),
@@ -206,7 +206,7 @@ fn failure_name(failure: &Failure) -> &str {
         Failure::Rejected { name, .. } | Failure::FailedOnPile { name, .. } => name,
         Failure::NotPluggedIn => "nobody plugged in within 60 s",
         Failure::NoStart => "no answer and no charging within 90 s",
-        Failure::Withdrawn => "ended by the caller before it charged",
+        Failure::NotSent => "0x34 could not be written in time",
     }
 }
 

@@ -33,12 +33,13 @@ use tonic::Status;
 use tonic::server::NamedService;
 use tonic::transport::Server;
 
-pub use config::{Config, ConfigProblem};
+pub use config::Config;
 
 use crate::domain::units::UtcOffset;
 use crate::domain::{Command, CommandError, Pile, PileCode, Reply};
 use crate::hub::Hub;
 use crate::session::Sessions;
+use crate::settings::Problem;
 use crate::store::ledger::Ledger;
 use error::ApiError;
 use pb::charging_service_server::ChargingServiceServer;
@@ -87,7 +88,7 @@ pub async fn serve(
 ) -> Result<(), Error> {
     // What is listened on counts, not what was meant to be.
     let config = Config { listen: listener.local_addr().map_err(Error::Listener)?, ..config };
-    let problems = config.check();
+    let problems = config.problems();
     if !problems.is_empty() {
         return Err(Error::Config(problems));
     }
@@ -136,7 +137,7 @@ pub async fn serve(
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{}", list(.0))]
-    Config(Vec<ConfigProblem>),
+    Config(Vec<Problem>),
     #[error("the gRPC listener has no address")]
     Listener(#[source] std::io::Error),
     #[error("the API's description cannot be served")]
@@ -216,7 +217,7 @@ fn undelayed(socket: &TcpStream, peer: SocketAddr) {
     }
 }
 
-fn list(problems: &[ConfigProblem]) -> String {
+fn list(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 

@@ -110,7 +110,7 @@ fn failure(failure: Failure) -> pb::StartFailure {
         Failure::NotPluggedIn => (pb::StartFailureKind::NotPluggedIn, None, String::new()),
         Failure::NoStart => (pb::StartFailureKind::NoStart, None, String::new()),
         Failure::FailedOnPile { code, name } => (pb::StartFailureKind::FailedOnPile, Some(code), name),
-        Failure::Withdrawn => (pb::StartFailureKind::Withdrawn, None, String::new()),
+        Failure::NotSent => (pb::StartFailureKind::NotSent, None, String::new()),
     };
     pb::StartFailure { kind: kind.into(), code: code.map(i32::from), name }
 }
@@ -213,7 +213,7 @@ fn bill(bill: Bill, zone: UtcOffset) -> pb::Bill {
         start_type: Some(coded(start_type, START_TYPES)),
         stop_reason: Some(pb::NamedCode { code: i32::from(stop_reason), name: stop_reason_name }),
         physical_card: if physical_card == [0; 8] { String::new() } else { hex(&physical_card) },
-        raw_record: Some(pb::RawRecord { frame_code: i32::from(code), body }),
+        raw_record: Some(pb::RawRecord { frame_code: i32::from(code), body: body.into() }),
     }
 }
 
@@ -331,7 +331,7 @@ mod tests {
         check(Failure::FailedOnPile { code: 0x4A, name }, pb::StartFailureKind::FailedOnPile, Some(0x4A));
         check(Failure::NotPluggedIn, pb::StartFailureKind::NotPluggedIn, None);
         check(Failure::NoStart, pb::StartFailureKind::NoStart, None);
-        check(Failure::Withdrawn, pb::StartFailureKind::Withdrawn, None);
+        check(Failure::NotSent, pb::StartFailureKind::NotSent, None);
     }
 
     #[test]

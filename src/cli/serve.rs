@@ -1,0 +1,89 @@
+//! `pileway serve` and `pileway config`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::{App, Died};
+use crate::config::{Config, DEFAULT_FILE, LogFormat};
+use crate::observe;
+
+/// A node: embedded store, piles in, gRPC out.
+#[derive(clap::Args)]
+pub struct ServeArgs {
+    /// Where piles connect [default: 0.0.0.0:8768]; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pile_listen: Option<SocketAddr>,
+    /// Where internal services call [default: 127.0.0.1:50051].
+    #[arg(long, value_name = "ADDR:PORT")]
+    grpc_listen: Option<SocketAddr>,
+    /// Directory of the embedded store [default: pileway-data].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// A TOML file; `pileway config` prints one with every key.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Prints the commented default configuration.
+#[derive(clap::Args)]
+pub struct ConfigArgs {}
+
+pub fn config(_: &ConfigArgs) -> ExitCode {
+    print!("{DEFAULT_FILE}");
+    ExitCode::SUCCESS
+}
+
+pub fn serve(args: &ServeArgs) -> ExitCode {
+    let config = match args.load() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("pileway: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pileway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl ServeArgs {
+    fn load(&self) -> Result<Config, crate::config::ConfigError> {
+        let flags = [
+            ("pile.listen", self.pile_listen.map(|a| a.to_string())),
+            ("grpc.listen", self.grpc_listen.map(|a| a.to_string())),
+            ("store.data_dir", self.data_dir.as_ref().map(|d| d.display().to_string())),
+        ];
+        let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        Config::load(self.config.as_deref(), std::env::vars(), flags)
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    let mut observation = observe::init(config.log.format == LogFormat::Json)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let result = runtime.block_on(serve_until_told(config));
+    observation.shut_down();
+    result
+}
+
+async fn serve_until_told(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut app = App::start(config).await?;
+    println!("ready piles={} grpc={}", app.piles, app.grpc);
+    let died = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = tokio::signal::ctrl_c() => None,
+        died = app.died() => Some(died),
+    };
+    tracing::info!("shutting down");
+    app.shut_down().await;
+    died.map_or(Ok(()), |died: Died| Err(died.into()))
+}
