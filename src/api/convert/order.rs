@@ -213,7 +213,7 @@ fn bill(bill: Bill, zone: UtcOffset) -> pb::Bill {
         start_type: Some(coded(start_type, START_TYPES)),
         stop_reason: Some(pb::NamedCode { code: i32::from(stop_reason), name: stop_reason_name }),
         physical_card: if physical_card == [0; 8] { String::new() } else { hex(&physical_card) },
-        raw_record: Some(pb::RawRecord { frame_code: i32::from(code), body }),
+        raw_record: Some(pb::RawRecord { frame_code: i32::from(code), body: body.into() }),
     }
 }
 
@@ -317,7 +317,7 @@ mod tests {
     fn without_a_known_tariff_there_are_no_fees() {
         let told = bill(Bill::new(record(), None), zone());
         assert_eq!((told.total_energy_fee, told.periods[1].energy_fee.clone()), (None, None));
-        assert_eq!(told.raw_record, Some(pb::RawRecord { frame_code: 0x3B, body: vec![1, 2, 3] }));
+        assert_eq!(told.raw_record, Some(pb::RawRecord { frame_code: 0x3B, body: vec![1, 2, 3].into() }));
     }
 
     #[test]
