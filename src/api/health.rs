@@ -10,9 +10,9 @@ use tonic_health::server::HealthReporter;
 
 use crate::store::ledger::{Ledger, PileQuery};
 
-/// Keeps the reported states true; at shutdown everything is NOT_SERVING.
+/// Keeps the reported states true. At shutdown watchers hear NOT_SERVING, and their streams end.
 pub async fn report(
-    reporter: HealthReporter,
+    mut reporter: HealthReporter,
     services: &[&str],
     ledger: Ledger,
     shutdown: CancellationToken,
@@ -30,6 +30,8 @@ pub async fn report(
     }
     for service in services.iter().chain(&["", STORE]) {
         reporter.set_service_status(service, ServingStatus::NotServing).await;
+        // A watch that stayed open would hold its connection, and with it the shutdown.
+        reporter.clear_service_status(service).await;
     }
     std::future::pending().await
 }

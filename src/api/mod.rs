@@ -181,8 +181,17 @@ impl Context {
 
 /// The session answered another question than the one it was asked.
 fn unexpected(reply: &Reply) -> Status {
-    tracing::error!(?reply, "a command was given another command's reply");
-    ApiError::Defect("a command was given another command's reply").into()
+    // Its kind only: replies hold card numbers and VINs.
+    ApiError::Defect(match reply {
+        Reply::Started(_) => "unexpected reply: started",
+        Reply::StartedBefore { .. } => "unexpected reply: started before",
+        Reply::Stopped { .. } => "unexpected reply: stopped",
+        Reply::Telemetry(_) => "unexpected reply: telemetry",
+        Reply::RebootAccepted => "unexpected reply: reboot accepted",
+        Reply::Clock { .. } => "unexpected reply: clock",
+        Reply::Disconnected => "unexpected reply: disconnected",
+    })
+    .into()
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

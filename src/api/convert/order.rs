@@ -317,7 +317,7 @@ mod tests {
     fn without_a_known_tariff_there_are_no_fees() {
         let told = bill(Bill::new(record(), None), zone());
         assert_eq!((told.total_energy_fee, told.periods[1].energy_fee.clone()), (None, None));
-        assert_eq!(told.raw_record, Some(pb::RawRecord { frame_code: 0x3B, body: vec![1, 2, 3] }));
+        assert_eq!(told.raw_record, Some(pb::RawRecord { frame_code: 0x3B, body: vec![1, 2, 3].into() }));
     }
 
     #[test]
