@@ -130,7 +130,9 @@ fn counter(meter: &Meter, name: &'static str, what: &'static str) -> Counter<u64
 }
 
 fn otlp_is_configured() -> bool {
-    ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"].iter().any(|key| std::env::var_os(key).is_some())
+    ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"]
+        .iter()
+        .any(|key| std::env::var_os(key).is_some())
 }
 
 fn otlp_metrics() -> Result<SdkMeterProvider, ObserveError> {

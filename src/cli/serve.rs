@@ -68,7 +68,8 @@ impl ServeArgs {
 
 fn run(config: Config) -> anyhow::Result<()> {
     let mut observation = observe::init(config.log.format == LogFormat::Json)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let result = runtime.block_on(serve_until_told(config));
     observation.shut_down();
     result
