@@ -163,7 +163,7 @@ impl From<&Failure> for v1::Failure {
             Failure::FailedOnPile { code, name } => {
                 Self { code: u32::from(*code), name: name.clone(), ..plain(v1::FailureKind::FailedOnPile) }
             }
-            Failure::Withdrawn => plain(v1::FailureKind::Withdrawn),
+            Failure::NotSent => plain(v1::FailureKind::NotSent),
         }
     }
 }
@@ -180,7 +180,7 @@ impl TryFrom<v1::Failure> for Failure {
             v1::FailureKind::NotPluggedIn => Ok(Self::NotPluggedIn),
             v1::FailureKind::NoStart => Ok(Self::NoStart),
             v1::FailureKind::FailedOnPile => Ok(Self::FailedOnPile { code, name }),
-            v1::FailureKind::Withdrawn => Ok(Self::Withdrawn),
+            v1::FailureKind::NotSent => Ok(Self::NotSent),
             v1::FailureKind::Unspecified => required("failure.kind", None),
         }
     }
