@@ -74,6 +74,6 @@ pub async fn found(store: &dyn Store, pile: PileCode, scan: Scan) -> Vec<String>
     found.into_iter().map(|indexed| String::from_utf8(indexed.cursor.key.id).expect("text")).collect()
 }
 
-pub fn after(pile: PileCode, sort: &str, id: &str) -> Option<IndexCursor> {
-    Some(IndexCursor { sort: sort.to_owned(), key: key(pile, id) })
+pub fn after(pile: PileCode, sort: &str, id: &str) -> IndexCursor {
+    IndexCursor { sort: sort.to_owned(), key: key(pile, id) }
 }

@@ -329,11 +329,11 @@ pub async fn scans_have_bounds_and_directions(store: Any) {
     check(Scan { limit: 2, ..all.clone() }, &["a", "a1"]).await;
     check(Scan { limit: 0, ..all.clone() }, &[]).await;
     check(Scan { limit: 2, descending: true, ..all.clone() }, &["b1", "a3"]).await;
-    check(Scan { after: after(pile, "a2", "a2"), ..all.clone() }, &["a2+", "a3", "b1"]).await;
-    check(Scan { after: after(pile, "a2", "a2+"), descending: true, ..all.clone() }, &["a2", "a1", "a"]).await;
-    check(Scan { after: after(pile, "a2", "gone"), ..all.clone() }, &["a3", "b1"]).await;
-    check(Scan { after: after(pile, "z", ""), ..all.clone() }, &[]).await;
-    check(Scan { after: after(pile, "a1", "a1"), from: text("a3"), ..all }, &["a3", "b1"]).await;
+    check(Scan { after: Some(after(pile, "a2", "a2")), ..all.clone() }, &["a2+", "a3", "b1"]).await;
+    check(Scan { after: Some(after(pile, "a2", "a2+")), descending: true, ..all.clone() }, &["a2", "a1", "a"]).await;
+    check(Scan { after: Some(after(pile, "a2", "gone")), ..all.clone() }, &["a3", "b1"]).await;
+    check(Scan { after: Some(after(pile, "z", "")), ..all.clone() }, &[]).await;
+    check(Scan { after: Some(after(pile, "a1", "a1")), from: text("a3"), ..all }, &["a3", "b1"]).await;
 }
 
 pub async fn the_log_has_no_gaps(store: Any) {
@@ -442,7 +442,7 @@ pub async fn bounds_are_refused(store: Any) {
     check("a long id", &|b| b.delete = vec![key(pile, &"x".repeat(Key::MAX_ID + 1))]).await;
     check("a key twice", &|b| b.put = vec![put(pile, "a", "1"), put(pile, "a", "2")]).await;
     check("put and delete", &|b| (b.put, b.delete) = (vec![put(pile, "a", "1")], vec![key(pile, "a")])).await;
-    let stray = (2..).map(crate::common::pile).find(|p| partition(&*store, *p) != at).expect("some pile");
+    let stray = (2..1000).map(crate::common::pile).find(|p| partition(&*store, *p) != at).expect("some pile");
     check("another partition", &|b| b.append = vec![append(stray, "")]).await;
 
     let mut full = batch(1, 1);

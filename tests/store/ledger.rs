@@ -21,7 +21,7 @@ use crate::common::{partition, pile, session};
 
 type Any = Arc<dyn Store>;
 
-const NOW: WallMs = WallMs(1_760_000_000_000);
+pub const NOW: WallMs = WallMs(1_760_000_000_000);
 
 pub async fn a_write_goes_together_and_returns_versions(store: Any) {
     let ledger = Ledger::new(store);
@@ -120,7 +120,7 @@ pub async fn a_settlement_merges_with_what_was_written_meanwhile(store: Any) {
     ours.apply(NOW.plus_ms(5), Happening::Charging(metered));
     ours.tariff = Some(tariff());
     // Somebody else wrote the order meanwhile.
-    order.order_id = "named by the caller".to_owned();
+    "named by the caller".clone_into(&mut order.order_id);
     ledger.write(write(pile(1), 2, vec![(of(&order), Expect::Version(1))])).await.expect("writes");
 
     let settled = ledger.settle(record(&order, 1), Some((ours, 1)), NOW.plus_ms(10)).await.expect("settles");
@@ -374,6 +374,10 @@ fn a_pile(n: u64, presence: Presence) -> Document {
 fn tariff() -> Tariff {
     let pair = PricePair { energy: Price(100_000), service: Price(50_000) };
     Tariff { prices: [pair; 4], half_hours: [Period::Flat; 48] }
+}
+
+pub fn any_record(pile_no: u64, n: u64) -> Record {
+    record(&order(pile(pile_no), n, NOW), 1)
 }
 
 /// What the pile bills for `order`; another `variant` bills something else.

@@ -46,7 +46,9 @@ fn every_variant_of_an_enumeration_comes_back() {
         let put = put_order(&order);
         assert_eq!(read_order(&put.key, &put.value), Ok(order));
     };
-    OrderState::ALL.into_iter().for_each(|state| back(Order { state, ..order() }));
+    for state in OrderState::ALL {
+        back(Order { state, ..order() });
+    }
     let anomalies = AnomalyKind::ALL.map(|kind| Anomaly { kind, at: WallMs(1) }).to_vec();
     back(Order { anomalies, origin: Origin::Platform, ..order() });
     let named = |name: &str| (7, name.to_owned());
@@ -58,7 +60,9 @@ fn every_variant_of_an_enumeration_comes_back() {
         Failure::FailedOnPile { code: code2, name: name2 },
         Failure::NotSent,
     ];
-    failures.into_iter().for_each(|failure| back(Order { failure: Some(failure), ..order() }));
+    for failure in failures {
+        back(Order { failure: Some(failure), ..order() });
+    }
     for state in [
         GunState::Offline,
         GunState::Idle,
