@@ -90,7 +90,7 @@ impl Ledger {
 
     /// Makes `session` the pile's owner. Repeating it while it is the owner gives the same fence.
     pub async fn claim(&self, pile: PileCode, session: SessionId, now: WallMs) -> Result<Login, StoreError> {
-        let claim = Claim { pile, session, now_ms: now.0.max(0) as u64 };
+        let claim = Claim { pile, session, now_ms: now.0.max(0).cast_unsigned() };
         let claimed = self.store.claim(claim).await?;
         let key = document::pile_key(pile);
         let document = claimed.pile.map(|stored| versioned(stored, |value| document::read_pile(&key, value)));
