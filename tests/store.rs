@@ -176,38 +176,4 @@ mod embedded {
         let error = refusal(Config::new(&data));
         assert!(error.to_string().contains("pileway.redb"), "{error}");
     }
-
-    /// `cargo test --release --test store -- --ignored --nocapture settles_per_second`
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[ignore = "a measurement"]
-    async fn settles_per_second() {
-        for writers in [1, 16, 256] {
-            let dir = tempfile::tempdir().expect("a directory");
-            let store = Arc::new(Embedded::open(Config::new(dir.path())).expect("opens"));
-            let ledger = pileway::store::ledger::Ledger::new(store);
-            let each = 1 + 20_000 / (writers + 9);
-            let started = std::time::Instant::now();
-            let mut tasks = tokio::task::JoinSet::new();
-            for writer in 0..writers {
-                let ledger = ledger.clone();
-                tasks.spawn(async move {
-                    let mut latencies = vec![];
-                    for n in 0..each {
-                        let record = crate::ledger::any_record(writer, n);
-                        let sent = std::time::Instant::now();
-                        ledger.settle(record, None, crate::ledger::NOW).await.expect("settles");
-                        latencies.push(sent.elapsed());
-                    }
-                    latencies
-                });
-            }
-            let mut latencies: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
-            let seconds = started.elapsed().as_secs_f64();
-            latencies.sort_unstable();
-            let at = |percent: usize| latencies[latencies.len() * percent / 100];
-            #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
-            let rate = latencies.len() as f64 / seconds;
-            println!("{writers:3} writers: {rate:.0} settles/s, p50 {:?}, p99 {:?}", at(50), at(99));
-        }
-    }
 }

@@ -12,8 +12,6 @@ use crate::domain::order::{Change, Happening};
 use crate::domain::{Event, EventKind, Fence, Order, Pile, PileCode, Record, RequestId, Serial, SessionId, WallMs};
 
 pub use super::document::StartAttempt;
-pub use super::query::{OrderQuery, Page, PileQuery, QueryError};
-pub use super::watch::{EventWatch, Stamped};
 
 #[derive(Clone)]
 pub struct Ledger {
@@ -217,11 +215,6 @@ impl Ledger {
         let key = document::start_attempt_key(pile, id);
         let stored = self.store.get(key.clone()).await?;
         stored.map(|stored| document::read_start_attempt(&key, &stored.value)).transpose()
-    }
-
-    /// Everything appended from this call on, of every pile.
-    pub async fn watch(&self) -> Result<EventWatch, StoreError> {
-        EventWatch::start(self.store.clone()).await
     }
 
     /// Deletes what is due, at most [`EXPIRE_LIMIT`] documents of each partition; how many it deleted.

@@ -12,10 +12,9 @@ use pileway::domain::{
     Amount, Energy, Event, EventKind, Fence, Gun, Order, OrderState, Pile, PileCode, Price, Record, RequestId, Serial,
     Tariff, WallMs,
 };
-use pileway::store::ledger::{
-    Document, EventWatch, Expect, Ledger, OrderQuery, PileQuery, QueryError, StartAttempt, Write, WriteError,
-};
+use pileway::store::ledger::{Document, Expect, Ledger, StartAttempt, Write, WriteError};
 use pileway::store::{BatchId, Settled, Store, document};
+use pileway::store::{EventWatch, OrderQuery, PileQuery, QueryError};
 
 use crate::common::{partition, pile, session};
 
