@@ -96,7 +96,7 @@ impl Config {
                 found.push(Problem { key, value, reason });
             }
         };
-        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
         for (key, value) in [
             ("login_timeout", self.login_timeout),
             ("partial_frame", self.partial_frame),

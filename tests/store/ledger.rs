@@ -327,7 +327,7 @@ pub async fn a_watch_that_lags_goes_on_from_the_log(store: Any) {
 }
 
 /// The next event; a watch that has none is broken, so that it may not wait for ever.
-async fn next(watch: &mut EventWatch) -> pileway::store::ledger::Stamped {
+async fn next(watch: &mut EventWatch) -> pileway::store::Stamped {
     let limit = std::time::Duration::from_secs(20);
     tokio::time::timeout(limit, watch.next()).await.expect("there is one").expect("reads")
 }
