@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pileway::cli::decode;
+use pileway::cli::{decode, sim};
 
 #[derive(Parser)]
 #[command(name = "pileway", version, about)]
@@ -14,6 +14,8 @@ enum Command {
     Decode(decode::DecodeArgs),
     /// Make frames from what `decode --json` prints.
     Encode(decode::EncodeArgs),
+    /// Run simulated piles against a platform.
+    Sim(sim::SimArgs),
 }
 
 fn main() -> ExitCode {
@@ -21,5 +23,6 @@ fn main() -> ExitCode {
         Command::Frames(args) => decode::frames(&args),
         Command::Decode(args) => decode::decode(&args),
         Command::Encode(args) => decode::encode(&args),
+        Command::Sim(args) => sim::sim(args),
     }
 }

@@ -1,3 +1,4 @@
 //! Subcommands for people.
 
 pub mod decode;
+pub mod sim;
