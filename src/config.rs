@@ -18,7 +18,7 @@ use toml::{Table, Value};
 use crate::domain::Tariff;
 use crate::domain::units::UtcOffset;
 use crate::settings::{Problem, duration};
-use crate::{api, session};
+use crate::{api, observe, session};
 
 /// A whole and valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,14 +51,7 @@ pub struct Store {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    pub format: LogFormat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    Text,
-    Json,
+    pub format: observe::Format,
 }
 
 /// Everything that is wrong, one line each.
