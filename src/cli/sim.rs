@@ -75,7 +75,7 @@ pub fn sim(args: SimArgs) -> ExitCode {
             let every = Duration::from_secs(every);
             Some(AutoCharge { every, stop_after: Some(every / 2) })
         }
-        None => auto_charge.then_some(AutoCharge { every: Duration::from_secs(60), stop_after: None }),
+        None => auto_charge.then_some(AutoCharge { every: Duration::from_mins(1), stop_after: None }),
     };
     let config = FleetConfig {
         piles,

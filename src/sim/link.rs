@@ -266,7 +266,7 @@ impl Pile {
         };
     }
 
-    pub(super) fn tariff_response(&mut self, row: TariffResponse) {
+    pub(super) fn tariff_response(&mut self, row: &TariffResponse) {
         let TariffResponse {
             pile_code,
             tariff_model_no,
@@ -280,7 +280,7 @@ impl Pile {
             valley_service_price,
             loss_ratio,
             period_rate,
-        } = row;
+        } = *row;
         // The same body under another code.
         let row = TariffSet {
             pile_code,
