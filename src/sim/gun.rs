@@ -193,7 +193,7 @@ impl Pile {
     /// What the gun may give now, in W.
     pub(super) fn limit(&self, cx: &Cx, index: usize) -> u32 {
         let power = if self.config.dc { Vehicle::DC_POWER } else { Vehicle::AC_POWER };
-        let mut limit = power / 100 * u32::from(self.power_percent);
+        let mut limit = power * u32::from(self.power_percent) / 100;
         let caps = self.guns[index].caps;
         if let Some((watts, _)) = caps.session.filter(|(_, until)| cx.now.mono < *until) {
             limit = limit.min(watts);
