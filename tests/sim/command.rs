@@ -186,7 +186,7 @@ fn both_guns_of_a_parallel_charge_start_and_end_together() {
     assert_eq!(answers(&p), [(GunNo(1), Outcome::Success, GunRole::Main), (GunNo(2), Outcome::Success, GunRole::Auxiliary)]);
     p.sent.clear();
     p.stop();
-    assert_eq!(p.codes().iter().filter(|code| **code == 0x3B).count(), 2);
+    assert_eq!(p.count(0x3B), 2);
 }
 
 #[test]

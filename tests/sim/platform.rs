@@ -107,6 +107,11 @@ impl Platform {
         self.take().iter().map(|(_, frame)| code(frame)).filter(|code| *code != 0x03).collect()
     }
 
+    /// How many of a kind were sent since the last look.
+    pub(crate) fn count(&self, wanted: u8) -> usize {
+        self.sent.iter().filter(|(_, frame)| code(frame) == wanted).count()
+    }
+
     pub(crate) fn take(&mut self) -> Vec<(Duration, Outgoing)> {
         std::mem::take(&mut self.sent)
     }
