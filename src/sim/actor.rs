@@ -50,7 +50,7 @@ pub fn spawn_counting(config: PileConfig, addresses: Arc<[String]>, stats: Arc<S
 }
 
 impl Handle {
-    /// Does something at the pile.
+    /// Does something at the pile. Waits while it connects; ends when the pile has taken note, not when it has acted.
     pub async fn act(&self, action: Action) {
         // A pile that has ended has nobody in front of it.
         let _ = self.actions.send(action).await;

@@ -168,7 +168,7 @@ impl Pile {
     pub fn deadline(&self) -> Option<Duration> {
         let guns = self.guns.iter().filter_map(|gun| gun.deadline(self.online()));
         let records = self.outbox.deadline().filter(|_| self.may_send_records());
-        guns.chain(records).chain(self.parallel.as_ref().map(|attempt| attempt.deadline())).chain(self.link.deadline()).min()
+        guns.chain(records).chain(self.parallel.as_ref().map(|attempt| attempt.deadline())).chain(self.link_deadline()).min()
     }
 
     /// Does whatever is due; nothing if nothing is.

@@ -227,6 +227,12 @@ fn behaviours_are_misbehaviours() {
     p.pass(seconds(120), false);
     assert!(p.codes().is_empty() && p.wanted.is_empty() && p.pile.online());
 
+    let mut p = with("drop-every=3");
+    p.wait(seconds(2));
+    assert!(p.pile.online());
+    p.wait(seconds(1));
+    assert_eq!(p.wanted.pop(), Some("close"), "when it is time, not with the next heartbeat");
+
     let mut p = with("overcharge=7");
     p.start(1, 100_000);
     p.wait(seconds(60));
