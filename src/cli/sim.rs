@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use tokio::time::{Instant, sleep_until};
 
 use crate::domain::PileCode;
-use crate::sim::{AutoCharge, Behaviour, Fleet, FleetConfig, Report};
+use crate::sim::{AutoCharge, Behaviour, Fleet, FleetConfig, PileConfig, Report};
 
 /// Runs simulated piles against a platform, and reports what came of it. Ends after --duration or with Ctrl-C.
 ///
@@ -89,19 +89,18 @@ pub fn sim(args: SimArgs) -> ExitCode {
             let every = Duration::from_secs(every);
             Some(AutoCharge { every, stop_after: Some(every / 2) })
         }
-        None => auto_charge.then_some(AutoCharge { every: Duration::from_secs(60), stop_after: None }),
+        None => auto_charge.then_some(AutoCharge { every: Duration::from_mins(1), stop_after: None }),
     };
-    let config = FleetConfig {
-        piles,
+    let first = PileConfig {
         guns,
         dc: !ac,
         protocol_version: protocol,
         speed,
-        connect_rate: rate,
         auto_charge,
         behaviours: behaviour,
-        ..FleetConfig::new(connect, first_code)
+        ..PileConfig::new(first_code)
     };
+    let config = FleetConfig { piles, connect_rate: rate, ..FleetConfig::new(connect, first) };
     if config.code(piles - 1).is_none() {
         return complain(&format!("--piles {piles}: the codes from --first-code {first_code} on do not suffice"));
     }

@@ -60,7 +60,7 @@ pub fn spawn_counting(config: PileConfig, addresses: Arc<[String]>, stats: Arc<S
 }
 
 impl Handle {
-    /// Does something at the pile.
+    /// Does something at the pile. Waits while it connects; ends when the pile has taken note, not when it has acted.
     pub async fn act(&self, action: Action) {
         // A pile that has ended has nobody in front of it.
         let _ = self.actions.send(action).await;
@@ -235,6 +235,7 @@ impl Actor {
                 return self.apply(Input::Connected);
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Trouble::ConnectionRefused,
+            Ok(Err(error)) if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) => Trouble::OutOfDescriptors,
             Ok(Err(_)) => Trouble::ConnectFailed,
             Err(_) => Trouble::ConnectTimedOut,
         };
@@ -293,6 +294,10 @@ impl HostClock {
 
 /// Room for what a platform usually sends at once.
 const READ: usize = 512;
+
+/// Too many open files, in the system and in the process: the same numbers on every Unix, and no `io::ErrorKind`.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
 
 /// For a connect, and for a write to a platform that does not read.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::clock::Clock;
 use super::vehicle::{Flow, Vehicle};
 use crate::domain::tariff::Tariff;
-use crate::wire::{Opaque, Serial, StartType, StopReason};
+use crate::wire::{Bcd, Opaque, Serial, StartType, StopReason};
 
 /// What the platform – or the pile itself, offline – has agreed to.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Order {
     pub(super) soc_limit: Option<u32>,
     /// 0.0001 kWh.
     pub(super) energy_limit: Option<u64>,
+    /// The number of a parallel charge: both its guns have it.
+    pub(super) parallel: Option<Bcd<6>>,
 }
 
 /// A running charge.
@@ -74,7 +76,7 @@ impl Charge {
             if let Some((units_left, reason)) = self.end_within(class, units) {
                 self.energy[class] += units_left;
                 self.carry = 0;
-                self.upto += if units == 0 { 0 } else { span * units_left / units };
+                self.upto += (span * units_left).checked_div(units).unwrap_or(0);
                 return Some(reason);
             }
             self.energy[class] += units;

@@ -37,18 +37,18 @@ impl Pile {
         let addressed = frame.pile_code().is_none_or(|code| code == self.code);
         match frame {
             // These answer a wrong pile code; everything else for somebody else is ignored.
-            Frame::RemoteStart(row) => self.remote_start_v16(cx, sequence, row),
-            Frame::RemoteStartV18(row) => self.remote_start_v18(cx, sequence, row),
-            Frame::ParallelRemoteStart(row) => self.parallel_start(cx, sequence, row),
+            Frame::RemoteStart(row) => self.remote_start_v16(cx, sequence, &row),
+            Frame::RemoteStartV18(row) => self.remote_start_v18(cx, sequence, &row),
+            Frame::ParallelRemoteStart(row) => self.parallel_start(cx, sequence, &row),
             Frame::RemoteStop(row) => self.remote_stop(cx, sequence, &row),
             Frame::BalanceUpdate(row) => self.balance_update(cx, sequence, &row),
             _ if !addressed => {}
             Frame::HeartbeatResponse(row) => self.heartbeat_response(cx, &row),
             Frame::TariffCheckResponse(row) => self.tariff_check_response(cx, &row),
-            Frame::TariffResponse(row) => self.tariff_response(row),
+            Frame::TariffResponse(row) => self.tariff_response(&row),
             Frame::RealtimeQuery(row) => self.realtime_query(cx, sequence, &row),
             Frame::StartConfirm(row) => self.start_confirm(cx, &row, |_| {}),
-            Frame::StartConfirmV18(row) => self.start_confirm_v18(cx, row),
+            Frame::StartConfirmV18(row) => self.start_confirm_v18(cx, &row),
             Frame::TransactionRecordAck(row) => self.record_ack(cx, &row),
             Frame::CardSync(row) => self.card_sync(cx, sequence, &row),
             Frame::CardClear(row) => self.card_clear(cx, sequence, &row),
@@ -121,14 +121,14 @@ impl Pile {
         }
     }
 
-    fn remote_start_v16(&mut self, cx: &mut Cx, sequence: Sequence, row: RemoteStart) {
-        let RemoteStart { transaction_serial, pile_code, gun_no, logical_card: _, physical_card, balance } = row;
+    fn remote_start_v16(&mut self, cx: &mut Cx, sequence: Sequence, row: &RemoteStart) {
+        let RemoteStart { transaction_serial, pile_code, gun_no, logical_card: _, physical_card, balance } = *row;
         let mut order = Order::unlimited(transaction_serial, StartType::App, physical_card);
         order.balance = u64::from(balance.raw()) * 100;
         self.addressed_start(cx, pile_code, Request { sequence, gun_no, dialect: Dialect::V16, order });
     }
 
-    fn remote_start_v18(&mut self, cx: &mut Cx, sequence: Sequence, row: RemoteStartV18) {
+    fn remote_start_v18(&mut self, cx: &mut Cx, sequence: Sequence, row: &RemoteStartV18) {
         let RemoteStartV18 {
             transaction_serial,
             pile_code,
@@ -139,7 +139,7 @@ impl Pile {
             max_power,
             soc_limit,
             energy_limit,
-        } = row;
+        } = *row;
         let mut order = Order::unlimited(transaction_serial, StartType::App, physical_card);
         order.balance = u64::from(balance.raw()) * 100;
         order.limit(max_power.raw(), soc_limit, energy_limit.raw());
@@ -158,7 +158,7 @@ impl Pile {
         self.gun_index(gun_no.number(self.config.guns)).filter(|_| pile_code == self.code)
     }
 
-    fn start_confirm_v18(&mut self, cx: &mut Cx, row: StartConfirmV18) {
+    fn start_confirm_v18(&mut self, cx: &mut Cx, row: &StartConfirmV18) {
         let StartConfirmV18 {
             transaction_serial,
             pile_code,
@@ -170,7 +170,7 @@ impl Pile {
             energy_limit,
             auth_result,
             fail_reason,
-        } = row;
+        } = *row;
         let row =
             StartConfirm { transaction_serial, pile_code, gun_no, logical_card, balance, auth_result, fail_reason };
         self.start_confirm(cx, &row, |order| order.limit(max_power.raw(), soc_limit, energy_limit.raw()));

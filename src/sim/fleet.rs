@@ -8,55 +8,32 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::actor::{Handle, spawn_counting};
-use super::config::{AutoCharge, Behaviour, PileConfig};
+use super::config::PileConfig;
 use super::stats::{Counters, Stats};
 use crate::domain::PileCode;
 
-/// A fleet of piles that differ only in their codes and their randomness.
+/// A fleet of piles that differ only in their codes, their randomness and when they start.
 #[derive(Clone, Debug)]
 pub struct FleetConfig {
     /// `HOST:PORT` of the platform; each pile starts with another one and takes the next after a loss.
     pub connect: Vec<String>,
     /// How many.
     pub piles: u32,
-    /// Guns of each, 1..=99.
-    pub guns: u8,
-    /// DC or AC.
-    pub dc: bool,
-    /// Version × 10.
-    pub protocol_version: u8,
-    /// How many times faster than real time clocks and meters run, from 1.
-    pub speed: u32,
-    /// The code of the first pile; the others count up from it.
-    pub first_code: PileCode,
     /// New connections per second, from 1.
     pub connect_rate: u32,
-    /// Charges by card, again and again.
-    pub auto_charge: Option<AutoCharge>,
-    /// Of every pile.
-    pub behaviours: Vec<Behaviour>,
+    /// The first pile; the codes of the others count up from it.
+    pub first: PileConfig,
 }
 
 impl FleetConfig {
-    /// One DC pile with one gun in real time, 500 connections per second.
-    pub fn new(connect: Vec<String>, first_code: PileCode) -> Self {
-        Self {
-            connect,
-            piles: 1,
-            guns: 1,
-            dc: true,
-            protocol_version: 16,
-            speed: 1,
-            first_code,
-            connect_rate: 500,
-            auto_charge: None,
-            behaviours: Vec::new(),
-        }
+    /// One pile; 500 connections per second if there are to be more.
+    pub fn new(connect: Vec<String>, first: PileConfig) -> Self {
+        Self { connect, piles: 1, connect_rate: 500, first }
     }
 
     /// The code of the pile number `n`, from 0; `None` behind 99999999999999.
     pub fn code(&self, n: u32) -> Option<PileCode> {
-        let first: u64 = self.first_code.to_string().parse().ok()?;
+        let first: u64 = self.first.code.to_string().parse().ok()?;
         format!("{:014}", first + u64::from(n)).parse().ok()
     }
 }
@@ -124,16 +101,9 @@ impl Fleet {
         let addresses = |n: u32| turns.get(n as usize % turns.len().max(1)).cloned().unwrap_or_default();
         let piles = (0..config.piles).filter_map(|n| {
             let code = config.code(n)?;
-            let pile = PileConfig {
-                guns: config.guns,
-                dc: config.dc,
-                protocol_version: config.protocol_version,
-                speed: config.speed,
-                auto_charge: config.auto_charge,
-                behaviours: config.behaviours.clone(),
-                start_after: pause * n,
-                ..PileConfig::new(code)
-            };
+            let first = &config.first;
+            let (start_after, seed) = (first.start_after + pause * n, first.seed.wrapping_add(u64::from(n)));
+            let pile = PileConfig { code, start_after, seed, ..first.clone() };
             Some(spawn_counting(pile, addresses(n), stats.clone()))
         });
         let piles = piles.collect();

@@ -292,9 +292,9 @@ impl Pile {
             physical_card: charge.order.card,
         };
         match self.config.protocol_version {
-            ..=14 => v14(row).into(),
+            ..=14 => v14(&row).into(),
             15 | 16 => row.into(),
-            17.. => v17(row, self.code.0).into(),
+            17.. => v17(&row, self.code.0).into(),
         }
     }
 
@@ -326,7 +326,7 @@ macro_rules! same_record {
             peak_unit_price, peak_energy, peak_loss_energy, peak_amount, flat_unit_price, flat_energy, flat_loss_energy, flat_amount,
             valley_unit_price, valley_energy, valley_loss_energy, valley_amount, meter_start, meter_end, total_energy, total_loss_energy,
             total_amount, vin, start_type, trade_time, stop_reason, physical_card,
-        } = $row;
+        } = *$row;
         $To {
             transaction_serial, pile_code, gun_no, start_time, end_time, sharp_unit_price, sharp_energy, sharp_loss_energy, sharp_amount,
             peak_unit_price, peak_energy, peak_loss_energy, peak_amount, flat_unit_price, flat_energy, flat_loss_energy, flat_amount,
@@ -339,11 +339,11 @@ macro_rules! same_record {
     }};
 }
 
-fn v14(row: TransactionRecord) -> TransactionRecordV14 {
+fn v14(row: &TransactionRecord) -> TransactionRecordV14 {
     same_record!(row => TransactionRecordV14 { |reading: MeterEnergy| energy(reading.raw()), })
 }
 
-fn v17(row: TransactionRecord, code: [u8; 7]) -> TransactionRecordV17 {
+fn v17(row: &TransactionRecord, code: [u8; 7]) -> TransactionRecordV17 {
     let [_, meter_no @ ..] = code;
     same_record!(row => TransactionRecordV17 {
         |reading: MeterEnergy| reading,
@@ -358,4 +358,4 @@ fn v17(row: TransactionRecord, code: [u8; 7]) -> TransactionRecordV17 {
 const CHARGING_INTERVAL: Duration = Duration::from_secs(15);
 /// Real time: no speed makes a pile send more often.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
-const IDLE_INTERVAL: Duration = Duration::from_secs(300);
+const IDLE_INTERVAL: Duration = Duration::from_mins(5);

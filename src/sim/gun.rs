@@ -94,7 +94,7 @@ impl Gun {
             faults: 0,
             phase: Phase::Idle,
             report_at: now.mono,
-            meter: rng.below(5_000_0000),
+            meter: rng.below(50_000_000),
             lock: LockState::Lowered,
             caps: Caps::default(),
             auto: config.auto_charge.map(|auto| now.mono + config.start_after + rng.span(auto.every)),
@@ -196,7 +196,7 @@ impl Pile {
     /// What the gun may give now, in W.
     pub(super) fn limit(&self, cx: &Cx, index: usize) -> u32 {
         let power = if self.config.dc { Vehicle::DC_POWER } else { Vehicle::AC_POWER };
-        let mut limit = power / 100 * u32::from(self.power_percent);
+        let mut limit = power * u32::from(self.power_percent) / 100;
         let caps = self.guns[index].caps;
         if let Some((watts, _)) = caps.session.filter(|(_, until)| cx.now.mono < *until) {
             limit = limit.min(watts);
@@ -319,11 +319,8 @@ impl Pile {
         {
             return self.fail_start(cx, index, request.order, StopReason::from_raw(reason));
         }
-        let refused = self.behaviour(|b| {
-            if let Behaviour::RefuseStart(reason) = b { Some(StartFailure::from_raw(*reason)) } else { None }
-        });
-        let verdict = refused.map_or_else(|| self.may_charge(index), Err);
-        match verdict {
+        let refused = self.refuses();
+        match self.verdict(index) {
             Ok(()) => {
                 self.answer_start(cx, &request, Outcome::Success, StartFailure::None);
                 self.begin(cx, index, request.order);
@@ -373,6 +370,17 @@ impl Pile {
             .into(),
         };
         self.reply(cx, request.sequence, answer);
+    }
+
+    /// What a start command is answered.
+    pub(super) fn verdict(&self, index: usize) -> Result<(), StartFailure> {
+        self.refuses().map_or_else(|| self.may_charge(index), Err)
+    }
+
+    fn refuses(&self) -> Option<StartFailure> {
+        self.behaviour(|b| {
+            if let Behaviour::RefuseStart(reason) = b { Some(StartFailure::from_raw(*reason)) } else { None }
+        })
     }
 
     /// Whether a gun could charge now; if not, the reason as in 0x33.
@@ -441,6 +449,7 @@ impl Pile {
         self.guns[index].meter += bill.total_energy();
         self.send_records(cx);
         self.report(cx, index);
+        self.end_siblings(cx, charge.order.parallel, reason);
     }
 
     fn keep_record(&mut self, cx: &mut Cx, index: usize, charge: &Charge, reason: StopReason) {
@@ -460,7 +469,16 @@ impl Pile {
 impl Order {
     /// Nothing but the battery ends it.
     pub(super) fn unlimited(serial: Serial, start_type: StartType, card: Opaque<8>) -> Self {
-        Self { serial, start_type, card, balance: u64::MAX, max_power: None, soc_limit: None, energy_limit: None }
+        Self {
+            serial,
+            start_type,
+            card,
+            balance: u64::MAX,
+            max_power: None,
+            soc_limit: None,
+            energy_limit: None,
+            parallel: None,
+        }
     }
 }
 
@@ -478,7 +496,7 @@ fn fault_reason(bits: u16) -> StopReason {
 }
 
 /// A gun may be plugged in so long after 0x34 (6.3), real time.
-const LATE_PLUG: Duration = Duration::from_secs(60);
+pub(super) const LATE_PLUG: Duration = Duration::from_mins(1);
 /// 0x31 is repeated: 60 s in all (8.4).
 const ASK_AGAIN: Duration = Duration::from_secs(15);
 const ASK_TIMES: u8 = 4;

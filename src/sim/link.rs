@@ -65,7 +65,7 @@ impl Link {
         matches!(self, Self::LoggingIn { .. } | Self::Online(_))
     }
 
-    pub(super) fn deadline(&self) -> Option<Duration> {
+    fn deadline(&self) -> Option<Duration> {
         match self {
             Self::Down { retry_at, .. } => Some(*retry_at),
             Self::Connecting { .. } => None,
@@ -139,6 +139,18 @@ impl Pile {
         }
     }
 
+    /// When the connection is to be dropped, and when the pile is to fall silent on it.
+    fn planned(&self, online: &Online) -> (Option<Duration>, Option<Duration>) {
+        let drop = self.behaviour(|b| if let Behaviour::DropEvery(after) = b { Some(*after) } else { None });
+        let silence = self.behaviour(|b| if let Behaviour::SilentAfter(after) = b { Some(*after) } else { None });
+        (drop.map(|after| online.since + after), silence.filter(|_| !self.silent).map(|after| online.since + after))
+    }
+
+    pub(super) fn link_deadline(&self) -> Option<Duration> {
+        let planned = if let Link::Online(online) = &self.link { self.planned(online) } else { (None, None) };
+        [self.link.deadline(), planned.0, planned.1].into_iter().flatten().min()
+    }
+
     pub(super) fn drop_connection(&mut self, cx: &mut Cx) {
         if self.link.is_up() {
             cx.out.push(Output::Close);
@@ -180,17 +192,11 @@ impl Pile {
 
     fn tick_online(&mut self, cx: &mut Cx, mut online: Online) {
         let now = cx.now.mono;
-        let up = now.saturating_sub(online.since);
-        if self
-            .behaviour(|b| if let Behaviour::DropEvery(after) = b { Some(*after) } else { None })
-            .is_some_and(|after| up >= after)
-        {
+        let (drop, silence) = self.planned(&online);
+        if drop.is_some_and(|at| at <= now) {
             return self.drop_connection(cx);
         }
-        if self
-            .behaviour(|b| if let Behaviour::SilentAfter(after) = b { Some(*after) } else { None })
-            .is_some_and(|after| up >= after)
-        {
+        if silence.is_some_and(|at| at <= now) {
             self.silent = true;
         }
         match online.tariff {
@@ -287,7 +293,7 @@ impl Pile {
         };
     }
 
-    pub(super) fn tariff_response(&mut self, row: TariffResponse) {
+    pub(super) fn tariff_response(&mut self, row: &TariffResponse) {
         let TariffResponse {
             pile_code,
             tariff_model_no,
@@ -301,7 +307,7 @@ impl Pile {
             valley_service_price,
             loss_ratio,
             period_rate,
-        } = row;
+        } = *row;
         // The same body under another code.
         let row = TariffSet {
             pile_code,

@@ -24,7 +24,7 @@ pub use actor::{Handle, spawn, spawn_counting};
 pub use charge::Bill;
 pub use clock::Now;
 pub use config::{AutoCharge, BadBehaviour, Behaviour, PileConfig};
-pub use fleet::{Fleet, FleetConfig, Report};
+pub use fleet::{Fleet, FleetConfig, Percentiles, Report};
 pub use pile::{Action, Input, Output, Pile};
 pub use stats::{Count, Counters, Histogram, Stats, Trouble};
 pub use view::{ChargeView, GunView, View};

@@ -65,4 +65,4 @@ const CAPACITY: usize = 64;
 
 /// From each transmission to the next: 30 s, three times, then once after 5 min (A26).
 const REPEAT_AFTER: [Duration; 4] =
-    [Duration::from_secs(30), Duration::from_secs(30), Duration::from_secs(30), Duration::from_secs(300)];
+    [Duration::from_secs(30), Duration::from_secs(30), Duration::from_secs(30), Duration::from_mins(5)];

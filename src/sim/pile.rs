@@ -15,6 +15,7 @@ use super::config::{Behaviour, PileConfig};
 use super::gun::{Gun, Phase};
 use super::link::Link;
 use super::outbox::Outbox;
+use super::parallel::Attempt;
 use super::stats::Count;
 use crate::domain::tariff::Tariff;
 use crate::wire::{CrcOrder, Frame, Opaque, Outgoing, Packet, PileCode, Sequence, SequenceCounter, TariffNo};
@@ -32,6 +33,7 @@ pub struct Pile {
     pub(super) tariff: Option<Arc<Tariff>>,
     pub(super) guns: Box<[Gun]>,
     pub(super) outbox: Outbox,
+    pub(super) parallel: Option<Box<Attempt>>,
     /// Physical numbers of the cards that may charge offline.
     pub(super) cards: Vec<Opaque<8>>,
     pub(super) out_of_service: bool,
@@ -51,6 +53,7 @@ pub struct Pile {
 }
 
 /// What happens to a pile.
+#[expect(clippy::large_enum_variant, reason = "nearly all are frames")]
 #[derive(Debug)]
 pub enum Input {
     /// The connection asked for with [`Output::Connect`] is up.
@@ -93,6 +96,7 @@ pub enum Action {
 }
 
 /// What the pile wants done, in this order.
+#[expect(clippy::large_enum_variant, reason = "nearly all are frames, in a list that is used up at once")]
 #[derive(Debug)]
 pub enum Output {
     /// Connect to the platform, the next address each time.
@@ -133,6 +137,7 @@ impl Pile {
             tariff: None,
             guns,
             outbox: Outbox::default(),
+            parallel: None,
             cards: Vec::new(),
             out_of_service: false,
             power_percent: 100,
@@ -163,7 +168,10 @@ impl Pile {
     pub fn deadline(&self) -> Option<Duration> {
         let guns = self.guns.iter().filter_map(|gun| gun.deadline(self.online()));
         let records = self.outbox.deadline().filter(|_| self.may_send_records());
-        guns.chain(records).chain(self.link.deadline()).min()
+        guns.chain(records)
+            .chain(self.parallel.as_ref().map(|attempt| attempt.deadline()))
+            .chain(self.link_deadline())
+            .min()
     }
 
     /// Does whatever is due; nothing if nothing is.
@@ -172,6 +180,7 @@ impl Pile {
         for index in 0..self.guns.len() {
             self.tick_gun(cx, index);
         }
+        self.tick_parallel(cx);
         self.send_records(cx);
         if self.any_charging() {
             return;

@@ -63,7 +63,9 @@ pub enum Trouble {
     ConnectionRefused,
     /// No connection within 10 s.
     ConnectTimedOut,
-    /// No connection for another reason: no route, no name, no free descriptor.
+    /// This process may not open more files: raise its limit.
+    OutOfDescriptors,
+    /// No connection for another reason: no route, no name.
     ConnectFailed,
     /// 0x02 said "rejected".
     LoginRejected,
@@ -81,9 +83,10 @@ pub enum Trouble {
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ConnectionRefused,
         Self::ConnectTimedOut,
+        Self::OutOfDescriptors,
         Self::ConnectFailed,
         Self::LoginRejected,
         Self::LoginUnanswered,
@@ -98,6 +101,7 @@ impl Trouble {
         match self {
             Self::ConnectionRefused => "connection_refused",
             Self::ConnectTimedOut => "connect_timed_out",
+            Self::OutOfDescriptors => "out_of_descriptors",
             Self::ConnectFailed => "connect_failed",
             Self::LoginRejected => "login_rejected",
             Self::LoginUnanswered => "login_unanswered",

@@ -49,7 +49,7 @@ impl Vehicle {
         let warmth = ((soc - self.start_soc.min(soc)) / 50) as i16;
         let (battery_temp, cable_temp) = (25 + warmth, 28 + warmth / 2);
         if !self.dc {
-            let milliamps = limit.min(Self::AC_POWER) * 1000 / 220;
+            let milliamps = limit.min(Self::AC_POWER) * 10 / 220 * 100;
             return Flow {
                 soc,
                 millivolts: 220_000,
