@@ -3,27 +3,10 @@
 use std::time::Duration;
 
 use super::charge::Order;
-use super::gun::{Dialect, LATE_PLUG, Request};
+use super::charging::LATE_PLUG;
+use super::gun::{Attempt, Dialect, Request};
 use super::pile::{Cx, Pile};
 use crate::wire::{Bcd, GunRole, Outcome, ParallelRemoteStart, Sequence, StartFailure, StartType, StopReason};
-
-/// The 0xA4 of one attempt, until all guns have the same answer.
-#[derive(Debug)]
-pub(super) struct Attempt {
-    number: Bcd<6>,
-    /// Which gun, and what to answer. At most one per gun.
-    requests: Vec<(usize, Request)>,
-    /// First for the sibling's command, then for the late plug.
-    until: Duration,
-    /// All were told that something is not plugged in.
-    told_to_plug: bool,
-}
-
-impl Attempt {
-    pub(super) fn deadline(&self) -> Duration {
-        self.until
-    }
-}
 
 impl Pile {
     /// 0xA4 for one of the guns; the first gun is the main one.
