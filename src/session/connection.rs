@@ -70,6 +70,7 @@ struct Connection {
     callers: Vec<(CommandId, oneshot::Sender<Result<Reply, CommandError>>)>,
     next_command: u64,
     out: Out,
+    opened: Duration,
     last_frame: Duration,
     silent: bool,
     /// The oldest moment at which the frame that is begun now may have begun.
@@ -101,6 +102,7 @@ impl Connection {
             callers: Vec::new(),
             next_command: 0,
             out: Out::default(),
+            opened: now.mono,
             last_frame: now.mono,
             silent: false,
             partial_since: None,
@@ -264,7 +266,8 @@ impl Connection {
         let partial = self.partial_since.map(|since| now.mono.saturating_sub(since));
         let logged_in = !self.sessions.is_empty();
         if self.closing.is_none() {
-            if !logged_in && quiet >= config.login_timeout {
+            // Frames without a login are no reason to wait longer for it.
+            if !logged_in && now.mono.saturating_sub(self.opened) >= config.login_timeout {
                 tracing::debug!(address = %self.link.address, "no login in time");
                 return self.close(now, EndReason::Silent);
             }
@@ -422,7 +425,7 @@ impl Connection {
         let sessions = self.sessions.iter().filter_map(|s| s.due(now));
         let own = match self.closing {
             Some(until) => until,
-            None if self.sessions.is_empty() => self.last_frame + config.login_timeout,
+            None if self.sessions.is_empty() => self.opened + config.login_timeout,
             None => {
                 let quiet = if self.silent { config.close_after } else { config.lost_after };
                 (self.last_frame + quiet).min(now.mono + config.partial_frame)
