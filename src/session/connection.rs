@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::codec::Framed;
+use tokio_util::sync::CancellationToken;
 
 use super::jobs::{Done, LedgerCall};
 use super::pending::CommandId;
@@ -51,9 +52,10 @@ impl Node {
     }
 }
 
-/// Runs until the connection is gone and everything its piles had for the store is there, or given up.
-pub(super) async fn run(node: Arc<Node>, socket: TcpStream, address: SocketAddr) {
-    Connection::new(node, socket, address).run().await;
+/// Runs until the connection is gone and everything its piles had for the store is there, or given up. `shutdown` ends
+/// it while no pile of it can be found in the table of sessions; after that, [`Letter::Shutdown`] does.
+pub(super) async fn run(node: Arc<Node>, socket: TcpStream, address: SocketAddr, shutdown: CancellationToken) {
+    Connection::new(node, socket, address).run(shutdown).await;
 }
 
 struct Connection {
@@ -112,15 +114,17 @@ impl Connection {
         }
     }
 
-    async fn run(mut self) {
+    async fn run(mut self, shutdown: CancellationToken) {
         loop {
             self.arm();
+            let unknown = self.closing.is_none() && self.sessions.iter().all(|session| session.fence().is_none());
             // Every arm is cancel-safe and only names what happened.
             let event = tokio::select! {
                 item = self.framed.next(), if self.closing.is_none() => Event::Item(item),
                 Some((session, done)) = self.calls.next() => Event::Done(session, done),
                 Some(mail) = self.mailbox.recv() => Event::Mail(mail),
                 () = &mut self.timer => Event::Timer,
+                () = shutdown.cancelled(), if unknown => Event::Mail(Box::new(Letter::Shutdown)),
             };
             let now = self.node.now();
             self.happened(now, event);
