@@ -363,10 +363,8 @@ impl Connection {
                 let pile = self.sessions[at].pile_code();
                 tracing::info!(%pile, address = %self.link.address, reason = reason.name(), "session ended");
                 observe::session_ended(reason.name());
-                if let Some(fence) = fence {
-                    self.node.sessions.unregister(pile, fence);
-                }
-                if reason != EndReason::TakenOver {
+                // What a newer session has measured stays.
+                if fence.is_some_and(|fence| self.node.sessions.unregister(pile, fence)) {
                     self.node.hub.forget(pile);
                 }
             }
