@@ -5,8 +5,8 @@ mod common;
 use std::time::Duration;
 
 use common::api::{changes, fact};
-use common::pile::Expected;
-use common::{Api, Chance, Line, Node, Pile, eventually, frames, reason, within};
+use common::pile::{Expected, Line};
+use common::{Api, Chance, Node, Pile, eventually, frames, reason, within};
 use pileway::api::pb::{CommandTiming, OfflineReason, PileChange, PilePresence};
 use pileway::wire::*;
 use tokio::io::AsyncWriteExt;

@@ -102,7 +102,7 @@ impl Api {
 
     /// Waits until the order is in this state.
     pub async fn order_becomes(&self, pile: &str, serial: &str, state: pb::OrderState) -> pb::Order {
-        let ask = || async { Some(self.order(pile, serial).await).filter(|order| order.state() == state) };
+        let ask = || async { self.find_order(pile, serial).await.ok().filter(|order| order.state() == state) };
         eventually(state.as_str_name(), ask).await
     }
 

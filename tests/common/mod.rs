@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub use api::{Api, reason};
 pub use node::Node;
-pub use pile::{Line, Pile};
+pub use pile::Pile;
 
 /// Longer than anything takes that works at all.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -31,7 +31,11 @@ impl Line {
 
     pub fn over(socket: TcpStream) -> Self {
         socket.set_nodelay(true).expect("an open socket");
-        Self { framed: Framed::new(socket, Codec::new()), sequences: SequenceCounter::default(), aside: VecDeque::new() }
+        Self {
+            framed: Framed::new(socket, Codec::new()),
+            sequences: SequenceCounter::default(),
+            aside: VecDeque::new(),
+        }
     }
 
     /// Logs a pile in, and waits for the platform's yes.
