@@ -19,11 +19,11 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;
 
+use super::departed::{Absent, Departed};
 use super::jobs::{Done, LedgerCall};
 use super::pending::CommandId;
 use super::state::{EndReason, Input, Out, Output, Session};
 use super::translate::{self, wire_pile};
-use super::departed::{Absent, Departed};
 use super::{Handle, Letter, Link, Mail, Now, Policy, Sessions};
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::Presence;

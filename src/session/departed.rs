@@ -12,8 +12,9 @@ use super::{Now, Sessions};
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::Presence;
 use crate::domain::{Event, EventKind, Fence, Pile, PileCode};
-use crate::store::ledger::{Document, Expect, Ledger, PileQuery, QueryError, Write, WriteError};
+use crate::store::ledger::{Document, Expect, Ledger, Write, WriteError};
 use crate::store::{BatchId, StoreError};
+use crate::store::{PileQuery, QueryError};
 
 /// A pile without a session, as its last one left it.
 pub struct Absent {
