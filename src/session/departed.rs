@@ -43,8 +43,12 @@ struct Waiting {
 }
 
 impl Departed {
+    /// Sessions of one pile may end in any order; the newest one's word counts.
     pub fn left(&self, absent: Absent) {
         let mut waiting = self.waiting();
+        if waiting.absent.get(&absent.pile.code).is_some_and(|there| there.fence.epoch > absent.fence.epoch) {
+            return;
+        }
         waiting.remove(absent.pile.code);
         waiting.due.insert((absent.lost_at, absent.pile.code));
         waiting.absent.insert(absent.pile.code, absent);

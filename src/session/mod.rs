@@ -273,12 +273,14 @@ impl Sessions {
         true
     }
 
-    /// Takes the session with exactly this fence out of the table.
-    fn unregister(&self, pile: PileCode, fence: Fence) {
+    /// Takes the session with exactly this fence out of the table. False if it is not there (any more).
+    fn unregister(&self, pile: PileCode, fence: Fence) -> bool {
         let mut shard = self.shard(pile);
-        if shard.get(&pile).is_some_and(|there| there.fence == fence) {
+        let there = shard.get(&pile).is_some_and(|there| there.fence == fence);
+        if there {
             shard.remove(&pile);
         }
+        there
     }
 
     fn shard(&self, pile: PileCode) -> MutexGuard<'_, HashMap<PileCode, Handle>> {
