@@ -47,8 +47,8 @@ fmt: setup-rust ## format the Rust sources
 	cargo fmt
 
 .PHONY: bench
-bench: setup-cc ## the benchmarks in benches/
-	cargo bench --locked
+bench: setup-cc ## codec, heartbeats and memory, beside a bare server (BENCH_ARGS="--json | --only PART")
+	cargo bench --locked --quiet --bench figures -- $(BENCH_ARGS)
 
 # `-s none`: without a sanitizer libFuzzer runs on stable, and a crate that forbids unsafe code has little to sanitize.
 .PHONY: fuzz

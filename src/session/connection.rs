@@ -54,8 +54,15 @@ impl Node {
 
 /// Runs until the connection is gone and everything its piles had for the store is there, or given up. `shutdown` ends
 /// it while no pile of it can be found in the table of sessions; after that, [`Letter::Shutdown`] does.
-pub(super) async fn run(node: Arc<Node>, socket: TcpStream, address: SocketAddr, shutdown: CancellationToken) {
-    Connection::new(node, socket, address).run(shutdown).await;
+pub(super) fn run(
+    node: Arc<Node>,
+    socket: TcpStream,
+    address: SocketAddr,
+    shutdown: CancellationToken,
+) -> impl Future<Output = ()> {
+    // Made outside of the future, and lent to what runs within: an async fn holds its arguments twice.
+    let mut connection = Connection::new(node, socket, address);
+    async move { connection.run(&shutdown).await }
 }
 
 struct Connection {
@@ -114,7 +121,7 @@ impl Connection {
         }
     }
 
-    async fn run(mut self, shutdown: CancellationToken) {
+    async fn run(&mut self, shutdown: &CancellationToken) {
         loop {
             self.arm();
             let unknown = self.closing.is_none() && self.sessions.iter().all(|session| session.fence().is_none());
@@ -237,6 +244,8 @@ impl Connection {
         let policy = self.node.policy.clone();
         let login = (pile, request, sequence);
         let session = Session::login(policy, id, login, address, now, random(), &mut self.out);
+        // Nearly every connection has one pile: it need not hold room for four.
+        self.sessions.reserve_exact(1);
         self.sessions.push(session);
         self.perform_all(now, self.sessions.len() - 1);
     }
@@ -311,14 +320,12 @@ impl Connection {
     }
 
     fn perform_all(&mut self, now: Now, at: usize) {
-        let mut list = std::mem::take(&mut self.out.list);
-        for output in list.drain(..) {
-            self.perform(now, output, Some(at));
-        }
-        // What performing led to (an end, when the claim came too late) is performed in its turn.
-        std::mem::swap(&mut list, &mut self.out.list);
-        for output in list {
-            self.perform(now, output, Some(at));
+        // The second time for what performing led to: an end, when the claim came too late. The list is given back, since
+        // idle connections are many, and one allocation per frame is not felt.
+        for _ in 0..2 {
+            for output in std::mem::take(&mut self.out.list) {
+                self.perform(now, output, Some(at));
+            }
         }
     }
 

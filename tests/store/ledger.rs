@@ -375,10 +375,6 @@ fn tariff() -> Tariff {
     Tariff { prices: [pair; 4], half_hours: [Period::Flat; 48] }
 }
 
-pub fn any_record(pile_no: u64, n: u64) -> Record {
-    record(&order(pile(pile_no), n, NOW), 1)
-}
-
 /// What the pile bills for `order`; another `variant` bills something else.
 fn record(order: &Order, variant: u8) -> Record {
     let period = RecordedPeriod {

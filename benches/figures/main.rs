@@ -1,0 +1,110 @@
+//! `make bench`: pileway's figures, each beside what it is measured against, and its goal.
+//!
+//! Absolute speeds say little about a machine nobody knows, so nearly everything is a ratio of two things measured in
+//! turns in one run: the node against the least a server can do with the same codec, [`bare`]. The load comes from a
+//! process of its own, [`load`], the same for both. This program is all of them: it runs itself again for each role.
+//!
+//! It is bounded in time, stays on the loopback, and ends its children when it ends. Its exit code says whether
+//! everything could be measured, not whether the goals were met: a busy machine misses some.
+
+mod bare;
+mod codec;
+mod heartbeats;
+mod load;
+mod memory;
+mod process;
+mod report;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use report::Report;
+
+/// pileway's figures: codec, heartbeats against a bare server, memory per idle session.
+#[derive(Parser)]
+#[command(name = "make bench")]
+struct Args {
+    /// One JSON object instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// Measure this only; may be repeated.
+    #[arg(long, value_enum, value_name = "PART")]
+    only: Vec<Part>,
+    /// What cargo adds to every benchmark's arguments.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Part {
+    Codec,
+    Heartbeats,
+    Memory,
+}
+
+/// What this program is when it has run itself again.
+#[derive(Subcommand)]
+enum Role {
+    /// The bare server.
+    #[command(hide = true)]
+    Bare,
+    /// The piles `first..first + count`, connected to `server`.
+    #[command(hide = true)]
+    Load { server: SocketAddr, first: u32, count: u32 },
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    match args.role {
+        Some(Role::Bare) => bare::run(),
+        Some(Role::Load { server, first, count }) => load::run(server, first, count),
+        None => measure(&args),
+    }
+}
+
+fn measure(args: &Args) -> anyhow::Result<()> {
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    let mut report = Report::new()?;
+    if wanted(Part::Codec) {
+        eprintln!("codec ...");
+        report.codec = codec::measure()?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        tokio::select! {
+            measured = measure_processes(&wanted, &mut report) => measured,
+            () = tokio::time::sleep(TIME_LIMIT) => bail!("not done after {TIME_LIMIT:?}: this machine is too busy to measure on"),
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        }
+    })?;
+    report.ended()?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}
+
+/// The children end with the future that holds them.
+async fn measure_processes(wanted: &impl Fn(Part) -> bool, report: &mut Report) -> anyhow::Result<()> {
+    if wanted(Part::Heartbeats) {
+        for piles in heartbeats::PILES {
+            eprintln!("heartbeats, {piles} piles ...");
+            let figure = heartbeats::measure(piles).await;
+            report.heartbeats.push(figure.with_context(|| format!("heartbeats of {piles} piles not measured"))?);
+        }
+    }
+    if wanted(Part::Memory) {
+        eprintln!("memory ...");
+        report.memory = memory::measure().await.context("memory not measured")?;
+    }
+    Ok(())
+}
+
+const TIME_LIMIT: Duration = Duration::from_secs(300);

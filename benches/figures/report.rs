@@ -1,0 +1,106 @@
+//! The tables.
+
+use std::fmt;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::heartbeats::Side;
+use crate::process::workers;
+use crate::{codec, heartbeats, memory};
+
+#[derive(Serialize)]
+pub struct Report {
+    pub cores: usize,
+    /// Threads of either server's runtime.
+    pub workers: usize,
+    /// The kernel's mean number of running tasks over a minute, before and after.
+    pub load: [f64; 2],
+    pub codec: Vec<codec::Figure>,
+    pub heartbeats: Vec<heartbeats::Figure>,
+    pub memory: Vec<memory::Figure>,
+}
+
+impl Report {
+    pub fn new() -> anyhow::Result<Self> {
+        let cores = std::thread::available_parallelism()?.get();
+        let load = [load()?, 0.0];
+        Ok(Self { cores, workers: workers(), load, codec: vec![], heartbeats: vec![], memory: vec![] })
+    }
+
+    pub fn ended(&mut self) -> anyhow::Result<()> {
+        self.load[1] = load()?;
+        Ok(())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cores, workers, load: [before, after], codec, heartbeats, memory } = self;
+        writeln!(
+            f,
+            "\n{cores} cores, {workers} worker threads per server; load average {before} before, {after} after"
+        )?;
+        if !codec.is_empty() {
+            codec_table(f, codec)?;
+        }
+        if !heartbeats.is_empty() {
+            heartbeat_table(f, heartbeats)?;
+        }
+        if !memory.is_empty() {
+            memory_table(f, memory)?;
+        }
+        Ok(())
+    }
+}
+
+fn codec_table(f: &mut fmt::Formatter<'_>, figures: &[codec::Figure]) -> fmt::Result {
+    writeln!(f, "\nCODEC                            ns/frame     best    allocations/frame")?;
+    for codec::Figure { frame, what, ns, best_ns, allocations, goal } in figures {
+        write!(f, "  {frame:<6}{what:<24}{ns:>9.1}{best_ns:>9.1}{allocations:>12.3}")?;
+        if let Some((most_ns, most_allocations)) = goal {
+            let met = ns <= most_ns && allocations <= most_allocations;
+            write!(f, "         goal: at most {most_ns} ns, {most_allocations} allocations: {}", verdict(met))?;
+        }
+        writeln!(f)?;
+    }
+    Ok(())
+}
+
+fn heartbeat_table(f: &mut fmt::Formatter<'_>, figures: &[heartbeats::Figure]) -> fmt::Result {
+    writeln!(f, "\nHEARTBEATS (0x03 -> 0x04, one in flight per pile, servers in turns, medians)")?;
+    writeln!(
+        f,
+        "   piles            answers/s    p50 us    p99 us    answers per pile: least  median  most    server CPU us"
+    )?;
+    for heartbeats::Figure { piles, node, bare, ratio, goal } in figures {
+        for (name, side) in [("node", node), ("bare", bare)] {
+            let Side { per_second, p50_us, p99_us, per_pile: [least, median, most], cpu_us } = side;
+            write!(f, "  {piles:>6}  {name:<6}{per_second:>15.0}{p50_us:>10.0}{p99_us:>10.0}")?;
+            writeln!(f, "{least:>27}{median:>8}{most:>6}{cpu_us:>17.2}")?;
+        }
+        let cpu = node.cpu_us / bare.cpu_us;
+        writeln!(f, "          ratio {ratio:>14.2}   goal: at least {goal}: {}{cpu:>49.2} x", verdict(ratio >= goal))?;
+    }
+    Ok(())
+}
+
+fn memory_table(f: &mut fmt::Formatter<'_>, figures: &[memory::Figure]) -> fmt::Result {
+    writeln!(f, "\nMEMORY PER IDLE SESSION (growth of RssAnon: heap and stacks, without the kernel's socket buffers)")?;
+    writeln!(f, "  sessions   node KiB   bare KiB   ratio")?;
+    for memory::Figure { sessions, node, bare, ratio, goal } in figures {
+        let (node, bare) = (node / 1024.0, bare / 1024.0);
+        write!(f, "  {sessions:>8}{node:>11.2}{bare:>11.2}{ratio:>8.2}")?;
+        writeln!(f, "   goal: at most {goal}: {}", verdict(ratio <= goal))?;
+    }
+    Ok(())
+}
+
+fn verdict(met: bool) -> &'static str {
+    if met { "met" } else { "MISSED" }
+}
+
+fn load() -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg")?;
+    Ok(text.split_whitespace().next().context("/proc/loadavg is empty")?.parse()?)
+}
