@@ -299,3 +299,6 @@ impl Order {
         order
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,10 @@ impl Order {
             OrderState::Requested | OrderState::WaitingForPlug | OrderState::Starting => {
                 self.fail(Failure::Rejected { code, name })
             }
+            // Stopped before the pile had answered the start: nothing runs that could still end.
+            OrderState::Stopping | OrderState::Finished if self.never_started() => {
+                self.fail(Failure::Rejected { code, name })
+            }
             _ => vec![],
         }
     }
@@ -86,13 +90,23 @@ impl Order {
                 if let Some(stop) = &mut self.stop {
                     stop.still_charging = true;
                 }
+                // Whatever 0x35 said, it has not ended.
+                self.ended_at = None;
+                if self.charging_at.is_some() {
+                    return vec![];
+                }
+                self.charging_at = Some(now);
+                vec![Change::Charging]
+            }
+            OrderState::Abnormal => {
+                // It holds its gun again until that is seen to end.
+                self.ended_at = None;
+                self.charging_at = self.charging_at.or(Some(now));
                 vec![]
             }
-            OrderState::Charging
-            | OrderState::Finished
-            | OrderState::Abnormal
-            | OrderState::Settled
-            | OrderState::ClosedWithoutRecord => vec![],
+            OrderState::Charging | OrderState::Finished | OrderState::Settled | OrderState::ClosedWithoutRecord => {
+                vec![]
+            }
         }
     }
 
@@ -108,6 +122,7 @@ impl Order {
                 self.breach(now, AnomalyKind::IdleWhileCharging).into_iter().collect()
             }
             OrderState::Stopping => self.finish(now),
+            OrderState::Abnormal => self.ended_abnormally(now),
             _ => vec![],
         }
     }
@@ -115,27 +130,40 @@ impl Order {
     fn charge_ended(&mut self, now: WallMs) -> Vec<Change> {
         match self.state {
             OrderState::Starting | OrderState::Charging | OrderState::Stopping => self.finish(now),
+            OrderState::Abnormal => self.ended_abnormally(now),
             _ => vec![],
         }
     }
 
     fn stop_requested(&mut self, now: WallMs) -> Vec<Change> {
-        let first = self.stop.is_none();
+        let mut news = self.stop.is_none();
         let sent = self.stop.map_or(0, |stop| stop.sent);
         let requested_at = self.stop.map_or(now, |stop| stop.requested_at);
         self.stop = Some(Stop { requested_at, last_sent_at: now, sent: sent.saturating_add(1), still_charging: false });
         match self.state {
             OrderState::Requested | OrderState::WaitingForPlug | OrderState::Starting | OrderState::Charging => {
+                self.plug_deadline = None;
                 self.state = OrderState::Stopping;
+                // Also for the second time, if it failed in between and started late.
+                news = true;
             }
-            _ => {}
+            OrderState::Stopping
+            | OrderState::Finished
+            | OrderState::Abnormal
+            | OrderState::Failed
+            | OrderState::Settled
+            | OrderState::ClosedWithoutRecord => {}
         }
-        if first { vec![Change::StopRequested] } else { vec![] }
+        if news { vec![Change::StopRequested] } else { vec![] }
     }
 
     fn stop_accepted(&mut self, now: WallMs) -> Vec<Change> {
         if self.state == OrderState::Stopping {
             self.ended_at = self.ended_at.or(Some(now));
+            // It is younger than the 0x13 that made us doubt.
+            if let Some(stop) = &mut self.stop {
+                stop.still_charging = false;
+            }
         }
         vec![]
     }
@@ -145,7 +173,8 @@ impl Order {
             return vec![];
         }
         if record.is_failed_start() && self.failure.is_none() {
-            self.failure = Some(Failure::FailedOnPile { code: record.stop_reason, name: record.stop_reason_name.clone() });
+            self.failure =
+                Some(Failure::FailedOnPile { code: record.stop_reason, name: record.stop_reason_name.clone() });
         }
         self.bill = Some(Bill::new(record, self.tariff.as_ref()));
         self.ended_at = self.ended_at.or(Some(now));
@@ -174,10 +203,7 @@ impl Order {
             OrderState::WaitingForPlug => self.fail(Failure::NotPluggedIn),
             OrderState::Charging => self.breach(now, AnomalyKind::StartTimeout).into_iter().collect(),
             OrderState::Stopping => self.stop_tick(now),
-            OrderState::Finished => {
-                self.state = OrderState::Abnormal;
-                self.breach(now, AnomalyKind::RecordOverdue).into_iter().collect()
-            }
+            OrderState::Finished => self.record_overdue(now),
             OrderState::Abnormal | OrderState::Failed | OrderState::Settled | OrderState::ClosedWithoutRecord => vec![],
         }
     }
@@ -189,22 +215,47 @@ impl Order {
             self.stop = Some(Stop { last_sent_at: now, sent: stop.sent + 1, still_charging: false, ..stop });
             return vec![Change::RepeatStop];
         }
+        if !stop.still_charging {
+            return self.record_overdue(now);
+        }
         self.state = OrderState::Abnormal;
-        let kind = if stop.still_charging { AnomalyKind::StopNotObeyed } else { AnomalyKind::RecordOverdue };
-        self.breach(now, kind).into_iter().collect()
+        self.breach(now, AnomalyKind::StopNotObeyed).into_iter().collect()
+    }
+
+    /// No record within 30 s. One that was stopped before anything was heard of it owes none.
+    fn record_overdue(&mut self, now: WallMs) -> Vec<Change> {
+        if self.never_started() {
+            return self.fail(Failure::NoStart);
+        }
+        self.state = OrderState::Abnormal;
+        self.breach(now, AnomalyKind::RecordOverdue).into_iter().collect()
     }
 
     fn stop_due(&self, stop: Stop) -> WallMs {
         if stop.still_charging {
             return stop.last_sent_at.plus_ms(STOP_REPEAT_MS);
         }
-        self.ended_at.unwrap_or(stop.last_sent_at).plus_ms(RECORD_MS)
+        self.ended_at.unwrap_or_default().max(stop.last_sent_at).plus_ms(RECORD_MS)
     }
 
     fn finish(&mut self, now: WallMs) -> Vec<Change> {
         self.ended_at = self.ended_at.or(Some(now));
         self.state = OrderState::Finished;
         vec![Change::Finished]
+    }
+
+    /// It stays ABNORMAL, since a rule was broken, but its gun is free for the next charge.
+    fn ended_abnormally(&mut self, now: WallMs) -> Vec<Change> {
+        if self.ended_at.is_some() {
+            return vec![];
+        }
+        self.ended_at = Some(now);
+        vec![Change::Finished]
+    }
+
+    /// The pile has neither said yes nor charged.
+    fn never_started(&self) -> bool {
+        self.accepted_at.is_none() && self.charging_at.is_none()
     }
 
     fn fail(&mut self, failure: Failure) -> Vec<Change> {
