@@ -165,6 +165,11 @@ impl Jobs {
         !self.claiming && self.running.is_none() && self.queue.is_empty() && self.events.is_empty() && !self.pile_dirty
     }
 
+    #[cfg(test)]
+    pub fn is_bounded(&self) -> bool {
+        self.queue.len() <= Self::MAX_QUEUE && self.events.len() <= Self::MAX_EVENTS && self.looked_up.len() <= 255
+    }
+
     fn running_events(&self) -> usize {
         match &self.running {
             Some(Running::Flush { events, .. }) => *events,

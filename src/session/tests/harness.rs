@@ -193,6 +193,10 @@ impl Pile {
         assert!(self.received.is_empty(), "sent: {:?}", self.received);
     }
 
+    pub fn next_received(&mut self) -> Down {
+        self.received.pop_front().expect("something was sent")
+    }
+
     pub fn received(&self) -> usize {
         self.received.len()
     }
