@@ -152,7 +152,7 @@ impl Session {
             physical_card: wire::Opaque(unsent.start.physical_card),
             balance: wire::Balance(unsent.start.balance_fen),
         };
-        self.send_command(frame, out);
+        out.command(frame);
     }
 
     /// The store holds something else under this serial: another one is tried, unless the caller chose it.
@@ -383,7 +383,7 @@ impl Session {
                     transaction_serial: wire_serial(record.serial),
                     result: wire::RecordResult::UploadAccepted,
                 };
-                self.send_reply(sequence, ack, out);
+                out.reply(sequence, ack);
             }
         }
         self.forget(record.serial);

@@ -52,8 +52,7 @@ impl Session {
         // One question serves everybody who waits for its answer.
         let sequence = match self.pending.sequence_of(asked) {
             Some(sequence) => sequence,
-            None => self
-                .send_command(wire::RealtimeQuery { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) }, out),
+            None => out.command(wire::RealtimeQuery { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) }),
         };
         self.pending.push(id, Await::Telemetry(gun), deadline, sequence);
         Ok(())
@@ -65,7 +64,7 @@ impl Session {
             When::Immediately => wire::When::Immediately,
             When::WhenIdle => wire::When::WhenIdle,
         };
-        let sequence = self.send_command(wire::Reboot { pile_code: wire_pile(self.pile.code), when }, out);
+        let sequence = out.command(wire::Reboot { pile_code: wire_pile(self.pile.code), when });
         self.pending.push(id, Await::Reboot, deadline, sequence);
         Ok(())
     }
@@ -73,7 +72,7 @@ impl Session {
     fn sync_clock(&mut self, now: Now, id: CommandId, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
         self.alone(|what| what == Await::Clock, "a clock setting is waiting for its answer")?;
         let time = translate::wire_time(now.wall.local(self.policy.offset));
-        let sequence = self.send_command(wire::TimeSync { pile_code: wire_pile(self.pile.code), time }, out);
+        let sequence = out.command(wire::TimeSync { pile_code: wire_pile(self.pile.code), time });
         self.pending.push(id, Await::Clock, deadline, sequence);
         Ok(())
     }

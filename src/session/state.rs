@@ -71,6 +71,20 @@ pub struct Out {
     pub sequences: SequenceCounter,
 }
 
+impl Out {
+    /// An answer carries the sequence of what it answers (A5).
+    pub fn reply(&mut self, sequence: Sequence, frame: impl Into<Frame>) {
+        self.list.push(Output::Send { sequence, frame: frame.into() });
+    }
+
+    /// The sequence it goes out with.
+    pub fn command(&mut self, frame: impl Into<Frame>) -> [u8; 2] {
+        let sequence = self.sequences.next_sequence();
+        self.list.push(Output::Send { sequence, frame: frame.into() });
+        sequence.0
+    }
+}
+
 /// Why a session ended: a metric label and a log field.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum EndReason {
@@ -237,7 +251,7 @@ impl Session {
             self.event(now, None, EventKind::PileOnline(Box::new(self.pile.clone())));
         }
         out.list.push(Output::Register(fence));
-        self.send_reply(sequence, login_response(self.pile.code), out);
+        out.reply(sequence, login_response(self.pile.code));
     }
 
     fn frame(&mut self, now: Now, packet: Packet, out: &mut Out) {
@@ -304,12 +318,12 @@ impl Session {
             self.pile.identity = identity;
             self.jobs.pile_changed();
         }
-        self.send_reply(sequence, login_response(self.pile.code), out);
+        out.reply(sequence, login_response(self.pile.code));
     }
 
     fn heartbeat(&mut self, now: Now, sequence: Sequence, heartbeat: &wire::Heartbeat, out: &mut Out) {
         let &wire::Heartbeat { pile_code, gun_no, gun_status } = heartbeat;
-        self.send_reply(sequence, wire::HeartbeatResponse { pile_code, gun_no, ack: 0 }, out);
+        out.reply(sequence, wire::HeartbeatResponse { pile_code, gun_no, ack: 0 });
         // It speaks for this gun only, and does not say what the fault is: 0x13 does, and ends it (A36).
         if gun_status == wire::GunHealth::Fault
             && let Some(gun) = self.gun(gun_no)
@@ -328,7 +342,7 @@ impl Session {
             self.jobs.pile_changed();
         }
         let result = if same { wire::TariffCheck::Same } else { wire::TariffCheck::Differs };
-        self.send_reply(sequence, wire::TariffCheckResponse { pile_code, tariff_model_no, result }, out);
+        out.reply(sequence, wire::TariffCheckResponse { pile_code, tariff_model_no, result });
     }
 
     fn tariff_request(&mut self, sequence: Sequence, out: &mut Out) {
@@ -338,7 +352,7 @@ impl Session {
             self.jobs.pile_changed();
         }
         let response = translate::tariff_response(self.pile.code, given.number, &self.policy.tariff);
-        self.send_reply(sequence, response, out);
+        out.reply(sequence, response);
     }
 
     fn realtime(&mut self, now: Now, data: &wire::RealtimeData, out: &mut Out) {
@@ -421,16 +435,6 @@ impl Session {
 
     pub(super) fn event(&mut self, now: Now, pile_time: Option<jiff::civil::DateTime>, kind: EventKind) {
         self.jobs.event(Event { pile: self.pile.code, recorded_at: now.wall, pile_time, kind });
-    }
-
-    pub(super) fn send_reply(&self, sequence: Sequence, frame: impl Into<Frame>, out: &mut Out) {
-        out.list.push(Output::Send { sequence, frame: frame.into() });
-    }
-
-    pub(super) fn send_command(&self, frame: impl Into<Frame>, out: &mut Out) -> [u8; 2] {
-        let sequence = out.sequences.next_sequence();
-        out.list.push(Output::Send { sequence, frame: frame.into() });
-        sequence.0
     }
 
     fn faults_from_bit0(&self) -> bool {

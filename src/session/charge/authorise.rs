@@ -16,7 +16,7 @@ impl Session {
             auth_result: wire::Outcome::Failure,
             fail_reason: wire::AuthFailure::NoSuchAccount,
         };
-        self.send_reply(sequence, denial, out);
+        out.reply(sequence, denial);
     }
 
     pub(in crate::session) fn deny_start_v18(&self, sequence: Sequence, gun_no: wire::GunNo, out: &mut Out) {
@@ -32,7 +32,7 @@ impl Session {
             auth_result: wire::Outcome::Failure,
             fail_reason: wire::AuthFailure::NoSuchAccount,
         };
-        self.send_reply(sequence, denial, out);
+        out.reply(sequence, denial);
     }
 
     pub(in crate::session) fn deny_parallel(
@@ -51,6 +51,6 @@ impl Session {
             fail_reason: wire::AuthFailure::NoSuchAccount,
             parallel_no: ask.parallel_no,
         };
-        self.send_reply(sequence, denial, out);
+        out.reply(sequence, denial);
     }
 }

@@ -39,7 +39,7 @@ impl Session {
     }
 
     pub(super) fn send_stop(&mut self, gun: Gun, out: &mut Out) -> [u8; 2] {
-        self.send_command(wire::RemoteStop { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) }, out)
+        out.command(wire::RemoteStop { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) })
     }
 
     /// 0x35: reported to who waits for it, and required by nobody (A24).

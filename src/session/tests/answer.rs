@@ -134,7 +134,9 @@ fn commands_are_refused_while_the_pile_is_lost_late_or_crowded() {
     let id = pile.command(Command::SyncClock, 10);
     assert!(matches!(pile.reply(id), Err(CommandError::PileBusy { .. })));
     pile.idles();
-    waiting.into_iter().for_each(|id| assert!(pile.reply(id).is_ok()));
+    for id in waiting {
+        assert!(pile.reply(id).is_ok());
+    }
     pile.input(crate::session::state::Input::Silent);
     let id = pile.command(Command::SyncClock, 10);
     assert!(matches!(pile.reply(id), Err(CommandError::PileOffline { last_seen: Some(_) })));

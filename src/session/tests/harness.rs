@@ -30,7 +30,6 @@ pub struct Pile {
     pub session: Session,
     pub store: Rc<RefCell<Store>>,
     pub mode: Mode,
-    /// Shared by all sessions of a test.
     clock: Rc<Cell<Now>>,
     sessions: Rc<Cell<u64>>,
     policy: Arc<Policy>,
@@ -45,6 +44,9 @@ pub struct Pile {
     commands: u64,
     sequence: u16,
 }
+
+/// What all sessions of a test share: the store, the clock, how many sessions there were.
+type Shared = (Rc<RefCell<Store>>, Rc<Cell<Now>>, Rc<Cell<u64>>);
 
 /// A frame to the pile.
 #[derive(Clone, Debug)]
@@ -92,11 +94,7 @@ impl Pile {
         self.session.into_absent()
     }
 
-    fn log_in(
-        mode: Mode,
-        policy: Arc<Policy>,
-        (store, clock, sessions): (Rc<RefCell<Store>>, Rc<Cell<Now>>, Rc<Cell<u64>>),
-    ) -> Self {
+    fn log_in(mode: Mode, policy: Arc<Policy>, (store, clock, sessions): Shared) -> Self {
         sessions.set(sessions.get() + 1);
         let id = SessionId { incarnation: 1, counter: sessions.get() };
         let Frame::LoginRequest(request) = login_request(2) else { unreachable!("0x01 is a login") };

@@ -30,7 +30,7 @@ pub struct Store {
     pub records: BTreeMap<Serial, Vec<Record>>,
     pub events: Vec<EventKind>,
     batches: HashMap<SessionId, (u64, Vec<u64>)>,
-    /// Batches that were done, by how many operations: a repeat is not done again.
+    /// Batches that were done; a repeat is not done again.
     pub written: usize,
 }
 
@@ -117,7 +117,7 @@ impl Store {
                 stored.map(|(order, version)| (Document::Order(Box::new(order)), version))
             }
             Document::StartAttempt(attempt) => {
-                let stored = self.attempts.get(&attempt.id).cloned();
+                let stored = self.attempts.get(&attempt.id).copied();
                 stored.map(|attempt| (Document::StartAttempt(attempt), 1))
             }
         }
@@ -131,7 +131,7 @@ impl Store {
                 self.orders.insert(order.serial, (order.as_ref().clone(), version));
             }
             Document::StartAttempt(attempt) => {
-                self.attempts.insert(attempt.id, attempt.clone());
+                self.attempts.insert(attempt.id, *attempt);
             }
         }
         version
