@@ -1,9 +1,12 @@
-//! Orders of a session: starting, watching, stopping, settling.
+//! Orders of a session: starting, watching, settling; stopping is in [`stop`], cards and VINs in [`authorise`].
+
+mod authorise;
+mod stop;
 
 use std::time::Duration;
 
 use super::Now;
-use super::commands::{RETRY, accepted};
+use super::commands::RETRY;
 use super::jobs::{Job, Settling};
 use super::pending::{Await, CommandId};
 use super::state::{Out, Output, Phase, Session};
@@ -12,7 +15,7 @@ use crate::domain::command::{Start, StopProof};
 use crate::domain::order::{Change, Failure, Happening, Metered, StartRequest};
 use crate::domain::pile::GunState;
 use crate::domain::telemetry::Status;
-use crate::domain::{CommandError, EventKind, Gun, Order, OrderState, Reply, Serial};
+use crate::domain::{CommandError, EventKind, Gun, Order, OrderState, Reply, Serial, WallMs};
 use crate::store::ledger::{SettledOrder, StartAttempt};
 use crate::wire::{self, Frame, Sequence};
 
@@ -39,6 +42,11 @@ pub struct Unsent {
 impl Held {
     pub fn stored(order: Order, version: u64) -> Self {
         Self { order, version: Some(version), dirty: false, unsent: None }
+    }
+
+    /// When time itself moves the order on. Before 0x34 is written it has not begun: its deadline judges it.
+    pub fn due(&self) -> Option<WallMs> {
+        if self.unsent.is_some() { None } else { self.order.due() }
     }
 
     /// A charge that was seen to end leaves its gun to the next one, even if its record is overdue.
@@ -68,7 +76,7 @@ impl Session {
         if let Some(held) = self.orders.iter().find(|h| h.order.gun == start.gun && h.occupies_gun()) {
             return Err(CommandError::GunBusy { gun: start.gun, serial: held.order.serial });
         }
-        if self.orders.len() >= MAX_ORDERS || self.jobs.is_full() {
+        if self.jobs.is_full() || !self.make_room() {
             return Err(CommandError::PileBusy {
                 why: "too many orders wait for their record",
                 retry_after: Some(RETRY),
@@ -129,7 +137,9 @@ impl Session {
         let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == serial) else { return };
         held.version = Some(version);
         let Some(unsent) = held.unsent.take() else { return };
-        if !live || now.mono >= unsent.deadline {
+        // A store that took 90 s has used up the time the pile has for its answer.
+        let too_late = now.mono >= unsent.deadline || held.order.due().is_some_and(|due| due <= now.wall);
+        if !live || too_late {
             self.happened(now, serial, Happening::NotSent, out);
             self.start_failed(serial, &CommandError::DeadlinePassed, out);
             return;
@@ -142,7 +152,7 @@ impl Session {
             physical_card: wire::Opaque(unsent.start.physical_card),
             balance: wire::Balance(unsent.start.balance_fen),
         };
-        self.send_command(frame, out);
+        out.command(frame);
     }
 
     /// The store holds something else under this serial: another one is tried, unless the caller chose it.
@@ -151,6 +161,9 @@ impl Session {
         let Some(mut unsent) = held.unsent.filter(|unsent| unsent.serials_left > 0) else {
             return self.start_failed(serial, &CommandError::SerialTaken { serial }, out);
         };
+        if now.mono >= unsent.deadline {
+            return self.start_failed(serial, &CommandError::DeadlinePassed, out);
+        }
         unsent.serials_left -= 1;
         let another = self.new_serial(now, unsent.start.gun);
         self.pending.rename(Await::Start(serial), Await::Start(another));
@@ -198,7 +211,7 @@ impl Session {
             }
         };
         self.happened(now, serial, happening, out);
-        let Some(held) = self.held(serial) else { return };
+        let Some(held) = self.held(serial).filter(|held| held.unsent.is_none()) else { return };
         let result = match &held.order.failure {
             Some(Failure::Rejected { code, name }) => {
                 Err(CommandError::PileRejected { frame: 0x33, code: *code, name: name.clone() })
@@ -218,62 +231,6 @@ impl Session {
     }
 }
 
-/// Stopping.
-impl Session {
-    pub(super) fn stop(
-        &mut self,
-        now: Now,
-        id: CommandId,
-        serial: Serial,
-        deadline: Duration,
-        out: &mut Out,
-    ) -> Result<(), CommandError> {
-        let Some(held) = self.held(serial) else {
-            return Err(CommandError::OrderNotActive { serial, state: "not open" });
-        };
-        if held.unsent.is_some() {
-            return Err(CommandError::PileBusy { why: "its start is being written", retry_after: Some(RETRY) });
-        }
-        if !held.occupies_gun() || held.order.state == OrderState::Finished {
-            return Err(CommandError::OrderNotActive { serial, state: held.order.state.name() });
-        }
-        let gun = held.order.gun;
-        let sequence = self.send_stop(gun, out);
-        self.pending.push(id, Await::Stop(gun, serial), deadline, sequence);
-        self.happened(now, serial, Happening::StopRequested, out);
-        Ok(())
-    }
-
-    fn send_stop(&mut self, gun: Gun, out: &mut Out) -> [u8; 2] {
-        self.send_command(wire::RemoteStop { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) }, out)
-    }
-
-    /// 0x35: reported to who waits for it, and required by nobody (A24).
-    pub(super) fn stop_answer(
-        &mut self,
-        now: Now,
-        answer: &wire::RemoteStopResponse,
-        sequence: Sequence,
-        out: &mut Out,
-    ) {
-        let Some(gun) = self.gun(answer.gun_no) else { return };
-        let stopping = |h: &&Held| h.order.gun == gun && h.order.stop.is_some() && h.order.state.is_open();
-        let Some(serial) = self.orders.iter().find(stopping).map(|held| held.order.serial) else { return };
-        let outcome = accepted(0x35, answer.stop_result).map_err(|_| CommandError::PileRejected {
-            frame: 0x35,
-            code: answer.fail_reason.raw(),
-            name: answer.fail_reason.label().unwrap_or("unknown reason").to_owned(),
-        });
-        if outcome.is_ok() {
-            self.happened(now, serial, Happening::StopAccepted, out);
-        }
-        let Some(held) = self.held(serial) else { return };
-        let order = Box::new(held.order.clone());
-        let result = outcome.map(|()| Reply::Stopped { order, confirmed_by: StopProof::Answer });
-        self.answer(|what| what == Await::Stop(gun, serial), sequence, &result, out);
-    }
-}
-
 /// Watching.
 impl Session {
     /// What a 0x13 means for the orders of its gun.
@@ -290,7 +247,8 @@ impl Session {
             }
             Status::Idle => {
                 let of_gun = |h: &&Held| h.order.gun == gun && h.occupies_gun();
-                if let Some(serial) = self.orders.iter().find(of_gun).map(|held| held.order.serial) {
+                let serials: Vec<_> = self.orders.iter().filter(of_gun).map(|h| h.order.serial).collect();
+                for serial in serials {
                     self.happened(now, serial, Happening::Idle, out);
                 }
             }
@@ -316,15 +274,16 @@ impl Session {
 
     /// The gun charges under a serial that is not open here: the store knows whether it is a late start, or nobody's.
     fn look_up(&mut self, gun: Gun, serial: Serial, metered: Metered) {
+        if self.jobs.is_full() || !self.make_room() {
+            return;
+        }
         let asked = self.jobs.looked_up.iter_mut().find(|(g, _)| *g == gun);
         match asked {
             Some((_, before)) if *before == serial => return,
             Some((_, before)) => *before = serial,
             None => self.jobs.looked_up.push((gun, serial)),
         }
-        if self.orders.len() < MAX_ORDERS && !self.jobs.is_full() {
-            self.jobs.push(Job::LookUp { gun, serial, metered });
-        }
+        self.jobs.push(Job::LookUp { gun, serial, metered });
     }
 
     /// What the store knows of a serial that charges: a failed order starts late, an unknown one is adopted and never
@@ -336,7 +295,7 @@ impl Session {
         found: Option<(Order, u64)>,
         out: &mut Out,
     ) {
-        if self.held(serial).is_some() {
+        if self.held(serial).is_some() || !self.make_room() {
             return;
         }
         match found {
@@ -354,7 +313,7 @@ impl Session {
     }
 
     pub(super) fn order_timers(&mut self, now: Now, out: &mut Out) {
-        let due = |h: &Held| h.order.due().is_some_and(|due| due <= now.wall);
+        let due = |h: &Held| h.due().is_some_and(|due| due <= now.wall);
         let serials: Vec<_> = self.orders.iter().filter(|h| due(h)).map(|h| h.order.serial).collect();
         for serial in serials {
             self.happened(now, serial, Happening::Tick, out);
@@ -363,7 +322,9 @@ impl Session {
 
     /// Moves an order on, and everything that follows from it.
     fn happened(&mut self, now: Now, serial: Serial, what: Happening, out: &mut Out) {
-        let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == serial) else { return };
+        // Before 0x34 is written nothing can happen to an order, whatever a pile says of its serial.
+        let sent = |h: &&mut Held| h.order.serial == serial && h.unsent.is_none();
+        let Some(held) = self.orders.iter_mut().find(sent) else { return };
         let changes = held.order.apply(now.wall, what);
         held.dirty |= !changes.is_empty();
         self.tell(now, serial, &changes, out);
@@ -373,14 +334,26 @@ impl Session {
         for change in changes.iter().copied() {
             let Some(held) = self.held(serial) else { return };
             let (gun, order) = (held.order.gun, Box::new(held.order.clone()));
-            match change {
-                Change::RepeatStop => {
-                    self.send_stop(gun, out);
-                }
-                _ => self.event(now, None, EventKind::Order { order, change }),
+            if change == Change::RepeatStop {
+                self.send_stop(gun, out);
+                continue;
             }
+            if change == Change::Failed {
+                self.failed(&order, out);
+            }
+            self.event(now, None, EventKind::Order { order, change });
         }
-        self.disconnect_if_idle(out);
+    }
+
+    /// Nobody need wait for an order that has failed. Who waits for its start hears it from who found out, unless that
+    /// was time.
+    fn failed(&mut self, order: &Order, out: &mut Out) {
+        let Order { gun, serial, .. } = *order;
+        let not_active = CommandError::OrderNotActive { serial, state: order.state.name() };
+        self.answer_all(Await::Stop(gun, serial), &Err(not_active), out);
+        if matches!(order.failure, Some(Failure::NoStart | Failure::NotPluggedIn)) {
+            self.answer_all(Await::Start(serial), &Ok(Reply::Started(Box::new(order.clone()))), out);
+        }
     }
 }
 
@@ -410,10 +383,12 @@ impl Session {
                     transaction_serial: wire_serial(record.serial),
                     result: wire::RecordResult::UploadAccepted,
                 };
-                self.send_reply(sequence, ack, out);
+                out.reply(sequence, ack);
             }
         }
         self.forget(record.serial);
+        // What happened to it meanwhile has come too late to be told: nothing follows SETTLED.
+        self.jobs.drop_events_of(record.serial);
         let Some(order) = settled.order.map(Box::new) else { return };
         let failed = order.accepted_at.is_none() && order.charging_at.is_none();
         let started = if failed {
@@ -425,12 +400,23 @@ impl Session {
         self.answer_all(Await::Start(order.serial), &started, out);
         let stopped = Reply::Stopped { order: order.clone(), confirmed_by: StopProof::Record };
         self.answer_all(Await::Stop(order.gun, order.serial), &Ok(stopped), out);
-        self.disconnect_if_idle(out);
     }
 
     /// An order that is closed and stored needs no memory.
     pub(super) fn forget_closed(&mut self) {
         self.orders.retain(|h| h.order.state.is_open() || h.dirty || h.unsent.is_some());
+    }
+
+    /// Room for one more order. Those that only wait for a record that may never come need no memory: they are stored,
+    /// and the record finds them there.
+    fn make_room(&mut self) -> bool {
+        while self.orders.len() >= MAX_ORDERS {
+            let stored = |h: &&Held| !h.occupies_gun() && !h.dirty && h.unsent.is_none() && h.version.is_some();
+            let oldest = self.orders.iter().filter(stored).min_by_key(|h| h.order.created_at);
+            let Some(serial) = oldest.map(|h| h.order.serial) else { return false };
+            self.forget(serial);
+        }
+        true
     }
 
     pub(super) fn forget(&mut self, serial: Serial) -> Option<Held> {
@@ -440,52 +426,6 @@ impl Session {
 
     pub(super) fn held(&self, serial: Serial) -> Option<&Held> {
         self.orders.iter().find(|h| h.order.serial == serial)
-    }
-}
-
-/// Authorisation at the pile: nobody here knows cards or VINs, so nobody may charge with one.
-impl Session {
-    pub(super) fn deny_start(&self, sequence: Sequence, gun_no: wire::GunNo, out: &mut Out) {
-        let denial = wire::StartConfirm {
-            transaction_serial: wire::Serial::ZERO,
-            pile_code: wire_pile(self.pile.code),
-            gun_no,
-            logical_card: wire::Bcd::ZERO,
-            balance: wire::Balance(0),
-            auth_result: wire::Outcome::Failure,
-            fail_reason: wire::AuthFailure::NoSuchAccount,
-        };
-        self.send_reply(sequence, denial, out);
-    }
-
-    pub(super) fn deny_start_v18(&self, sequence: Sequence, gun_no: wire::GunNo, out: &mut Out) {
-        let denial = wire::StartConfirmV18 {
-            transaction_serial: wire::Serial::ZERO,
-            pile_code: wire_pile(self.pile.code),
-            gun_no,
-            logical_card: wire::Bcd::ZERO,
-            balance: wire::Balance(0),
-            max_power: wire::Kilowatts(0),
-            soc_limit: wire::Percent(0),
-            energy_limit: wire::Energy(0),
-            auth_result: wire::Outcome::Failure,
-            fail_reason: wire::AuthFailure::NoSuchAccount,
-        };
-        self.send_reply(sequence, denial, out);
-    }
-
-    pub(super) fn deny_parallel(&self, sequence: Sequence, ask: &wire::ParallelStartRequest, out: &mut Out) {
-        let denial = wire::ParallelStartConfirm {
-            transaction_serial: wire::Serial::ZERO,
-            pile_code: wire_pile(self.pile.code),
-            gun_no: ask.gun_no,
-            logical_card: wire::Bcd::ZERO,
-            balance: wire::Balance(0),
-            auth_result: wire::Outcome::Failure,
-            fail_reason: wire::AuthFailure::NoSuchAccount,
-            parallel_no: ask.parallel_no,
-        };
-        self.send_reply(sequence, denial, out);
     }
 }
 

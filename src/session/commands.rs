@@ -52,8 +52,7 @@ impl Session {
         // One question serves everybody who waits for its answer.
         let sequence = match self.pending.sequence_of(asked) {
             Some(sequence) => sequence,
-            None => self
-                .send_command(wire::RealtimeQuery { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) }, out),
+            None => out.command(wire::RealtimeQuery { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) }),
         };
         self.pending.push(id, Await::Telemetry(gun), deadline, sequence);
         Ok(())
@@ -65,7 +64,7 @@ impl Session {
             When::Immediately => wire::When::Immediately,
             When::WhenIdle => wire::When::WhenIdle,
         };
-        let sequence = self.send_command(wire::Reboot { pile_code: wire_pile(self.pile.code), when }, out);
+        let sequence = out.command(wire::Reboot { pile_code: wire_pile(self.pile.code), when });
         self.pending.push(id, Await::Reboot, deadline, sequence);
         Ok(())
     }
@@ -73,32 +72,29 @@ impl Session {
     fn sync_clock(&mut self, now: Now, id: CommandId, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
         self.alone(|what| what == Await::Clock, "a clock setting is waiting for its answer")?;
         let time = translate::wire_time(now.wall.local(self.policy.offset));
-        let sequence = self.send_command(wire::TimeSync { pile_code: wire_pile(self.pile.code), time }, out);
+        let sequence = out.command(wire::TimeSync { pile_code: wire_pile(self.pile.code), time });
         self.pending.push(id, Await::Clock, deadline, sequence);
         Ok(())
     }
 
     fn disconnect(&mut self, id: CommandId, when: When, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
-        if self.disconnect.is_some() {
-            return Err(CommandError::PileBusy { why: "a disconnect waits for idle guns", retry_after: None });
-        }
-        self.disconnect = Some((id, deadline));
         match when {
-            When::Immediately => self.disconnect_now(out),
-            When::WhenIdle => self.disconnect_if_idle(out),
+            When::Immediately => {
+                out.list.push(Output::Reply { to: id, result: Ok(Reply::Disconnected) });
+                self.end(EndReason::Disconnected, out);
+            }
+            When::WhenIdle if self.disconnect.is_some() => {
+                return Err(CommandError::PileBusy { why: "a disconnect waits for idle guns", retry_after: None });
+            }
+            When::WhenIdle => self.disconnect = Some((id, deadline)),
         }
         Ok(())
     }
 
+    /// Ends the session if somebody waits for idle guns and they are. The last thing of every input.
     pub(super) fn disconnect_if_idle(&mut self, out: &mut Out) {
         if self.disconnect.is_some() && !self.orders.iter().any(Held::occupies_gun) {
-            self.disconnect_now(out);
-        }
-    }
-
-    fn disconnect_now(&mut self, out: &mut Out) {
-        if let Some((id, _)) = self.disconnect.take() {
-            out.list.push(Output::Reply { to: id, result: Ok(Reply::Disconnected) });
+            // Who waits is answered by the end.
             self.end(EndReason::Disconnected, out);
         }
     }
@@ -111,15 +107,15 @@ impl Session {
         }
     }
 
-    /// Answers everybody who waits for this.
+    /// Answers everybody who waits for this; with a sequence, unless it is that of a command that was given up.
     pub(super) fn answer(
         &mut self,
         answers: impl Fn(Await) -> bool,
-        sequence: Sequence,
+        sequence: Option<Sequence>,
         result: &Result<Reply, CommandError>,
         out: &mut Out,
     ) {
-        for to in self.pending.take(answers, Some(sequence.0)) {
+        for to in self.pending.take(answers, sequence.map(|sequence| sequence.0)) {
             out.list.push(Output::Reply { to, result: result.clone() });
         }
     }

@@ -10,9 +10,11 @@ use super::Now;
 use super::charge::Held;
 use super::state::{EndReason, Out, Output, Phase, Session};
 use crate::domain::order::Metered;
-use crate::domain::{CommandError, Event, EventKind, Fence, Gun, Order, PileCode, Record, Serial, SessionId, WallMs};
+use crate::domain::{
+    CommandError, Event, EventKind, Fence, Gun, Order, Pile, PileCode, Record, Serial, SessionId, WallMs,
+};
 use crate::store::ledger::{Document, Expect, Login, SettledOrder, StartAttempt, Write, WriteError};
-use crate::store::{BatchId, StoreError};
+use crate::store::{Batch, BatchId, StoreError};
 use crate::wire::Sequence;
 
 /// What the ledger is asked to do.
@@ -59,7 +61,10 @@ pub struct Jobs {
     pub pile_version: Option<u64>,
     /// Serials the store has been asked about, the last one of each gun: a pile repeats them every 15 s.
     pub looked_up: Vec<(Gun, Serial)>,
-    fence: Option<Fence>,
+    /// The claim has not been answered yet.
+    pub claiming: bool,
+    /// What the session was registered under, also once it has ended.
+    pub fence: Option<Fence>,
     pile_dirty: bool,
     events: VecDeque<Event>,
     queue: VecDeque<Job>,
@@ -92,8 +97,14 @@ enum Running {
 impl Jobs {
     const MAX_QUEUE: usize = 64;
     const MAX_EVENTS: usize = 256;
-    /// A batch is bounded in operations and bytes; an event carries an order of up to about 2 KiB.
-    const EVENTS_PER_BATCH: usize = 16;
+    /// Documents and events of one batch, each: it is bounded in operations.
+    const PER_BATCH: usize = 16;
+    /// What a batch may weigh before one more event goes in: it is bounded in bytes, and refused whole beyond.
+    const BATCH_WEIGHT: usize = Batch::MAX_BYTES / 2;
+
+    pub fn begun_with_claim() -> Self {
+        Self { claiming: true, ..Self::default() }
+    }
 
     pub fn push(&mut self, job: Job) {
         self.queue.push_back(job);
@@ -141,9 +152,9 @@ impl Jobs {
         self.events.push_back(event);
     }
 
-    /// What the session was registered under, also once it has ended.
-    pub fn fence(&self) -> Option<Fence> {
-        self.fence
+    /// Order events of this serial that wait. Only while no write is running.
+    pub fn drop_events_of(&mut self, serial: Serial) {
+        self.events.retain(|event| !matches!(&event.kind, EventKind::Order { order, .. } if order.serial == serial));
     }
 
     pub fn due(&self) -> Option<Duration> {
@@ -151,7 +162,12 @@ impl Jobs {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.running.is_none() && self.queue.is_empty() && self.events.is_empty() && !self.pile_dirty
+        !self.claiming && self.running.is_none() && self.queue.is_empty() && self.events.is_empty() && !self.pile_dirty
+    }
+
+    #[cfg(test)]
+    pub fn is_bounded(&self) -> bool {
+        self.queue.len() <= Self::MAX_QUEUE && self.events.len() <= Self::MAX_EVENTS && self.looked_up.len() <= 255
     }
 
     fn running_events(&self) -> usize {
@@ -181,8 +197,15 @@ impl Session {
             return;
         }
         // Changes first: the event log tells things in the order they happened.
-        let call = if self.has_changes() { Some(self.flush(fence)) } else { self.next_job(fence, now) };
-        out.list.extend(call.map(Output::Ledger));
+        if self.has_changes() {
+            let call = self.flush(fence);
+            return out.list.push(Output::Ledger(call));
+        }
+        while let Some(job) = self.jobs.queue.pop_front() {
+            if let Some(call) = self.begin(job, fence, now) {
+                return out.list.push(Output::Ledger(call));
+            }
+        }
     }
 
     fn has_changes(&self) -> bool {
@@ -191,25 +214,40 @@ impl Session {
 
     fn flush(&mut self, fence: Fence) -> LedgerCall {
         let mut documents = vec![];
+        let mut weight = 0;
         let pile = std::mem::take(&mut self.jobs.pile_dirty);
         if pile {
+            weight += weight_of_pile(&self.pile);
             documents.push((Document::Pile(Box::new(self.pile.clone())), expect(self.jobs.pile_version)));
         }
         let mut orders = vec![];
-        for held in self.orders.iter_mut().filter(|held| held.dirty).take(Jobs::EVENTS_PER_BATCH) {
+        for held in self.orders.iter_mut().filter(|held| held.dirty).take(Jobs::PER_BATCH) {
+            if weight >= Jobs::BATCH_WEIGHT {
+                break;
+            }
+            weight += weight_of_order(&held.order);
             held.dirty = false;
             orders.push(held.order.serial);
             documents.push((Document::Order(Box::new(held.order.clone())), expect(held.version)));
         }
-        let events: Vec<_> = self.jobs.events.iter().take(Jobs::EVENTS_PER_BATCH).cloned().collect();
+        let mut events = vec![];
+        for event in self.jobs.events.iter().take(Jobs::PER_BATCH) {
+            // The first goes in any case: events must get on even if documents keep changing.
+            if weight >= Jobs::BATCH_WEIGHT && !events.is_empty() {
+                break;
+            }
+            weight += weight_of(&event.kind);
+            events.push(event.clone());
+        }
         let count = events.len();
         let write = Box::new(self.write(fence, documents, events));
         self.jobs.running = Some(Running::Flush { pile, orders, events: count, write: write.clone() });
         LedgerCall::Write(write)
     }
 
-    fn next_job(&mut self, fence: Fence, now: Now) -> Option<LedgerCall> {
-        let (running, call) = match self.jobs.queue.pop_front()? {
+    /// `None` if there is nothing left to do for it.
+    fn begin(&mut self, job: Job, fence: Fence, now: Now) -> Option<LedgerCall> {
+        let (running, call) = match job {
             Job::Create { serial, attempt } => {
                 let order = self.held(serial)?.order.clone();
                 let kind =
@@ -283,13 +321,14 @@ impl Session {
                 self.merge(&write.documents[at].0, current);
             }
             Err(WriteError::Fenced) => self.superseded(out),
-            Err(WriteError::Store(StoreError::Unavailable(reason))) if self.phase != Phase::Ended => {
+            // Also after the end, for as long as the connection waits for it.
+            Err(WriteError::Store(StoreError::Unavailable(reason))) => {
                 tracing::warn!(pile = %self.pile.code, reason, "store unavailable, will write again");
                 self.jobs.again = Some((now.mono + AGAIN, LedgerCall::Write(write.clone())));
                 self.jobs.running = Some(Running::Flush { pile, orders, events, write });
             }
             Err(WriteError::Store(error)) => {
-                // Not to be repeated: the session has ended, or the batch itself is at fault.
+                // Not to be repeated: the batch itself is at fault.
                 tracing::error!(pile = %self.pile.code, %error, "changes not written");
                 self.jobs.events.drain(..events);
             }
@@ -308,6 +347,7 @@ impl Session {
                     }
                 } else {
                     self.forget(order.serial);
+                    self.jobs.drop_events_of(order.serial);
                 }
             }
             (Document::Order(order), _) => {
@@ -340,7 +380,7 @@ impl Session {
             Err(WriteError::Store(error)) => {
                 let reason = error.to_string();
                 self.start_failed(serial, &CommandError::StoreUnavailable { reason }, out);
-                if matches!(error, StoreError::Unavailable(_)) && self.phase != Phase::Ended {
+                if matches!(error, StoreError::Unavailable(_)) {
                     // It may have been written all the same. Finding out is what makes the order fail cleanly.
                     self.withdraw(serial);
                     self.jobs.again = Some((now.mono + AGAIN, LedgerCall::Write(write.clone())));
@@ -352,13 +392,15 @@ impl Session {
         }
     }
 
-    /// A newer owner has written: this session is over.
+    /// A newer owner has written: this session is over. Records still go their way, nothing else does.
     fn superseded(&mut self, out: &mut Out) {
+        // First: who waits is told by the orders whether anything was written.
+        self.end(EndReason::TakenOver, out);
+        self.taken_over = true;
         self.jobs.pile_dirty = false;
         self.jobs.events.clear();
         self.jobs.queue.retain(|job| matches!(job, Job::Settle(_)));
         self.orders.clear();
-        self.end(EndReason::TakenOver, out);
     }
 
     pub(super) fn settle_done(&mut self, result: Result<Box<SettledOrder>, StoreError>, out: &mut Out) {
@@ -395,6 +437,26 @@ impl Session {
         };
         self.orders.retain(|h| h.unsent.is_none() || Some(h.order.serial) == running);
     }
+}
+
+/// At least what it takes in a batch, in bytes.
+fn weight_of(kind: &EventKind) -> usize {
+    match kind {
+        EventKind::PileOnline(pile) | EventKind::PileOffline { pile, .. } | EventKind::GunChanged(pile) => {
+            weight_of_pile(pile)
+        }
+        EventKind::Order { order, .. } => weight_of_order(order),
+        EventKind::RecordConflict { .. } => 64,
+    }
+}
+
+fn weight_of_pile(pile: &Pile) -> usize {
+    512 + 32 * pile.guns.len()
+}
+
+fn weight_of_order(order: &Order) -> usize {
+    let attributes = order.attributes.iter().map(|(key, value)| 16 + key.len() + value.len());
+    1024 + order.order_id.len() + attributes.sum::<usize>()
 }
 
 fn expect(version: Option<u64>) -> Expect {

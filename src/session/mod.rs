@@ -24,6 +24,8 @@ mod pending;
 mod translate;
 mod departed;
 pub mod listen;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -1,7 +1,9 @@
 //! What a session decides: inputs in, outputs out. No socket, no clock, no channel, no await.
 //!
-//! This file holds login, presence, tariff and the plain commands; orders are in [`super::charge`], what goes to the
-//! store in [`super::jobs`].
+//! This file holds login, frames, tariff and the end; presence and guns are in [`presence`], plain commands in
+//! [`super::commands`], orders in [`super::charge`], what goes to the store in [`super::jobs`].
+
+mod presence;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +12,11 @@ use super::charge::Held;
 use super::commands::accepted;
 use super::jobs::{Done, Jobs, LedgerCall};
 use super::pending::{Await, CommandId, Pending};
-use super::translate::{self, gun, wire_pile};
+use super::translate::{self, wire_pile};
 use super::{Now, Policy};
-use crate::domain::event::OfflineReason;
-use crate::domain::pile::{GunState, GunStatus, Identity, Presence, TariffOnPile};
-use crate::domain::telemetry::{Live, Measured, Status};
-use crate::domain::{
-    Command, CommandError, Event, EventKind, Fence, Gun, Pile, PileCode, Reply, SessionId, Telemetry, WallMs,
-};
+use crate::domain::pile::{GunState, Presence};
+use crate::domain::telemetry::Measured;
+use crate::domain::{Command, CommandError, Event, EventKind, Fence, Pile, PileCode, Reply, SessionId, Telemetry};
 use crate::store::StoreError;
 use crate::store::ledger::Login;
 use crate::wire::{self, Frame, Packet, Sequence, SequenceCounter};
@@ -72,6 +71,20 @@ pub struct Out {
     pub sequences: SequenceCounter,
 }
 
+impl Out {
+    /// An answer carries the sequence of what it answers (A5).
+    pub fn reply(&mut self, sequence: Sequence, frame: impl Into<Frame>) {
+        self.list.push(Output::Send { sequence, frame: frame.into() });
+    }
+
+    /// The sequence it goes out with.
+    pub fn command(&mut self, frame: impl Into<Frame>) -> [u8; 2] {
+        let sequence = self.sequences.next_sequence();
+        self.list.push(Output::Send { sequence, frame: frame.into() });
+        sequence.0
+    }
+}
+
 /// Why a session ended: a metric label and a log field.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum EndReason {
@@ -124,7 +137,7 @@ pub struct Session {
     pub(super) disconnect: Option<(CommandId, Duration)>,
     /// For the digits of new serials.
     pub(super) random: u64,
-    taken_over: bool,
+    pub(super) taken_over: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -151,10 +164,10 @@ impl Session {
             policy,
             id,
             phase: Phase::Claiming(sequence),
-            pile: new_pile(pile, translate::identity(request), address, now.wall),
+            pile: presence::new_pile(pile, translate::identity(request), address, now.wall),
             orders: vec![],
             pending: Pending::default(),
-            jobs: Jobs::default(),
+            jobs: Jobs::begun_with_claim(),
             reported_tariff: 0,
             disconnect: None,
             random: random | 1,
@@ -174,6 +187,7 @@ impl Session {
             Input::Timer => self.timer(now, out),
             Input::End(reason) => self.end(reason, out),
         }
+        self.disconnect_if_idle(out);
         self.jobs_go_on(now, out);
     }
 
@@ -182,7 +196,7 @@ impl Session {
         if self.phase == Phase::Ended {
             return self.jobs.due();
         }
-        let orders = self.orders.iter().filter_map(|held| held.order.due()).min();
+        let orders = self.orders.iter().filter_map(Held::due).min();
         let orders = orders.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
         let disconnect = self.disconnect.map(|(_, deadline)| deadline);
         [orders, self.pending.due(), self.jobs.due(), disconnect].into_iter().flatten().min()
@@ -210,7 +224,7 @@ impl Session {
 
     /// What is left for whoever watches over the pile now; `None` if the pile is somebody else's, or never was ours.
     pub fn into_absent(self) -> Option<(Fence, Pile, Option<u64>)> {
-        let fence = self.jobs.fence().filter(|_| !self.taken_over)?;
+        let fence = self.jobs.fence.filter(|_| !self.taken_over)?;
         Some((fence, self.pile, self.jobs.pile_version))
     }
 
@@ -237,7 +251,7 @@ impl Session {
             self.event(now, None, EventKind::PileOnline(Box::new(self.pile.clone())));
         }
         out.list.push(Output::Register(fence));
-        self.send_reply(sequence, login_response(self.pile.code), out);
+        out.reply(sequence, login_response(self.pile.code));
     }
 
     fn frame(&mut self, now: Now, packet: Packet, out: &mut Out) {
@@ -251,7 +265,7 @@ impl Session {
             Frame::Heartbeat(heartbeat) => self.heartbeat(now, sequence, heartbeat, out),
             Frame::TariffCheckRequest(check) => self.tariff_check(sequence, check, out),
             Frame::TariffRequest(_) => self.tariff_request(sequence, out),
-            Frame::RealtimeData(data) => self.realtime(now, sequence, data, out),
+            Frame::RealtimeData(data) => self.realtime(now, data, out),
             Frame::BmsDemandAndOutput(data) => {
                 if let Some(gun) = self.gun(data.gun_no) {
                     publish(translate::demand(self.pile.code, gun, now.wall, data), out);
@@ -285,11 +299,11 @@ impl Session {
             }
             Frame::RebootResponse(answer) => {
                 let result = accepted(0x91, answer.result).map(|()| Reply::RebootAccepted);
-                self.answer(|what| what == Await::Reboot, sequence, &result, out);
+                self.answer(|what| what == Await::Reboot, Some(sequence), &result, out);
             }
             Frame::TimeSyncResponse(answer) => {
                 let result = Ok(Reply::Clock { pile_time: translate::local_time(answer.time) });
-                self.answer(|what| what == Await::Clock, sequence, &result, out);
+                self.answer(|what| what == Await::Clock, Some(sequence), &result, out);
             }
             // Frames no part of pileway asks for yet, and frames only a platform sends.
             _ => {}
@@ -300,16 +314,16 @@ impl Session {
     fn login_again(&mut self, sequence: Sequence, request: &wire::LoginRequest, out: &mut Out) {
         let identity = translate::identity(request);
         if identity != self.pile.identity {
-            self.pile.guns = guns(&identity, &self.pile.guns, self.pile.last_seen);
+            self.pile.guns = presence::guns(&identity, &self.pile.guns, self.pile.last_seen);
             self.pile.identity = identity;
             self.jobs.pile_changed();
         }
-        self.send_reply(sequence, login_response(self.pile.code), out);
+        out.reply(sequence, login_response(self.pile.code));
     }
 
     fn heartbeat(&mut self, now: Now, sequence: Sequence, heartbeat: &wire::Heartbeat, out: &mut Out) {
         let &wire::Heartbeat { pile_code, gun_no, gun_status } = heartbeat;
-        self.send_reply(sequence, wire::HeartbeatResponse { pile_code, gun_no, ack: 0 }, out);
+        out.reply(sequence, wire::HeartbeatResponse { pile_code, gun_no, ack: 0 });
         // It speaks for this gun only, and does not say what the fault is: 0x13 does, and ends it (A36).
         if gun_status == wire::GunHealth::Fault
             && let Some(gun) = self.gun(gun_no)
@@ -328,7 +342,7 @@ impl Session {
             self.jobs.pile_changed();
         }
         let result = if same { wire::TariffCheck::Same } else { wire::TariffCheck::Differs };
-        self.send_reply(sequence, wire::TariffCheckResponse { pile_code, tariff_model_no, result }, out);
+        out.reply(sequence, wire::TariffCheckResponse { pile_code, tariff_model_no, result });
     }
 
     fn tariff_request(&mut self, sequence: Sequence, out: &mut Out) {
@@ -338,10 +352,10 @@ impl Session {
             self.jobs.pile_changed();
         }
         let response = translate::tariff_response(self.pile.code, given.number, &self.policy.tariff);
-        self.send_reply(sequence, response, out);
+        out.reply(sequence, response);
     }
 
-    fn realtime(&mut self, now: Now, sequence: Sequence, data: &wire::RealtimeData, out: &mut Out) {
+    fn realtime(&mut self, now: Now, data: &wire::RealtimeData, out: &mut Out) {
         let Some(gun) = self.gun(data.gun_no) else { return };
         let telemetry = translate::live(self.pile.code, gun, now.wall, data, self.faults_from_bit0());
         if let Measured::Live(live) = &telemetry.measured {
@@ -350,32 +364,11 @@ impl Session {
         }
         let asked = |what| what == Await::Telemetry(gun);
         if self.pending.holds(asked) {
+            // Whatever made the pile send it, it is what the caller wants to know: none is too late.
             let result = Ok(Reply::Telemetry(Box::new(telemetry.clone())));
-            self.answer(asked, sequence, &result, out);
+            self.answer(asked, None, &result, out);
         }
         publish(telemetry, out);
-        self.disconnect_if_idle(out);
-    }
-
-    fn silent(&mut self, now: Now) {
-        if matches!(self.phase, Phase::Live(_)) && self.pile.presence == Presence::Online {
-            self.set_presence(now, Presence::Offline);
-            let (pile, reason) = (Box::new(self.pile.clone()), OfflineReason::Silent);
-            self.event(now, None, EventKind::PileOffline { pile, reason });
-        }
-    }
-
-    fn heard(&mut self, now: Now) {
-        if matches!(self.phase, Phase::Live(_)) && self.pile.presence == Presence::Offline {
-            self.set_presence(now, Presence::Online);
-            self.event(now, None, EventKind::PileOnline(Box::new(self.pile.clone())));
-        }
-    }
-
-    fn set_presence(&mut self, now: Now, presence: Presence) {
-        self.pile.presence = presence;
-        self.pile.presence_since = now.wall;
-        self.jobs.pile_changed();
     }
 
     fn timer(&mut self, now: Now, out: &mut Out) {
@@ -412,11 +405,13 @@ impl Session {
 
     fn done(&mut self, now: Now, done: Done, out: &mut Out) {
         match done {
-            Done::Claimed(result) => match (self.phase, result) {
+            Done::Claimed(result) if std::mem::take(&mut self.jobs.claiming) => match (self.phase, result) {
                 (Phase::Claiming(sequence), Ok(login)) => self.claimed(now, sequence, *login, out),
                 (Phase::Claiming(_), Err(error)) => self.claim_failed(&error, out),
+                (Phase::Ended, Ok(login)) => self.claimed_in_vain(*login),
                 (Phase::Live(_) | Phase::Ended, _) => {}
             },
+            Done::Claimed(_) => {}
             Done::Written(result) => self.written(now, result, out),
             Done::Settled(result) => self.settle_done(result, out),
             Done::LookedUp(result) => self.look_up_done(now, result, out),
@@ -429,44 +424,17 @@ impl Session {
         self.end(EndReason::StoreUnavailable, out);
     }
 
-    pub(super) fn gun(&self, number: wire::GunNo) -> Option<Gun> {
-        gun(number, self.pile.identity.gun_count)
-    }
-
-    fn gun_status(&mut self, gun: Gun) -> Option<&mut GunStatus> {
-        self.pile.guns.iter_mut().find(|status| status.gun == gun)
-    }
-
-    fn gun_state(&self, gun: Gun, live: &Live) -> GunState {
-        match live.status {
-            Status::Offline => GunState::Offline,
-            Status::Fault => GunState::Fault,
-            Status::Charging => GunState::Charging,
-            Status::Idle | Status::Unknown(_) => self.resting_state(gun, live.gun_plugged),
-        }
-    }
-
-    pub(super) fn set_gun(&mut self, now: Now, gun: Gun, state: GunState, faults: u16) {
-        let Some(status) = self.gun_status(gun) else { return };
-        if status.state != state || status.faults != faults {
-            *status = GunStatus { gun, state, faults, since: now.wall };
-            self.jobs.pile_changed();
-            self.event(now, None, EventKind::GunChanged(Box::new(self.pile.clone())));
+    /// The connection went while the claim was on its way. The pile is ours now, and nobody else may report it gone.
+    fn claimed_in_vain(&mut self, login: Login) {
+        if let Some((pile, version)) = login.pile {
+            self.pile = pile;
+            self.jobs.pile_version = Some(version);
+            self.jobs.fence = Some(login.fence);
         }
     }
 
     pub(super) fn event(&mut self, now: Now, pile_time: Option<jiff::civil::DateTime>, kind: EventKind) {
         self.jobs.event(Event { pile: self.pile.code, recorded_at: now.wall, pile_time, kind });
-    }
-
-    pub(super) fn send_reply(&self, sequence: Sequence, frame: impl Into<Frame>, out: &mut Out) {
-        out.list.push(Output::Send { sequence, frame: frame.into() });
-    }
-
-    pub(super) fn send_command(&self, frame: impl Into<Frame>, out: &mut Out) -> [u8; 2] {
-        let sequence = out.sequences.next_sequence();
-        out.list.push(Output::Send { sequence, frame: frame.into() });
-        sequence.0
     }
 
     fn faults_from_bit0(&self) -> bool {
@@ -476,29 +444,6 @@ impl Session {
             prefixes.iter().any(|prefix| code.starts_with(prefix.as_str()))
         }
     }
-}
-
-/// A pile nobody has met before.
-fn new_pile(code: PileCode, identity: Identity, address: String, now: WallMs) -> Pile {
-    Pile {
-        code,
-        guns: guns(&identity, &[], now),
-        identity,
-        presence: Presence::Online,
-        presence_since: now,
-        last_seen: now,
-        first_seen: now,
-        address,
-        tariff: TariffOnPile::default(),
-    }
-}
-
-/// As many guns as 0x01 says, at least one; what is known of them is kept.
-fn guns(identity: &Identity, known: &[GunStatus], now: WallMs) -> Vec<GunStatus> {
-    let numbers = 1..=identity.gun_count.max(1);
-    let status = |gun| GunStatus { gun, state: GunState::Offline, faults: 0, since: now };
-    let fresh = numbers.filter_map(|n| Gun::new(n).ok()).map(status);
-    fresh.enumerate().map(|(n, new)| known.get(n).copied().unwrap_or(new)).collect()
 }
 
 fn login_response(pile: PileCode) -> wire::LoginResponse {

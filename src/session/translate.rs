@@ -41,19 +41,21 @@ pub fn wire_serial(serial: Serial) -> wire::Serial {
 pub fn local_time(time: wire::Cp56Time2a) -> Option<DateTime> {
     let wire::Civil { year, month, day, hour, minute, second, millisecond, day_of_week: _ } = time.civil()?;
     let nanos = i32::from(millisecond) * 1_000_000;
-    DateTime::new(year as i16, month as i8, day as i8, hour as i8, minute as i8, second as i8, nanos).ok()
+    let small = |part: u8| i8::try_from(part).ok();
+    let (month, day) = (small(month)?, small(day)?);
+    DateTime::new(i16::try_from(year).ok()?, month, day, small(hour)?, small(minute)?, small(second)?, nanos).ok()
 }
 
 /// All zero for times the wire cannot say (years outside 2000–2127).
 pub fn wire_time(local: DateTime) -> wire::Cp56Time2a {
     let civil = wire::Civil {
         year: local.year().unsigned_abs(),
-        month: local.month() as u8,
-        day: local.day() as u8,
-        hour: local.hour() as u8,
-        minute: local.minute() as u8,
-        second: local.second() as u8,
-        millisecond: local.millisecond() as u16,
+        month: local.month().unsigned_abs(),
+        day: local.day().unsigned_abs(),
+        hour: local.hour().unsigned_abs(),
+        minute: local.minute().unsigned_abs(),
+        second: local.second().unsigned_abs(),
+        millisecond: local.millisecond().unsigned_abs(),
         day_of_week: 0,
     };
     wire::Cp56Time2a::from_civil(civil).unwrap_or(wire::Cp56Time2a::ZERO)

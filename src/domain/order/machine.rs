@@ -1,0 +1,295 @@
+//! How an order moves on: what each happening does in each state, and when time itself is one.
+
+use super::{Anomaly, AnomalyKind, Change, Failure, Happening, Metered, Order, OrderState, Origin, Stop};
+use crate::domain::record::{Bill, Record};
+use crate::domain::units::WallMs;
+
+impl Order {
+    /// The next moment at which [`Happening::Tick`] would change something.
+    pub fn due(&self) -> Option<WallMs> {
+        let start_due = self.created_at.plus_ms(START_MS);
+        match self.state {
+            OrderState::Requested | OrderState::Starting => Some(start_due),
+            OrderState::WaitingForPlug => self.plug_deadline.or(Some(start_due)),
+            OrderState::Charging => self.answer_missing().then_some(start_due),
+            OrderState::Stopping => self.stop.map(|stop| self.stop_due(stop)),
+            OrderState::Finished => self.ended_at.map(|at| at.plus_ms(RECORD_MS)),
+            OrderState::Abnormal | OrderState::Failed | OrderState::Settled | OrderState::ClosedWithoutRecord => None,
+        }
+    }
+
+    /// Moves the order on. An empty answer means that nothing changed that anybody must know or keep.
+    pub fn apply(&mut self, now: WallMs, what: Happening) -> Vec<Change> {
+        let changes = match what {
+            Happening::Accepted => self.accepted(now),
+            Happening::Rejected { code, name } => self.rejected(now, code, name),
+            Happening::Charging(metered) => self.charging(now, metered),
+            Happening::Idle => self.idle(now),
+            Happening::ChargeEnded => self.charge_ended(now),
+            Happening::StopRequested => self.stop_requested(now),
+            Happening::StopAccepted => self.stop_accepted(now),
+            Happening::Recorded(record) => self.recorded(now, *record),
+            Happening::ConflictingRecord => self.breach(now, AnomalyKind::RecordConflict).into_iter().collect(),
+            Happening::NotSent => self.not_sent(),
+            Happening::Tick => self.tick(now),
+        };
+        if !changes.is_empty() {
+            self.updated_at = now;
+        }
+        changes
+    }
+
+    fn accepted(&mut self, now: WallMs) -> Vec<Change> {
+        if self.accepted_at.is_some() || !self.state.is_open() {
+            return vec![];
+        }
+        self.accepted_at = Some(now);
+        self.plug_deadline = None;
+        if matches!(self.state, OrderState::Requested | OrderState::WaitingForPlug) {
+            self.state = OrderState::Starting;
+        }
+        vec![Change::Accepted]
+    }
+
+    fn rejected(&mut self, now: WallMs, code: u8, name: String) -> Vec<Change> {
+        match self.state {
+            OrderState::Requested if code == NOT_PLUGGED_IN => {
+                self.state = OrderState::WaitingForPlug;
+                self.plug_deadline = Some(now.plus_ms(PLUG_MS));
+                vec![Change::WaitingForPlug]
+            }
+            OrderState::WaitingForPlug if code == NOT_PLUGGED_IN => vec![],
+            OrderState::Requested | OrderState::WaitingForPlug | OrderState::Starting => {
+                self.fail(Failure::Rejected { code, name })
+            }
+            // Stopped before the pile had answered the start: nothing runs that could still end.
+            OrderState::Stopping | OrderState::Finished if self.never_started() => {
+                self.fail(Failure::Rejected { code, name })
+            }
+            _ => vec![],
+        }
+    }
+
+    fn charging(&mut self, now: WallMs, metered: Metered) -> Vec<Change> {
+        self.last = Some(metered);
+        self.idle_seen = 0;
+        match self.state {
+            OrderState::Requested | OrderState::WaitingForPlug | OrderState::Starting => {
+                self.state = OrderState::Charging;
+                self.charging_at = Some(now);
+                vec![Change::Charging]
+            }
+            OrderState::Failed => {
+                self.state = OrderState::Charging;
+                self.charging_at = Some(now);
+                self.accepted_at = self.accepted_at.or(Some(now));
+                let breach = self.breach(now, AnomalyKind::LateStart);
+                [Change::Charging].into_iter().chain(breach).collect()
+            }
+            OrderState::Stopping => {
+                if let Some(stop) = &mut self.stop {
+                    stop.still_charging = true;
+                }
+                // Whatever 0x35 said, it has not ended.
+                self.ended_at = None;
+                if self.charging_at.is_some() {
+                    return vec![];
+                }
+                self.charging_at = Some(now);
+                vec![Change::Charging]
+            }
+            OrderState::Abnormal => {
+                // It holds its gun again until that is seen to end.
+                self.ended_at = None;
+                self.charging_at = self.charging_at.or(Some(now));
+                vec![]
+            }
+            OrderState::Charging | OrderState::Finished | OrderState::Settled | OrderState::ClosedWithoutRecord => {
+                vec![]
+            }
+        }
+    }
+
+    fn idle(&mut self, now: WallMs) -> Vec<Change> {
+        match self.state {
+            OrderState::Charging => {
+                self.idle_seen = self.idle_seen.saturating_add(1);
+                if self.idle_seen < 2 {
+                    return vec![];
+                }
+                self.ended_at = self.ended_at.or(Some(now));
+                self.state = OrderState::Abnormal;
+                self.breach(now, AnomalyKind::IdleWhileCharging).into_iter().collect()
+            }
+            OrderState::Stopping => self.finish(now),
+            OrderState::Abnormal => self.ended_abnormally(now),
+            _ => vec![],
+        }
+    }
+
+    fn charge_ended(&mut self, now: WallMs) -> Vec<Change> {
+        match self.state {
+            OrderState::Starting | OrderState::Charging | OrderState::Stopping => self.finish(now),
+            OrderState::Abnormal => self.ended_abnormally(now),
+            _ => vec![],
+        }
+    }
+
+    fn stop_requested(&mut self, now: WallMs) -> Vec<Change> {
+        let mut news = self.stop.is_none();
+        let sent = self.stop.map_or(0, |stop| stop.sent);
+        let requested_at = self.stop.map_or(now, |stop| stop.requested_at);
+        self.stop = Some(Stop { requested_at, last_sent_at: now, sent: sent.saturating_add(1), still_charging: false });
+        match self.state {
+            OrderState::Requested | OrderState::WaitingForPlug | OrderState::Starting | OrderState::Charging => {
+                self.plug_deadline = None;
+                self.state = OrderState::Stopping;
+                // Also for the second time, if it failed in between and started late.
+                news = true;
+            }
+            OrderState::Stopping
+            | OrderState::Finished
+            | OrderState::Abnormal
+            | OrderState::Failed
+            | OrderState::Settled
+            | OrderState::ClosedWithoutRecord => {}
+        }
+        if news { vec![Change::StopRequested] } else { vec![] }
+    }
+
+    fn stop_accepted(&mut self, now: WallMs) -> Vec<Change> {
+        if self.state == OrderState::Stopping {
+            self.ended_at = self.ended_at.or(Some(now));
+            // It is younger than the 0x13 that made us doubt.
+            if let Some(stop) = &mut self.stop {
+                stop.still_charging = false;
+            }
+        }
+        vec![]
+    }
+
+    fn recorded(&mut self, now: WallMs, record: Record) -> Vec<Change> {
+        if self.state == OrderState::Settled {
+            return vec![];
+        }
+        if record.is_failed_start() && self.failure.is_none() {
+            self.failure =
+                Some(Failure::FailedOnPile { code: record.stop_reason, name: record.stop_reason_name.clone() });
+        }
+        self.bill = Some(Bill::new(record, self.tariff.as_ref()));
+        self.ended_at = self.ended_at.or(Some(now));
+        self.settled_at = Some(now);
+        self.plug_deadline = None;
+        self.state = OrderState::Settled;
+        vec![Change::Settled]
+    }
+
+    fn not_sent(&mut self) -> Vec<Change> {
+        match self.state {
+            OrderState::Requested => self.fail(Failure::NotSent),
+            _ => vec![],
+        }
+    }
+
+    fn tick(&mut self, now: WallMs) -> Vec<Change> {
+        if self.due().is_none_or(|due| now < due) {
+            return vec![];
+        }
+        match self.state {
+            OrderState::Requested | OrderState::Starting => {
+                let breach = self.breach(now, AnomalyKind::StartTimeout);
+                breach.into_iter().chain(self.fail(Failure::NoStart)).collect()
+            }
+            OrderState::WaitingForPlug => self.fail(Failure::NotPluggedIn),
+            OrderState::Charging => self.breach(now, AnomalyKind::StartTimeout).into_iter().collect(),
+            OrderState::Stopping => self.stop_tick(now),
+            OrderState::Finished => self.record_overdue(now),
+            OrderState::Abnormal | OrderState::Failed | OrderState::Settled | OrderState::ClosedWithoutRecord => vec![],
+        }
+    }
+
+    /// STOPPING ends in one of three ways: the pile ended the charge, it goes on charging, or nothing is heard of it.
+    fn stop_tick(&mut self, now: WallMs) -> Vec<Change> {
+        let Some(stop) = self.stop else { return vec![] };
+        if stop.still_charging && stop.sent <= STOP_REPEATS {
+            self.stop = Some(Stop { last_sent_at: now, sent: stop.sent + 1, still_charging: false, ..stop });
+            return vec![Change::RepeatStop];
+        }
+        if !stop.still_charging {
+            return self.record_overdue(now);
+        }
+        self.state = OrderState::Abnormal;
+        self.breach(now, AnomalyKind::StopNotObeyed).into_iter().collect()
+    }
+
+    /// No record within 30 s. One that was stopped before anything was heard of it owes none.
+    fn record_overdue(&mut self, now: WallMs) -> Vec<Change> {
+        if self.never_started() {
+            return self.fail(Failure::NoStart);
+        }
+        self.state = OrderState::Abnormal;
+        self.breach(now, AnomalyKind::RecordOverdue).into_iter().collect()
+    }
+
+    fn stop_due(&self, stop: Stop) -> WallMs {
+        if stop.still_charging {
+            return stop.last_sent_at.plus_ms(STOP_REPEAT_MS);
+        }
+        self.ended_at.unwrap_or_default().max(stop.last_sent_at).plus_ms(RECORD_MS)
+    }
+
+    fn finish(&mut self, now: WallMs) -> Vec<Change> {
+        self.ended_at = self.ended_at.or(Some(now));
+        self.state = OrderState::Finished;
+        vec![Change::Finished]
+    }
+
+    /// It stays ABNORMAL, since a rule was broken, but its gun is free for the next charge.
+    fn ended_abnormally(&mut self, now: WallMs) -> Vec<Change> {
+        if self.ended_at.is_some() {
+            return vec![];
+        }
+        self.ended_at = Some(now);
+        vec![Change::Finished]
+    }
+
+    /// The pile has neither said yes nor charged.
+    fn never_started(&self) -> bool {
+        self.accepted_at.is_none() && self.charging_at.is_none()
+    }
+
+    fn fail(&mut self, failure: Failure) -> Vec<Change> {
+        self.failure = Some(failure);
+        self.plug_deadline = None;
+        self.state = OrderState::Failed;
+        vec![Change::Failed]
+    }
+
+    /// Charging, although the pile never answered 0x34 and the 90 s have not been judged yet.
+    fn answer_missing(&self) -> bool {
+        self.origin == Origin::Platform
+            && self.accepted_at.is_none()
+            && !self.anomalies.iter().any(|a| a.kind == AnomalyKind::StartTimeout)
+    }
+
+    /// Reports each kind of breach once per order.
+    fn breach(&mut self, now: WallMs, kind: AnomalyKind) -> Option<Change> {
+        if self.anomalies.iter().any(|a| a.kind == kind) {
+            return None;
+        }
+        self.anomalies.push(Anomaly { kind, at: now });
+        Some(Change::Anomaly(kind))
+    }
+}
+
+/// 0x33 reason 5.
+const NOT_PLUGGED_IN: u8 = 5;
+/// 0x33 and a charging 0x13 must come within 90 s of 0x34.
+const START_MS: u64 = 90_000;
+/// A second 0x33 must come within 60 s of "not plugged in".
+const PLUG_MS: u64 = 60_000;
+/// The record must come within 30 s of the end.
+const RECORD_MS: u64 = 30_000;
+/// 0x36 is repeated every 5 s, three times, while 0x13 still charges the serial.
+const STOP_REPEAT_MS: u64 = 5_000;
+const STOP_REPEATS: u8 = 3;

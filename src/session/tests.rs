@@ -1,0 +1,13 @@
+//! Promises of the session, as transcripts under a virtual clock: what the pile sends and receives, what the store
+//! answers, what callers get.
+
+mod harness;
+mod ledger;
+mod login;
+mod start;
+mod answer;
+mod watch;
+mod stop;
+mod record;
+mod end;
+mod walk;

@@ -1,0 +1,176 @@
+//! A store that fits in a test: the same answers as the real one, at once, late or not at all.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::domain::order::{Change, Happening};
+use crate::domain::{Epoch, Event, EventKind, Fence, Order, Pile, Record, RequestId, Serial, SessionId, WallMs};
+use crate::session::jobs::{Done, LedgerCall};
+use crate::store::ledger::{Document, Expect, Login, SettledOrder, StartAttempt, Write, WriteError};
+use crate::store::{Settled, StoreError};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    Prompt,
+    /// Nothing is answered until [`super::harness::Pile::store_answers`].
+    Slow,
+    /// Nothing is done, and that is said.
+    Away,
+    /// It is done, and said to be unavailable: the answer was lost.
+    LosesAnswers,
+}
+
+#[derive(Default)]
+pub struct Store {
+    pub owner: Option<Fence>,
+    epoch: u64,
+    pub pile: Option<(Pile, u64)>,
+    pub orders: BTreeMap<Serial, (Order, u64)>,
+    attempts: HashMap<RequestId, StartAttempt>,
+    /// By serial, the first one first.
+    pub records: BTreeMap<Serial, Vec<Record>>,
+    pub events: Vec<EventKind>,
+    batches: HashMap<SessionId, (u64, Vec<u64>)>,
+    /// Batches that were done; a repeat is not done again.
+    pub written: usize,
+}
+
+impl Store {
+    pub fn answer(&mut self, call: &LedgerCall, mode: Mode) -> Done {
+        let away = || StoreError::Unavailable("switched off".into());
+        let lost = mode != Mode::Prompt;
+        if mode == Mode::Away {
+            return unavailable(call);
+        }
+        match call {
+            LedgerCall::Claim { session, .. } => {
+                let login = self.claim(*session);
+                Done::Claimed(if lost { Err(away()) } else { Ok(Box::new(login)) })
+            }
+            LedgerCall::Write(write) => {
+                let result = self.write(write);
+                Done::Written(if lost { Err(away().into()) } else { result })
+            }
+            LedgerCall::Settle { record, latest, now } => {
+                let settled = self.settle(record, latest.as_deref().cloned(), *now);
+                Done::Settled(if lost { Err(away()) } else { Ok(Box::new(settled)) })
+            }
+            LedgerCall::LookUp { serial, .. } => Done::LookedUp(Ok(self.orders.get(serial).cloned().map(Box::new))),
+        }
+    }
+
+    pub fn order(&self, serial: Serial) -> &Order {
+        &self.orders.get(&serial).expect("an order under this serial").0
+    }
+
+    /// The changes of one order, in the order in which they were told.
+    pub fn changes(&self, serial: Serial) -> Vec<Change> {
+        let of = |kind: &EventKind| match kind {
+            EventKind::Order { order, change } if order.serial == serial => Some(*change),
+            _ => None,
+        };
+        self.events.iter().filter_map(of).collect()
+    }
+
+    fn claim(&mut self, session: SessionId) -> Login {
+        let previous = self.owner;
+        if previous.is_none_or(|owner| owner.session != session) {
+            self.epoch += 1;
+            self.owner = Some(Fence { session, epoch: Epoch(self.epoch) });
+        }
+        let open_orders = self.orders.values().filter(|(order, _)| order.state.is_open()).cloned().collect();
+        Login { fence: self.owner.expect("just claimed"), previous, pile: self.pile.clone(), open_orders }
+    }
+
+    fn write(&mut self, write: &Write) -> Result<Vec<u64>, WriteError> {
+        let Write { id, pile: _, fence, documents, events } = write;
+        match self.batches.get(&id.session) {
+            Some((n, versions)) if *n == id.n => return Ok(versions.clone()),
+            Some((n, _)) => assert!(*n < id.n, "batches count up"),
+            None => {}
+        }
+        assert!(documents.len() + events.len() <= 40, "batches are bounded");
+        if *fence != self.owner {
+            return Err(WriteError::Fenced);
+        }
+        for (at, (document, expect)) in documents.iter().enumerate() {
+            let current = self.current(document);
+            let holds = match expect {
+                Expect::Absent => current.is_none(),
+                Expect::Version(version) => current.as_ref().is_some_and(|(_, v)| v == version),
+            };
+            if !holds {
+                return Err(WriteError::Conflict { at, current });
+            }
+        }
+        let versions: Vec<_> = documents.iter().map(|(document, _)| self.put(document)).collect();
+        self.events.extend(events.iter().map(|event: &Event| event.kind.clone()));
+        self.batches.insert(id.session, (id.n, versions.clone()));
+        self.written += 1;
+        Ok(versions)
+    }
+
+    fn current(&self, document: &Document) -> Option<(Document, u64)> {
+        match document {
+            Document::Pile(_) => self.pile.clone().map(|(pile, version)| (Document::Pile(Box::new(pile)), version)),
+            Document::Order(order) => {
+                let stored = self.orders.get(&order.serial).cloned();
+                stored.map(|(order, version)| (Document::Order(Box::new(order)), version))
+            }
+            Document::StartAttempt(attempt) => {
+                let stored = self.attempts.get(&attempt.id).copied();
+                stored.map(|attempt| (Document::StartAttempt(attempt), 1))
+            }
+        }
+    }
+
+    fn put(&mut self, document: &Document) -> u64 {
+        let version = self.current(document).map_or(0, |(_, version)| version) + 1;
+        match document {
+            Document::Pile(pile) => self.pile = Some((pile.as_ref().clone(), version)),
+            Document::Order(order) => {
+                self.orders.insert(order.serial, (order.as_ref().clone(), version));
+            }
+            Document::StartAttempt(attempt) => {
+                self.attempts.insert(attempt.id, *attempt);
+            }
+        }
+        version
+    }
+
+    fn settle(&mut self, record: &Record, latest: Option<(Order, u64)>, now: WallMs) -> SettledOrder {
+        let serial = record.serial;
+        let kept = self.records.entry(serial).or_default();
+        let outcome = match kept.first() {
+            None => Settled::First,
+            Some(first) if first.same_as(record) => Settled::Again,
+            Some(_) => Settled::Conflict { first: !kept[1..].iter().any(|other| other.same_as(record)) },
+        };
+        if matches!(outcome, Settled::First | Settled::Conflict { first: true }) {
+            kept.push(record.clone());
+        }
+        let stored = self.orders.get(&serial).cloned();
+        if outcome == Settled::First {
+            let fresh = latest.filter(|(_, version)| stored.as_ref().is_some_and(|(_, v)| v == version));
+            let base = fresh.or(stored).map(|(order, _)| order);
+            let mut order = base.unwrap_or_else(|| Order::adopted(record.pile, record.gun, serial, now));
+            order.apply(now, Happening::Recorded(Box::new(record.clone())));
+            self.put(&Document::Order(Box::new(order.clone())));
+            self.events.push(EventKind::Order { order: Box::new(order), change: Change::Settled });
+        } else if let (Settled::Conflict { .. }, Some((mut order, _))) = (outcome, stored) {
+            order.apply(now, Happening::ConflictingRecord);
+            self.put(&Document::Order(Box::new(order)));
+        }
+        let (order, version) = self.orders.get(&serial).cloned().expect("settled");
+        SettledOrder { outcome, order: Some(order), version }
+    }
+}
+
+pub fn unavailable(call: &LedgerCall) -> Done {
+    let away = || StoreError::Unavailable("switched off".into());
+    match call {
+        LedgerCall::Claim { .. } => Done::Claimed(Err(away())),
+        LedgerCall::Write(_) => Done::Written(Err(away().into())),
+        LedgerCall::Settle { .. } => Done::Settled(Err(away())),
+        LedgerCall::LookUp { .. } => Done::LookedUp(Err(away())),
+    }
+}

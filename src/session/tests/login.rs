@@ -1,0 +1,173 @@
+//! Login, presence, tariff, heartbeat.
+
+use super::harness::*;
+use super::ledger::Mode;
+use crate::domain::pile::{GunState, Presence};
+use crate::session::state::{EndReason, Input};
+use crate::wire::Sequence;
+
+#[test]
+fn a_login_is_answered_only_after_the_claim() {
+    let mut pile = Pile::connecting(Mode::Slow);
+    pile.sends(0x03, &[("gun_no", 1)]);
+    pile.receives_nothing();
+    assert_eq!(pile.registered, None);
+    pile.store_returns();
+    let answer = pile.receives(0x02);
+    assert_eq!(answer.sequence, Sequence([0x99, 0x88]), "copied from 0x01");
+    assert_eq!(pile.registered, pile.store.borrow().owner);
+    assert_eq!(pile.events(), ["online"]);
+    pile.receives_nothing();
+}
+
+#[test]
+fn a_claim_that_fails_answers_nothing() {
+    let pile = Pile::connecting(Mode::Away);
+    pile.receives_nothing();
+    assert_eq!(pile.ended, Some(EndReason::StoreUnavailable));
+    assert!(pile.session.is_done() && pile.session.into_absent().is_none());
+}
+
+#[test]
+fn a_login_repeated_on_the_same_connection_is_answered_and_changes_its_guns() {
+    let mut pile = Pile::online();
+    pile.sends_frame(Sequence([5, 6]), login_request(3));
+    assert_eq!(pile.receives(0x02).sequence, Sequence([5, 6]));
+    let store = pile.store.borrow();
+    assert_eq!(store.pile.as_ref().expect("stored").0.guns.len(), 3);
+}
+
+#[test]
+fn a_short_reconnect_is_neither_offline_nor_online() {
+    let mut old = Pile::online();
+    old.ends(EndReason::ConnectionClosed);
+    let new = old.elsewhere();
+    assert_eq!(new.events(), ["online"], "the first one only");
+    let (fence, pile, _) = old.absent().expect("somebody must watch for it");
+    assert_eq!(pile.presence, Presence::Online);
+    assert_ne!(new.registered, Some(fence));
+}
+
+#[test]
+fn a_claim_whose_connection_went_is_watched_over_or_the_pile_stays_online_forever() {
+    let mut second = Pile::online().elsewhere_slow();
+    second.ends(EndReason::ConnectionClosed);
+    assert!(!second.session.is_done(), "the claim may still be won");
+    second.store_answers();
+    second.receives_nothing();
+    assert!(second.session.is_done());
+    let owner = second.store.borrow().owner;
+    let (fence, pile, version) = second.absent().expect("nobody else holds this fence");
+    assert_eq!((Some(fence), pile.presence), (owner, Presence::Online));
+    assert!(version.is_some());
+}
+
+#[test]
+fn silence_is_one_event_and_the_next_frame_another() {
+    let mut pile = Pile::online();
+    pile.input(Input::Silent);
+    pile.input(Input::Silent);
+    assert_eq!(pile.events(), ["online", "offline"]);
+    assert!(pile.store.borrow().pile.as_ref().is_some_and(|(pile, _)| pile.presence == Presence::Offline));
+    pile.input(Input::Heard);
+    pile.input(Input::Heard);
+    assert_eq!(pile.events(), ["online", "offline", "online"]);
+}
+
+#[test]
+fn a_heartbeat_comes_back_with_its_own_sequence_and_gun() {
+    let mut pile = Pile::online();
+    let sequence = pile.sends(0x03, &[("gun_no", 2)]);
+    let echo = pile.receives(0x04);
+    assert_eq!((echo.sequence, echo.get("gun_no"), echo.get("ack")), (sequence, 2, 0));
+}
+
+#[test]
+fn a_heartbeat_speaks_of_the_fault_of_its_own_gun_only() {
+    let mut pile = Pile::online();
+    pile.sends(0x03, &[("gun_no", 2), ("gun_status", 1)]);
+    assert_eq!((pile.gun_state(1), pile.gun_state(2)), (GunState::Offline, GunState::Fault));
+    pile.sends(0x03, &[("gun_no", 2)]);
+    assert_eq!(pile.gun_state(2), GunState::Fault, "only 0x13 says what it is now");
+    pile.sends(0x13, &[("gun_no", 2), ("status", 2), ("gun_plugged", 1)]);
+    assert_eq!(pile.gun_state(2), GunState::Plugged);
+    assert_eq!(pile.events(), ["online", "gun", "gun"]);
+}
+
+#[test]
+fn same_is_said_only_of_a_tariff_we_gave_under_that_number() {
+    let mut pile = Pile::online();
+    // A18, and any number somebody else gave.
+    for reported in [[0, 0], [1, 0], [0, 1]] {
+        pile.sends(0x05, &[("tariff_model_no", u16::from_le_bytes(reported).into())]);
+        assert_eq!(pile.receives(0x06).get("result"), 1, "{reported:?} differs");
+    }
+    pile.sends(0x09, &[]);
+    let given = pile.receives(0x0A).get("tariff_model_no");
+    assert_ne!(given, u64::from(u16::from_le_bytes([0, 1])), "not what the pile had reported");
+    pile.sends(0x09, &[]);
+    assert_eq!(pile.receives(0x0A).get("tariff_model_no"), given, "repeated until it arrives");
+    pile.sends(0x05, &[("tariff_model_no", given)]);
+    assert_eq!(pile.receives(0x06).get("result"), 0, "same");
+    assert!(pile.store.borrow().pile.as_ref().is_some_and(|(pile, _)| pile.tariff.confirmed));
+
+    let mut again = pile.elsewhere();
+    again.receives(0x02);
+    again.sends(0x05, &[("tariff_model_no", given)]);
+    assert_eq!(again.receives(0x06).get("result"), 0, "remembered over a reconnect");
+
+    let mut changed = again.elsewhere_with(policy(123_456));
+    changed.receives(0x02);
+    changed.sends(0x05, &[("tariff_model_no", given)]);
+    assert_eq!(changed.receives(0x06).get("result"), 1, "the tariff has changed");
+    changed.sends(0x09, &[]);
+    assert_ne!(changed.receives(0x0A).get("tariff_model_no"), given, "and its number with it");
+}
+
+#[test]
+fn a_tariff_is_given_without_having_been_asked_about() {
+    let mut pile = Pile::online();
+    pile.sends(0x09, &[]);
+    let tariff = pile.receives(0x0A);
+    assert_eq!(tariff.get("flat_energy_price"), 100_000);
+    assert_ne!(tariff.get("tariff_model_no"), 0);
+}
+
+#[test]
+fn any_order_after_login_is_accepted() {
+    let mut pile = Pile::online();
+    pile.bills(foreign(1));
+    pile.receives(0x40);
+    pile.idles();
+    pile.sends(0x09, &[]);
+    pile.receives(0x0A);
+    pile.sends(0x03, &[("gun_no", 1)]);
+    pile.receives(0x04);
+    pile.sends(0x05, &[]);
+    pile.receives(0x06);
+}
+
+#[test]
+fn telemetry_is_published_and_needs_no_store() {
+    let mut pile = Pile::online();
+    pile.mode = Mode::Away;
+    pile.idles();
+    pile.sends(0x23, &[("gun_no", 1)]);
+    pile.sends(0x25, &[("gun_no", 1)]);
+    pile.sends(0x61, &[("gun_no", 1)]);
+    assert_eq!(pile.published.len(), 4);
+    pile.sends(0x13, &[("gun_no", 0), ("status", 2)]);
+    assert_eq!(pile.published.len(), 4, "there is no gun 0");
+}
+
+#[test]
+fn an_idle_heartbeat_costs_the_store_nothing() {
+    let mut pile = Pile::online();
+    pile.idles();
+    let before = pile.store.borrow().written;
+    for _ in 0..10 {
+        pile.sends(0x03, &[("gun_no", 1)]);
+        pile.idles();
+    }
+    assert_eq!(pile.store.borrow().written, before);
+}

@@ -1,0 +1,179 @@
+//! A walk at random through everything that can happen to a session. Seeded: a failure names its seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::harness::*;
+use super::ledger::Mode;
+use crate::domain::command::When;
+use crate::domain::order::Change;
+use crate::domain::{Command, OrderState, RequestId, Serial};
+use crate::session::state::{EndReason, Input};
+
+#[test]
+fn whatever_happens_in_whatever_order_the_promises_hold() {
+    for seed in 1..=400 {
+        Walk::new(seed).run(300);
+    }
+}
+
+struct Walk {
+    pile: Pile,
+    random: u64,
+    /// Until when 0x34 may be written for a request id.
+    deadlines: BTreeMap<RequestId, Duration>,
+    /// Serials that were named in a 0x34.
+    started: BTreeSet<Serial>,
+    commands: BTreeSet<u64>,
+    trace: Vec<String>,
+}
+
+impl Walk {
+    fn new(seed: u64) -> Self {
+        let mut pile = Pile::online();
+        pile.mode = Mode::Slow;
+        let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let (deadlines, started, commands) = Default::default();
+        Self { pile, random, deadlines, started, commands, trace: vec![format!("seed {seed}")] }
+    }
+
+    fn run(mut self, steps: usize) {
+        for _ in 0..steps {
+            self.step();
+            self.check();
+        }
+        if self.pile.ended.is_none() {
+            self.pile.ends(EndReason::ConnectionClosed);
+        }
+        self.pile.store_returns();
+        // What waits to be written again is.
+        self.pile.advance(2);
+        self.check();
+        assert!(self.pile.session.is_done(), "something is left: {:#?}", self.trace);
+        for id in &self.commands {
+            assert!(self.pile.replies.contains_key(id), "command {id} has no answer: {:#?}", self.trace);
+        }
+        let store = self.pile.store.borrow();
+        for (serial, (order, _)) in &store.orders {
+            let settled = store.changes(*serial).iter().position(|change| *change == Change::Settled);
+            assert_eq!(settled.is_some(), order.state == OrderState::Settled, "{serial}: {:#?}", self.trace);
+            let after = settled.map_or(0, |at| store.changes(*serial).len() - at - 1);
+            assert_eq!(after, 0, "{serial} goes on after SETTLED: {:#?}", self.trace);
+        }
+    }
+
+    fn step(&mut self) {
+        let (gun, serial, yes) = (self.below(3), self.any_serial(), self.below(2));
+        let of_gun = [("gun_no", gun)];
+        let (what, seldom) = (self.below(40), self.below(40) == 0);
+        self.trace.push(format!(
+            "{what} gun {gun} {serial} {yes} {:?} {:?}",
+            self.pile.calls.len(),
+            self.pile.now().mono
+        ));
+        let pile = &mut self.pile;
+        match what {
+            0 => drop(pile.sends(0x03, &[("gun_no", gun), ("gun_status", yes)])),
+            1 => drop(pile.sends(0x05, &[("tariff_model_no", gun)])),
+            2 => drop(pile.sends(0x09, &[])),
+            3..=6 => drop(pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", 3)])),
+            7 | 8 => drop(pile.sends(0x13, &[("gun_no", gun), ("status", 2), ("gun_plugged", yes)])),
+            9 => drop(pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", yes)])),
+            10 | 11 => pile.accepts(serial),
+            12 => pile.refuses(serial, 5),
+            13 => pile.refuses(serial, 3),
+            14 => drop(pile.sends(0x35, &[("gun_no", gun), ("stop_result", yes)])),
+            15 => drop(pile.sends_of(serial, 0x19, &of_gun)),
+            16 | 17 => drop(pile.bills_with(serial, 0x41 + yes)),
+            18 => drop(pile.sends([0x31, 0xA1, 0xA5][gun as usize], &[("gun_no", 1)])),
+            19 => drop(pile.sends([0x91, 0x55, 0x23][gun as usize], &[])),
+            20 => pile.sends_frame(crate::wire::Sequence([0, 1]), login_request(2)),
+            21..=24 => self.ask(gun, serial, yes == 0),
+            25 => pile.input([Input::Silent, Input::Heard].into_iter().nth(yes as usize).expect("one of two")),
+            26..=28 => self.wait(yes * 20 + gun),
+            29 if gun == 0 => self.wait(60),
+            30 if gun == 0 && yes == 0 => self.somebody_else_writes(serial),
+            31 if seldom => pile.store.borrow_mut().owner = None,
+            32 if seldom => pile.ends([EndReason::ConnectionClosed, EndReason::TakenOver][yes as usize]),
+            _ if pile.calls.is_empty() => self.wait(1),
+            33 => pile.store_answers_as(Mode::Away),
+            34 => pile.store_answers_as(Mode::LosesAnswers),
+            _ => pile.store_answers(),
+        }
+    }
+
+    fn ask(&mut self, n: u64, serial: Serial, own: bool) {
+        let within = 1 + self.below(40);
+        let command = match self.below(8) {
+            0 => Command::ReadTelemetry { gun: gun(n as u8 + 1) },
+            1 => Command::SyncClock,
+            2 => Command::Reboot { when: When::WhenIdle },
+            3 if self.below(10) == 0 => Command::Disconnect { when: When::WhenIdle },
+            4 => Command::StopCharging { serial },
+            _ => {
+                let mut start = request(self.below(30) as u8);
+                start.gun = gun(n as u8 + 1);
+                start.serial = own.then_some(serial).filter(|_| self.below(10) == 0);
+                let deadline = self.pile.now().mono + Duration::from_secs(within);
+                let known = self.deadlines.entry(start.request_id).or_insert(deadline);
+                *known = deadline.max(*known);
+                Command::StartCharging(Box::new(start))
+            }
+        };
+        let id = self.pile.command(command, within);
+        self.commands.insert(id);
+    }
+
+    /// Time passes without the harness's own timer: the session asks for it.
+    fn wait(&mut self, seconds: u64) {
+        self.pile.advance(seconds);
+    }
+
+    fn somebody_else_writes(&mut self, serial: Serial) {
+        let mut store = self.pile.store.borrow_mut();
+        if let Some((_, version)) = store.orders.get_mut(&serial) {
+            *version += 7;
+        }
+        if let Some((_, version)) = store.pile.as_mut() {
+            *version += 7;
+        }
+    }
+
+    fn check(&mut self) {
+        while self.pile.received() > 0 {
+            let down = self.pile.next_received();
+            match down.frame.code() {
+                0x34 => {
+                    let serial = down.serial();
+                    assert!(self.started.insert(serial), "0x34 twice: {:#?}", self.trace);
+                    let store = self.pile.store.borrow();
+                    let order = store.orders.get(&serial).map(|(order, _)| order);
+                    let order = order.unwrap_or_else(|| panic!("0x34 before the order: {:#?}", self.trace));
+                    let id = order.request.expect("its request id").id;
+                    assert!(self.pile.now().mono < self.deadlines[&id], "0x34 too late: {:#?}", self.trace);
+                }
+                0x40 => {
+                    let settled = self.pile.store.borrow().records.contains_key(&down.serial());
+                    assert!(settled, "0x40 before the record: {:#?}", self.trace);
+                }
+                _ => {}
+            }
+        }
+        let session = &self.pile.session;
+        assert!(session.orders.len() <= 64, "{:#?}", self.trace);
+        assert!(session.jobs.is_bounded(), "{:#?}", self.trace);
+    }
+
+    fn any_serial(&mut self) -> Serial {
+        let n = self.below(6);
+        let known: Vec<_> = self.started.iter().rev().take(6).copied().collect();
+        known.get(n as usize).copied().unwrap_or_else(|| foreign(n as u8 % 3))
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 33) % n
+    }
+}
