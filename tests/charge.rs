@@ -146,7 +146,8 @@ async fn a_start_answers_what_the_pile_answers() {
     pile.settle(1, serial, 10).await;
 
     // The record of a failed start instead of 0x33.
-    let (answer, serial) = tokio::join!(api.start(start_request(A, 1)), async {
+    let request = start_request(A, 1);
+    let (answer, serial) = tokio::join!(api.start(request.clone()), async {
         let serial = pile.expect::<RemoteStart>().await.transaction_serial;
         let stop_reason = StopReason::StartFailedNoBhm;
         pile.settle_frame(TransactionRecord { stop_reason, ..frames::record(A, 1, serial, 0) }).await;
@@ -155,6 +156,8 @@ async fn a_start_answers_what_the_pile_answers() {
     let status = answer.expect_err("it failed on the pile");
     assert_eq!(reason(&status), rejected());
     assert_eq!((fact(&status, "code"), fact(&status, "frame")), (0x59.to_string(), "0x3b".into()));
+    let again = api.start(request).await.expect_err("the same");
+    assert_eq!((reason(&again), fact(&again, "code")), (rejected(), 0x59.to_string()));
     let order = api.order(A, &serial.to_string()).await;
     assert_eq!(order.state(), OrderState::Settled);
     assert_eq!(order.failure.expect("a failure").kind(), pb::StartFailureKind::FailedOnPile);
@@ -364,6 +367,8 @@ async fn every_copy_of_a_record_is_answered_and_its_order_settles_once() {
 
     pile.settle(1, Serial([9; 16]), 1).await;
     let seen = events.until(&"09".repeat(16), OrderChange::Settled).await;
+    let flagged: Vec<_> = seen.iter().filter(|e| e.anomaly() == OrderAnomalyKind::RecordConflict).collect();
+    assert_eq!(flagged.len(), 1, "{flagged:#?}");
     let of_order: Vec<_> = seen.into_iter().filter(|e| e.order.as_ref().is_some_and(|o| o.serial == order)).collect();
     let settlements = kinds(&of_order).into_iter().filter(|kind| *kind == OrderChange::Settled).count();
     assert_eq!(settlements, 1, "{of_order:#?}");
