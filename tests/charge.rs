@@ -16,8 +16,8 @@ use tonic_types::StatusExt;
 const A: &str = "32010600019236";
 const B: &str = "32010600019237";
 
-fn cny(units: i64, nanos: i32) -> Option<pb::Money> {
-    Some(pb::Money { currency_code: "CNY".into(), units, nanos })
+fn cny(units: i64, nanos: i32) -> pb::Money {
+    pb::Money { currency_code: "CNY".into(), units, nanos }
 }
 
 fn rejected() -> (Code, String) {
@@ -98,17 +98,24 @@ async fn one_charge_from_login_to_settled_bill() {
     assert_eq!((&settled.order_id, &settled.attributes), (&request.order_id, &request.attributes));
     assert_eq!(settled.request_id, request.request_id);
     let bill = settled.bill.expect("a bill");
-    assert_eq!((bill.total_energy_mwh, bill.total_amount), (2_000_000, cny(2, 800_000_000)));
-    assert_eq!((bill.total_energy_fee, bill.total_service_fee), (cny(2, 0), cny(0, 800_000_000)));
+    assert_eq!((bill.total_energy_mwh, bill.total_amount), (2_000_000, Some(cny(2, 800_000_000))));
+    assert_eq!((bill.total_energy_fee, bill.total_service_fee), (Some(cny(2, 0)), Some(cny(0, 800_000_000))));
     assert_eq!(bill.meter_end_mwh - bill.meter_start_mwh, bill.total_energy_mwh);
     assert_eq!(bill.vin, "LSVAA4182E2184847");
     assert_eq!(bill.start_time.expect("a time").text, "2026-05-17T10:30:00.000");
     let raw = bill.raw_record.expect("evidence");
     assert_eq!((raw.frame_code, raw.body.len()), (0x3B, 158));
 
-    use OrderChange::{Accepted, Charging, Created, Finished, Settled, StopRequested};
-    let seen = events.until(&order.serial, Settled).await;
-    assert_eq!(kinds(&seen), [Created, Accepted, Charging, StopRequested, Finished, Settled]);
+    let seen = events.until(&order.serial, OrderChange::Settled).await;
+    let expected = [
+        OrderChange::Created,
+        OrderChange::Accepted,
+        OrderChange::Charging,
+        OrderChange::StopRequested,
+        OrderChange::Finished,
+        OrderChange::Settled,
+    ];
+    assert_eq!(kinds(&seen), expected);
     let positions: Vec<_> =
         seen.iter().map(|event| event.position.as_ref().expect("a position")).map(|p| (p.epoch, p.seq)).collect();
     assert!(positions.is_sorted_by(|a, b| a < b), "{positions:?}");
@@ -228,7 +235,7 @@ async fn a_request_id_starts_once_however_often_it_is_sent() {
         assert_eq!((reason(&status), fact(&status, "code")), (rejected(), "3".into()));
         for other in [
             pb::StartChargingRequest { gun: 2, ..request.clone() },
-            pb::StartChargingRequest { balance: cny(51, 0), ..request.clone() },
+            pb::StartChargingRequest { balance: Some(cny(51, 0)), ..request.clone() },
             pb::StartChargingRequest { order_id: "another".into(), ..request.clone() },
         ] {
             let status = api.start(other).await.expect_err("another wish");
@@ -311,7 +318,7 @@ async fn an_acknowledged_record_is_settled_whatever_order_it_is_of() {
         assert_eq!((order.state(), order.origin()), (OrderState::Settled, OrderOrigin::Pile));
         assert_eq!(order.anomalies.first().expect("adopted").kind(), OrderAnomalyKind::UnknownSerial);
         let bill = order.bill.expect("a bill");
-        assert_eq!((bill.total_energy_mwh, bill.total_amount), (2_000_000, cny(2, 800_000_000)));
+        assert_eq!((bill.total_energy_mwh, bill.total_amount), (2_000_000, Some(cny(2, 800_000_000))));
         assert_eq!(bill.meter_end_mwh - bill.meter_start_mwh, 2_000_000);
         assert_eq!(bill.raw_record.expect("evidence").frame_code, code);
     }
@@ -492,7 +499,7 @@ async fn a_caller_is_told_everything_that_is_wrong_at_once() {
         attributes: [("a".to_owned(), "b".repeat(1024))].into(),
         logical_card: "12".into(),
         physical_card: "zz".into(),
-        balance: cny(-1, 0),
+        balance: Some(cny(-1, 0)),
     };
     let status = api.start(request).await.expect_err("wrong");
     assert_eq!(reason(&status), (Code::InvalidArgument, "INVALID_ARGUMENT".into()));
@@ -533,7 +540,8 @@ async fn what_a_pile_measures_is_watched_from_the_latest_on() {
     pile.charge(2, Serial([2; 16]), 1000).await;
     pile.send(battery(Serial([2; 16]))).await;
     other.idle(1).await;
-    (pile.served().await, other.served().await);
+    pile.served().await;
+    other.served().await;
 
     let mut all = watch(&api, &[], &[]).await;
     let mut known = vec![];

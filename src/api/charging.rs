@@ -125,9 +125,11 @@ async fn changes(
                 let event = convert::order::event(&stamped, *change, order.as_ref().clone(), context.offset);
                 send(&client, Update::Event(event)).await?;
             }
-            // The order's own event tells it, once, with the order after it.
-            EventKind::RecordConflict { .. } => {}
-            EventKind::PileOnline(_) | EventKind::PileOffline { .. } | EventKind::GunChanged(_) => {}
+            // A conflict is told by the order's own event, once, with the order after it.
+            EventKind::RecordConflict { .. }
+            | EventKind::PileOnline(_)
+            | EventKind::PileOffline { .. }
+            | EventKind::GunChanged(_) => {}
         }
     }
 }
