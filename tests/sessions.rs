@@ -37,6 +37,20 @@ async fn nothing_is_answered_before_a_login() {
 }
 
 #[tokio::test]
+async fn what_comes_in_one_segment_with_a_login_is_answered_or_counted() {
+    let node = Node::start();
+    let mut line = Line::connect(&node).await;
+    let mut glued = bytes::BytesMut::new();
+    Outgoing::new(Sequence([1, 0]), frames::login(A, 1)).write(&mut glued).expect("fits");
+    Outgoing::new(Sequence([2, 0]), frames::heartbeat(A)).write(&mut glued).expect("fits");
+    Outgoing::new(Sequence([3, 0]), frames::record(A, 1, Serial([7; 16]), 100)).write(&mut glued).expect("fits");
+    line.send_bytes(&glued).await;
+    assert_eq!(line.expect_with_sequence::<LoginResponse>().await.1, Sequence([1, 0]));
+    let answered = line.so_far(A).await.len() as i64;
+    assert_eq!(Api::of(&node).await.session(A).await.refused_frames + answered, 2);
+}
+
+#[tokio::test]
 async fn a_connection_without_a_login_is_closed_whatever_it_sends() {
     let node = Node::with(&[("PILE__LOGIN_TIMEOUT", "1s")]);
     let mut silent = Line::connect(&node).await;

@@ -9,7 +9,7 @@ use super::pb::charging_service_server::ChargingService;
 use super::pb::{self, watch_orders_response::Update};
 use super::watch::{Client, Ended, Messages, watch};
 use super::{Context, unexpected};
-use crate::domain::order::{AnomalyKind, Change};
+use crate::domain::order::Failure;
 use crate::domain::{CommandError, EventKind, Order, OrderState, PileCode, Reply};
 use crate::store::{EventWatch, OrderQuery};
 
@@ -89,6 +89,12 @@ impl ChargingService for Charging {
 fn not_failed(order: Order) -> Result<Order, ApiError> {
     match (order.state, &order.failure) {
         (OrderState::Failed, Some(failure)) => Err(ApiError::StartFailed(failure.clone())),
+        // Its record came instead of 0x33, which is what the caller was told the first time.
+        (OrderState::Settled, Some(failure @ Failure::FailedOnPile { .. }))
+            if order.accepted_at.is_none() && order.charging_at.is_none() =>
+        {
+            Err(ApiError::StartFailed(failure.clone()))
+        }
         _ => Ok(order),
     }
 }
@@ -114,18 +120,16 @@ async fn changes(
         if !wanted.is_empty() && wanted.binary_search(&pile).is_err() {
             continue;
         }
-        let (change, after) = match &stamped.event.kind {
-            EventKind::Order { order, change } => (*change, Some(order.as_ref().clone())),
-            // The order itself stays as it was settled.
-            EventKind::RecordConflict { serial } => {
-                let found = context.ledger.order(pile, *serial).await?;
-                (Change::Anomaly(AnomalyKind::RecordConflict), found.map(|(order, _)| order))
+        match &stamped.event.kind {
+            EventKind::Order { order, change } => {
+                let event = convert::order::event(&stamped, *change, order.as_ref().clone(), context.offset);
+                send(&client, Update::Event(event)).await?;
             }
-            EventKind::PileOnline(_) | EventKind::PileOffline { .. } | EventKind::GunChanged(_) => continue,
-        };
-        if let Some(after) = after {
-            let event = convert::order::event(&stamped, change, after, context.offset);
-            send(&client, Update::Event(event)).await?;
+            // A conflict is told by the order's own event, once, with the order after it.
+            EventKind::RecordConflict { .. }
+            | EventKind::PileOnline(_)
+            | EventKind::PileOffline { .. }
+            | EventKind::GunChanged(_) => {}
         }
     }
 }
@@ -170,7 +174,6 @@ async fn send(client: &Client<pb::WatchOrdersResponse>, update: Update) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::order::Failure;
     use crate::domain::{Gun, Serial, WallMs};
 
     #[test]
@@ -186,6 +189,8 @@ mod tests {
         check(OrderState::Charging, no(), true); // it failed, and charged after all
         check(OrderState::Settled, no(), true);
         check(OrderState::Failed, no(), false);
+        // Its record came instead of 0x33.
+        check(OrderState::Settled, Some(Failure::FailedOnPile { code: 0x59, name: "no BHM".into() }), false);
         check(OrderState::Failed, Some(Failure::NotPluggedIn), false);
     }
 }

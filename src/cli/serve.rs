@@ -1,5 +1,6 @@
 //! `pileway serve` and `pileway config`.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,8 +63,15 @@ impl ServeArgs {
             ("store.data_dir", self.data_dir.as_ref().map(|d| d.display().to_string())),
         ];
         let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        Config::load(self.config.as_deref(), std::env::vars(), flags)
+        // Other programs' variables need not be text; one of ours that is not is a bad value.
+        let environment = std::env::vars_os();
+        let environment = environment.map(|(name, value)| (lossy(&name), lossy(&value)));
+        Config::load(self.config.as_deref(), environment, flags)
     }
+}
+
+fn lossy(text: &OsStr) -> String {
+    text.to_string_lossy().into_owned()
 }
 
 fn run(config: Config) -> anyhow::Result<()> {

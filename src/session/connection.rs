@@ -224,6 +224,10 @@ impl Connection {
         };
         let session = self.sessions.iter().position(|s| s.pile_code() == pile && !s.has_ended());
         match (session, &packet.frame) {
+            // Between 0x01 and 0x02 it is not logged in yet; what matters is sent again.
+            (Some(at), frame) if self.sessions[at].fence().is_none() && !matches!(frame, Frame::LoginRequest(_)) => {
+                self.refused("not_logged_in");
+            }
             (Some(at), _) => self.apply(now, at, Input::Frame(Box::new(packet))),
             (None, Frame::LoginRequest(request)) => self.login(now, pile, request, packet.sequence),
             // Nothing else is answered before a login, and only piles that did may speak here.

@@ -51,6 +51,15 @@ impl Api {
         self.pile(code).await.session.expect("a session")
     }
 
+    /// Waits until the pile is logged in and online.
+    pub async fn session_begins(&self, code: &str) {
+        let ask = || async {
+            let pile = self.pile(code).await;
+            (pile.session.is_some() && pile.presence() == pb::PilePresence::Online).then_some(())
+        };
+        eventually("a session", ask).await;
+    }
+
     /// Waits until the pile has no session.
     pub async fn session_ends(&self, code: &str) {
         eventually("the end of a session", || async { self.pile(code).await.session.is_none().then_some(()) }).await;

@@ -2,7 +2,7 @@
 //!
 //! Nothing here waits for time to pass. Every wait is for something to happen, with a limit generous enough for the
 //! slowest machine; to show that something does *not* happen, a test waits for what comes after it.
-#![allow(dead_code, reason = "every test binary uses its own part of it")]
+#![allow(dead_code, unused_imports, reason = "every test binary uses its own part of it")]
 
 pub mod api;
 pub mod frames;
