@@ -18,7 +18,7 @@ use toml::{Table, Value};
 use crate::domain::Tariff;
 use crate::domain::units::UtcOffset;
 use crate::settings::{Problem, duration};
-use crate::{api, session};
+use crate::{api, observe, session};
 
 /// A whole and valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,14 +51,7 @@ pub struct Store {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    pub format: LogFormat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    Text,
-    Json,
+    pub format: observe::Format,
 }
 
 /// Everything that is wrong, one line each.
@@ -174,15 +167,12 @@ impl Layers {
             }
             Value::Float(_) | Value::Datetime(_) | Value::Table(_) => None,
         };
-        match value {
-            Some(value) => {
-                *there = value;
-                self.origins.push((key.to_owned(), origin.to_owned()));
-            }
-            None => {
-                let reason = format!("must be {}", article(there));
-                self.wrong(key, text, &reason, origin);
-            }
+        if let Some(value) = value {
+            *there = value;
+            self.origins.push((key.to_owned(), origin.to_owned()));
+        } else {
+            let reason = format!("must be {}", article(there));
+            self.wrong(key, text, &reason, origin);
         }
     }
 
@@ -262,7 +252,7 @@ impl Store {
         if !(4..=65_536).contains(&self.cache_mib) {
             found.push(Problem { key: "cache_mib", value: self.cache_mib.to_string(), reason: "must be 4 to 65536" });
         }
-        if !(Duration::from_millis(100)..=Duration::from_secs(300)).contains(&self.time_limit) {
+        if !(Duration::from_millis(100)..=Duration::from_mins(5)).contains(&self.time_limit) {
             let value = format!("{:?}", self.time_limit);
             found.push(Problem { key: "time_limit", value, reason: "must be 100ms to 5m" });
         }

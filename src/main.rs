@@ -3,13 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pileway::cli::{decode, serve};
+use pileway::cli::{decode, demo, serve, sim};
 
 #[derive(Parser)]
 #[command(name = "pileway", version, about)]
 enum Command {
+    /// Watch one charge, from login to settled bill: a node and simulated piles in one process.
+    Demo(demo::DemoArgs),
     /// Run a node.
     Serve(serve::ServeArgs),
+    /// Run simulated piles against any YKC platform.
+    Sim(sim::SimArgs),
     /// Print the commented default configuration.
     Config(serve::ConfigArgs),
     /// Print the frame table.
@@ -22,7 +26,9 @@ enum Command {
 
 fn main() -> ExitCode {
     match Command::parse() {
+        Command::Demo(args) => demo::demo(&args),
         Command::Serve(args) => serve::serve(&args),
+        Command::Sim(args) => sim::sim(args),
         Command::Config(args) => serve::config(&args),
         Command::Frames(args) => decode::frames(&args),
         Command::Decode(args) => decode::decode(&args),

@@ -19,13 +19,24 @@ pub struct Guard {
     metrics: Option<SdkMeterProvider>,
 }
 
-/// Sets up logging to standard error (`RUST_LOG` filters; JSON if `json`) and, if an OTLP endpoint is configured by the
-/// standard variables, the export of metrics.
-pub fn init(json: bool) -> Result<Guard, ObserveError> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// Sets up logging to standard error (`RUST_LOG` filters, `filter` if it is not set) and, if an OTLP endpoint is
+/// configured by the standard variables, the export of metrics.
+pub fn init(format: Format, filter: &str) -> Result<Guard, ObserveError> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
     let registry = tracing_subscriber::registry().with(filter);
     let to_stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    let result = if json { registry.with(to_stderr.json()).try_init() } else { registry.with(to_stderr).try_init() };
+    let result = match format {
+        Format::Json => registry.with(to_stderr.json()).try_init(),
+        Format::Text => registry.with(to_stderr).try_init(),
+    };
     result.map_err(|error| ObserveError(error.to_string()))?;
     let metrics = if otlp_is_configured() { Some(otlp_metrics()?) } else { None };
     Ok(Guard { metrics })
@@ -130,7 +141,9 @@ fn counter(meter: &Meter, name: &'static str, what: &'static str) -> Counter<u64
 }
 
 fn otlp_is_configured() -> bool {
-    ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"].iter().any(|key| std::env::var_os(key).is_some())
+    ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"]
+        .iter()
+        .any(|key| std::env::var_os(key).is_some())
 }
 
 fn otlp_metrics() -> Result<SdkMeterProvider, ObserveError> {
@@ -142,4 +155,4 @@ fn otlp_metrics() -> Result<SdkMeterProvider, ObserveError> {
 }
 
 /// Our own words, and of the libraries only what is wrong.
-const DEFAULT_FILTER: &str = "warn,pileway=info";
+pub const NODE_FILTER: &str = "warn,pileway=info";

@@ -54,9 +54,15 @@ fn decode_then_encode_is_identity_for_every_good_frame() {
 
 #[test]
 fn a_decoded_frame_has_exactly_these_keys() {
-    let json = decode_one("684006010013320106000192360124051710304500013201060001923601030201100FB5045500000000000000002F512C001F0071B6020071B602008F8C030000002877", 0);
+    let json = decode_one(
+        "684006010013320106000192360124051710304500013201060001923601030201100FB5045500000000000000002F512C001F0071B6020071B602008F8C030000002877",
+        0,
+    );
     let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["code", "name", "direction", "sequence", "length", "crc", "encrypted", "fields", "tail", "error"]);
+    assert_eq!(
+        keys,
+        ["code", "name", "direction", "sequence", "length", "crc", "encrypted", "fields", "tail", "error"]
+    );
     assert_eq!(json["sequence"], "0601");
     assert_eq!(json["length"], json!({"stated": 64, "actual": 64}));
     let fields = &json["fields"];
@@ -70,14 +76,26 @@ fn a_decoded_frame_has_exactly_these_keys() {
 
 #[test]
 fn shapes_of_other_fields() {
-    let demand = decode_one("68300D010023320106000192360124051710304500013201060001923601A00FF00A02100FEB0A4E112F1F00110FEA0A2C005039", 0);
-    assert_eq!(demand["fields"]["max_cell_voltage_and_group"], json!({"raw": 4430, "bits": {"max_cell_voltage": 3.34, "max_cell_group": 1}}));
+    let demand = decode_one(
+        "68300D010023320106000192360124051710304500013201060001923601A00FF00A02100FEB0A4E112F1F00110FEA0A2C005039",
+        0,
+    );
+    assert_eq!(
+        demand["fields"]["max_cell_voltage_and_group"],
+        json!({"raw": 4430, "bits": {"max_cell_voltage": 3.34, "max_cell_group": 1}})
+    );
     assert_eq!(demand["fields"]["bms_current_demand"], json!({"raw": 2800, "value": "120.0", "unit": "A"}));
     let clock = decode_one("681209000056320106000192362A760F0BB10518AF6E", 0);
     assert_eq!(clock["fields"]["time"], json!({"raw": "2a760f0bb10518", "time": "2024-05-17T11:15:30.250"}));
-    let vin = decode_one("683710010031320106000192360103000000000000000000000000000000000000000000000000003734383438313243373831344D4156534C0DFF", 0);
+    let vin = decode_one(
+        "683710010031320106000192360103000000000000000000000000000000000000000000000000003734383438313243373831344D4156534C0DFF",
+        0,
+    );
     assert_eq!(vin["fields"]["vin"]["text"], "LSVAM4187C2184847");
-    let idle = decode_one("68401A03001300000000000000000000000000000000550314127823050100010102000000000000000000000000000000000000000000000000000000000000000 05C7A", 0);
+    let idle = decode_one(
+        "68401A03001300000000000000000000000000000000550314127823050100010102000000000000000000000000000000000000000000000000000000000000000 05C7A",
+        0,
+    );
     assert_eq!(idle["fields"]["gun_cable_temp"], json!({"raw": 0, "value": null, "unit": "°C"}));
 }
 
@@ -107,14 +125,16 @@ fn odd_but_readable_frames_exit_with_0() {
 
 #[test]
 fn hex_is_found_in_any_text() {
-    let log = "2025-01-22 10:30:45 [5] recv <- 68 0C 00 00 00 02 55 03 14 12 78 23 05 00 DA 4C (ok)\nnothing here, 42\n";
+    let log =
+        "2025-01-22 10:30:45 [5] recv <- 68 0C 00 00 00 02 55 03 14 12 78 23 05 00 DA 4C (ok)\nnothing here, 42\n";
     let ran = run(&["decode", "--json"], log);
     assert_eq!((ran.code, ran.out.lines().count()), (0, 1));
     let spaced: Vec<&str> = "decode 68 0C 00 00 00 02 55 03 14 12 78 23 05 00 DA 4C".split(' ').collect();
     assert!(run(&spaced, "").out.starts_with("0x02 login_response down"));
     let glued = format!("{0}{0}", "680C000000025503141278230500DA4C");
     assert_eq!(run(&["decode", "--json", &glued], "").out.lines().count(), 2);
-    let bad_between = "680C000000025503141278230500DA4C680C000000025503141278230500DA4D680C000000025503141278230500DA4C";
+    let bad_between =
+        "680C000000025503141278230500DA4C680C000000025503141278230500DA4D680C000000025503141278230500DA4C";
     let ran = run(&["decode", "--json", bad_between], "");
     assert_eq!((ran.code, ran.out.lines().count()), (1, 3));
 }
@@ -133,15 +153,28 @@ fn bad_input_exits_with_2_and_says_why() {
     check(&["encode"], "", "no JSON");
     check(&["encode"], "{", "not JSON");
     check(&["encode"], r#"{"code":"0x02","nam":"x"}"#, "nam: unknown key");
-    check(&["encode"], r#"{"code":"0x02","fields":{"pile_code":"32010600019236","result":{"raw":300}}}"#, "fields.result: 300: must be a whole number from 0 to 255");
-    check(&["encode"], r#"{"code":"0x02","fields":{"pile_code":"3201","result":0}}"#, "fields.pile_code: 2 bytes, must be 7");
+    check(
+        &["encode"],
+        r#"{"code":"0x02","fields":{"pile_code":"32010600019236","result":{"raw":300}}}"#,
+        "fields.result: 300: must be a whole number from 0 to 255",
+    );
+    check(
+        &["encode"],
+        r#"{"code":"0x02","fields":{"pile_code":"3201","result":0}}"#,
+        "fields.pile_code: 2 bytes, must be 7",
+    );
     check(&["encode"], r#"{"code":"0x02","fields":{"pile_code":"32010600019236"}}"#, "fields.result: missing");
-    check(&["encode"], r#"{"code":"0x48","fields":{"pile_code":"32010600019236","card_count":0,"cards":[{"physical_card":"0000000000000001"}]}}"#, "more than their count says");
+    check(
+        &["encode"],
+        r#"{"code":"0x48","fields":{"pile_code":"32010600019236","card_count":0,"cards":[{"physical_card":"0000000000000001"}]}}"#,
+        "more than their count says",
+    );
 }
 
 #[test]
 fn a_closed_pipe_is_no_panic() {
-    let mut child = binary(&["decode"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        binary(&["decode"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let mut stdin = child.stdin.take().unwrap();
     // Writing fails once the child has gone.
@@ -158,7 +191,8 @@ fn decode_one(hex: &str, code: i32) -> Value {
 
 /// Puts the right CRC at the end.
 fn seal(hex: &mut String) {
-    let bytes: Vec<u8> = (2..hex.len() / 2 - 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
+    let bytes: Vec<u8> =
+        (2..hex.len() / 2 - 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
     let crc = crc::Crc::<u16>::new(&crc::CRC_16_MODBUS).checksum(&bytes).swap_bytes();
     hex.replace_range(hex.len() - 4.., &format!("{crc:04x}"));
 }

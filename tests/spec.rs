@@ -73,7 +73,11 @@ fn kind(at: &str, spec: &FieldSpec, field: &Value) {
             for (member, bit) in members.iter().zip(reference) {
                 let at = format!("{at}.{}", member.name);
                 assert_eq!(Some(member.name), text(bit, "name"), "{at}");
-                assert_eq!((Some(member.lo as usize), Some(member.len as usize)), (count(bit, "lo"), count(bit, "len")), "{at}");
+                assert_eq!(
+                    (Some(member.lo as usize), Some(member.len as usize)),
+                    (count(bit, "lo"), count(bit, "len")),
+                    "{at}"
+                );
                 assert_eq!(member.scale.map(|(decimals, _)| decimals), bit.get("scale").map(decimals), "{at}: scale");
                 assert_eq!(member.scale.map(|(_, unit)| unit), text(bit, "unit"), "{at}: unit");
                 same_labels(&at, member.labels, &bit["enum"]);

@@ -11,7 +11,7 @@ use super::watch::{Client, Ended, Messages, watch};
 use super::{Context, unexpected};
 use crate::domain::order::{AnomalyKind, Change};
 use crate::domain::{CommandError, EventKind, Order, OrderState, PileCode, Reply};
-use crate::store::ledger::{EventWatch, OrderQuery};
+use crate::store::{EventWatch, OrderQuery};
 
 #[derive(Clone)]
 pub struct Charging(pub Context);

@@ -9,8 +9,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::domain::order::Failure;
 use crate::domain::{CommandError, PileCode, Serial, WallMs};
+use crate::store::QueryError;
 use crate::store::StoreError;
-use crate::store::ledger::QueryError;
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::store::ledger::{Ledger, PileQuery};
+use crate::store::PileQuery;
+use crate::store::ledger::Ledger;
 
 /// Keeps the reported states true. At shutdown watchers hear NOT_SERVING, and their streams end.
 pub async fn report(

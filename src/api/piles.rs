@@ -10,7 +10,7 @@ use super::pb::{self, watch_piles_response::Update};
 use super::watch::{Client, Ended, Messages, watch};
 use super::{Context, unexpected};
 use crate::domain::{CommandError, PileCode, Reply};
-use crate::store::ledger::{EventWatch, PileQuery};
+use crate::store::{EventWatch, PileQuery};
 
 #[derive(Clone)]
 pub struct Piles(pub Context);

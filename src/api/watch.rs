@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::error::ApiError;
+use crate::store::QueryError;
 use crate::store::StoreError;
-use crate::store::ledger::QueryError;
 
 /// What the client reads.
 pub type Messages<T> = ReceiverStream<Result<T, Status>>;

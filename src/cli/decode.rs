@@ -155,7 +155,11 @@ impl<'a> Report<'a> {
         };
         let (known, error) = match Frame::decode_as(layout, body) {
             Ok(decoded) => {
-                let error = if let Frame::CardClearResponse(row) = &decoded.frame { CardClearResponse::defect(row) } else { None };
+                let error = if let Frame::CardClearResponse(row) = &decoded.frame {
+                    CardClearResponse::defect(row)
+                } else {
+                    None
+                };
                 (decoded.consumed, error)
             }
             Err(error) => (body.len(), Some(error)),

@@ -1,4 +1,6 @@
 //! Subcommands for people.
 
-pub mod decode;
+pub mod demo;
+pub mod sim;
 pub mod serve;
+pub mod decode;

@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, Died};
-use crate::config::{Config, DEFAULT_FILE, LogFormat};
+use crate::config::{Config, DEFAULT_FILE};
 use crate::observe;
 
 /// A node: embedded store, piles in, gRPC out.
@@ -67,8 +67,9 @@ impl ServeArgs {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    let mut observation = observe::init(config.log.format == LogFormat::Json)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let mut observation = observe::init(config.log.format, observe::NODE_FILTER)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let result = runtime.block_on(serve_until_told(config));
     observation.shut_down();
     result

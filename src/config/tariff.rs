@@ -13,10 +13,9 @@ pub fn read(values: &Table) -> Result<Tariff, Vec<String>> {
     for period in Period::ALL {
         let class = values.get("tariff").and_then(|t| t.get(period.name()));
         let text = |key: &str| class.and_then(|c| c.get(key)).and_then(Value::as_str).unwrap_or_default();
-        for (key, price) in [
-            ("energy", &mut prices[period.index()].energy),
-            ("service", &mut prices[period.index()].service),
-        ] {
+        for (key, price) in
+            [("energy", &mut prices[period.index()].energy), ("service", &mut prices[period.index()].service)]
+        {
             match read_price(text(key)) {
                 Ok(read) => *price = read,
                 Err(reason) => problems.push(format!("tariff.{}.{key} = \"{}\": {reason}", period.name(), text(key))),
@@ -41,7 +40,8 @@ pub fn read(values: &Table) -> Result<Tariff, Vec<String>> {
             }
         }
     }
-    let missing: Vec<_> = half_hours.iter().enumerate().filter(|(_, slot)| slot.is_none()).map(|(n, _)| clock(n)).collect();
+    let missing: Vec<_> =
+        half_hours.iter().enumerate().filter(|(_, slot)| slot.is_none()).map(|(n, _)| clock(n)).collect();
     if !missing.is_empty() {
         problems.push(format!("tariff.*.hours: no price class covers the half hours from {}", missing.join(", ")));
     }

@@ -93,11 +93,18 @@ pub enum Reply {
     /// STARTING, WAITING_FOR_PLUG, or further on if a retry joins a start that has gone on.
     Started(Box<Order>),
     /// This request_id has been answered before; what became of it is in its order.
-    StartedBefore { serial: Serial },
-    Stopped { order: Box<Order>, confirmed_by: StopProof },
+    StartedBefore {
+        serial: Serial,
+    },
+    Stopped {
+        order: Box<Order>,
+        confirmed_by: StopProof,
+    },
     Telemetry(Box<Telemetry>),
     RebootAccepted,
-    Clock { pile_time: Option<DateTime> },
+    Clock {
+        pile_time: Option<DateTime>,
+    },
     Disconnected,
 }
 

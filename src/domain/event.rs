@@ -21,12 +21,20 @@ pub struct Event {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum EventKind {
     PileOnline(Box<Pile>),
-    PileOffline { pile: Box<Pile>, reason: OfflineReason },
+    PileOffline {
+        pile: Box<Pile>,
+        reason: OfflineReason,
+    },
     /// A gun's state or fault word changed.
     GunChanged(Box<Pile>),
-    Order { order: Box<Order>, change: Change },
+    Order {
+        order: Box<Order>,
+        change: Change,
+    },
     /// A record that differs from the one that settled its order; kept beside it.
-    RecordConflict { serial: Serial },
+    RecordConflict {
+        serial: Serial,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

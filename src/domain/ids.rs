@@ -226,7 +226,7 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 }
 
 fn bcd(n: u8) -> u8 {
-    (n / 10) << 4 | n % 10
+    ((n / 10) << 4) | (n % 10)
 }
 
 /// What a caller sent may be long; what an error repeats is not.

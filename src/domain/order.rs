@@ -436,7 +436,8 @@ impl Order {
             return vec![];
         }
         if record.is_failed_start() && self.failure.is_none() {
-            self.failure = Some(Failure::FailedOnPile { code: record.stop_reason, name: record.stop_reason_name.clone() });
+            self.failure =
+                Some(Failure::FailedOnPile { code: record.stop_reason, name: record.stop_reason_name.clone() });
         }
         self.bill = Some(Bill::new(record, self.tariff.as_ref()));
         self.ended_at = self.ended_at.or(Some(now));

@@ -111,6 +111,7 @@ impl TariffOnPile {
     }
 
     /// The number under which to give `fingerprint` to a pile that last reported `reported`.
+    #[must_use]
     pub fn allocate(&self, fingerprint: u64, reported: u16) -> Self {
         if self.fingerprint == fingerprint && self.number != 0 {
             return *self;

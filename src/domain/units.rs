@@ -11,6 +11,7 @@ use jiff::tz::{Offset, TimeZone};
 pub struct WallMs(pub i64);
 
 impl WallMs {
+    #[must_use]
     pub fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add_unsigned(ms))
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::Now;
+use super::commands::{RETRY, accepted};
 use super::jobs::{Job, Settling};
 use super::pending::{Await, CommandId};
-use super::commands::{RETRY, accepted};
 use super::state::{Out, Output, Phase, Session};
 use super::translate::{self, wire_gun, wire_pile, wire_serial};
 use crate::domain::command::{Start, StopProof};
@@ -69,7 +69,10 @@ impl Session {
             return Err(CommandError::GunBusy { gun: start.gun, serial: held.order.serial });
         }
         if self.orders.len() >= MAX_ORDERS || self.jobs.is_full() {
-            return Err(CommandError::PileBusy { why: "too many orders wait for their record", retry_after: Some(RETRY) });
+            return Err(CommandError::PileBusy {
+                why: "too many orders wait for their record",
+                retry_after: Some(RETRY),
+            });
         }
         let (serial, serials_left) = match start.serial {
             Some(serial) if self.held(serial).is_some() => return Err(CommandError::SerialTaken { serial }),
@@ -246,7 +249,13 @@ impl Session {
     }
 
     /// 0x35: reported to who waits for it, and required by nobody (A24).
-    pub(super) fn stop_answer(&mut self, now: Now, answer: &wire::RemoteStopResponse, sequence: Sequence, out: &mut Out) {
+    pub(super) fn stop_answer(
+        &mut self,
+        now: Now,
+        answer: &wire::RemoteStopResponse,
+        sequence: Sequence,
+        out: &mut Out,
+    ) {
         let Some(gun) = self.gun(answer.gun_no) else { return };
         let stopping = |h: &&Held| h.order.gun == gun && h.order.stop.is_some() && h.order.state.is_open();
         let Some(serial) = self.orders.iter().find(stopping).map(|held| held.order.serial) else { return };

@@ -40,16 +40,20 @@ impl Session {
         }
     }
 
-    fn read_telemetry(&mut self, id: CommandId, gun: Gun, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
+    fn read_telemetry(
+        &mut self,
+        id: CommandId,
+        gun: Gun,
+        deadline: Duration,
+        out: &mut Out,
+    ) -> Result<(), CommandError> {
         self.check_gun(gun)?;
         let asked = |what| what == Await::Telemetry(gun);
         // One question serves everybody who waits for its answer.
         let sequence = match self.pending.sequence_of(asked) {
             Some(sequence) => sequence,
-            None => self.send_command(
-                wire::RealtimeQuery { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) },
-                out,
-            ),
+            None => self
+                .send_command(wire::RealtimeQuery { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) }, out),
         };
         self.pending.push(id, Await::Telemetry(gun), deadline, sequence);
         Ok(())

@@ -17,12 +17,13 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::codec::Framed;
+use tokio_util::sync::CancellationToken;
 
+use super::departed::{Absent, Departed};
 use super::jobs::{Done, LedgerCall};
 use super::pending::CommandId;
 use super::state::{EndReason, Input, Out, Output, Session};
 use super::translate::{self, wire_pile};
-use super::departed::{Absent, Departed};
 use super::{Handle, Letter, Link, Mail, Now, Policy, Sessions};
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::Presence;
@@ -51,11 +52,17 @@ impl Node {
     }
 }
 
-/// Runs until the connection is gone and everything its piles had for the store is there, or given up.
-pub(super) fn run(node: Arc<Node>, socket: TcpStream, address: SocketAddr) -> impl Future<Output = ()> {
+/// Runs until the connection is gone and everything its piles had for the store is there, or given up. `shutdown` ends
+/// it while no pile of it can be found in the table of sessions; after that, [`Letter::Shutdown`] does.
+pub(super) fn run(
+    node: Arc<Node>,
+    socket: TcpStream,
+    address: SocketAddr,
+    shutdown: CancellationToken,
+) -> impl Future<Output = ()> {
     // Made outside of the future, and lent to what runs within: an async fn holds its arguments twice.
     let mut connection = Connection::new(node, socket, address);
-    async move { connection.run().await }
+    async move { connection.run(&shutdown).await }
 }
 
 struct Connection {
@@ -69,6 +76,7 @@ struct Connection {
     callers: Vec<(CommandId, oneshot::Sender<Result<Reply, CommandError>>)>,
     next_command: u64,
     out: Out,
+    opened: Duration,
     last_frame: Duration,
     silent: bool,
     /// The oldest moment at which the frame that is begun now may have begun.
@@ -97,6 +105,7 @@ impl Connection {
             callers: Vec::new(),
             next_command: 0,
             out: Out::default(),
+            opened: now.mono,
             last_frame: now.mono,
             silent: false,
             partial_since: None,
@@ -106,15 +115,17 @@ impl Connection {
         }
     }
 
-    async fn run(&mut self) {
+    async fn run(&mut self, shutdown: &CancellationToken) {
         loop {
             self.arm();
+            let unknown = self.closing.is_none() && self.sessions.iter().all(|session| session.fence().is_none());
             // Every arm is cancel-safe and only names what happened.
             let event = tokio::select! {
                 item = self.framed.next(), if self.closing.is_none() => Event::Item(item),
                 Some((session, done)) = self.calls.next() => Event::Done(session, done),
                 mail = self.link.mailbox.next() => Event::Mail(mail),
                 () = &mut self.timer => Event::Timer,
+                () = shutdown.cancelled(), if unknown => Event::Mail(Box::new(Letter::Shutdown)),
             };
             let now = self.node.now();
             self.happened(now, event);
@@ -262,7 +273,8 @@ impl Connection {
         let partial = self.partial_since.map(|since| now.mono.saturating_sub(since));
         let logged_in = !self.sessions.is_empty();
         if self.closing.is_none() {
-            if !logged_in && quiet >= config.login_timeout {
+            // Frames without a login are no reason to wait longer for it.
+            if !logged_in && now.mono.saturating_sub(self.opened) >= config.login_timeout {
                 tracing::debug!(address = %self.link.address, "no login in time");
                 return self.close(now, EndReason::Silent);
             }
@@ -352,10 +364,8 @@ impl Connection {
                 let pile = self.sessions[at].pile_code();
                 tracing::info!(%pile, address = %self.link.address, reason = reason.name(), "session ended");
                 observe::session_ended(reason.name());
-                if let Some(fence) = fence {
-                    self.node.sessions.unregister(pile, fence);
-                }
-                if reason != EndReason::TakenOver {
+                // What a newer session has measured stays.
+                if fence.is_some_and(|fence| self.node.sessions.unregister(pile, fence)) {
                     self.node.hub.forget(pile);
                 }
             }
@@ -418,7 +428,7 @@ impl Connection {
         let sessions = self.sessions.iter().filter_map(|s| s.due(now));
         let own = match self.closing {
             Some(until) => until,
-            None if self.sessions.is_empty() => self.last_frame + config.login_timeout,
+            None if self.sessions.is_empty() => self.opened + config.login_timeout,
             None => {
                 let quiet = if self.silent { config.close_after } else { config.lost_after };
                 (self.last_frame + quiet).min(now.mono + config.partial_frame)

@@ -12,8 +12,9 @@ use super::{Now, Sessions};
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::Presence;
 use crate::domain::{Event, EventKind, Fence, Pile, PileCode};
-use crate::store::ledger::{Document, Expect, Ledger, PileQuery, QueryError, Write, WriteError};
+use crate::store::ledger::{Document, Expect, Ledger, Write, WriteError};
 use crate::store::{BatchId, StoreError};
+use crate::store::{PileQuery, QueryError};
 
 /// A pile without a session, as its last one left it.
 pub struct Absent {
@@ -42,8 +43,12 @@ struct Waiting {
 }
 
 impl Departed {
+    /// Sessions of one pile may end in any order; the newest one's word counts.
     pub fn left(&self, absent: Absent) {
         let mut waiting = self.waiting();
+        if waiting.absent.get(&absent.pile.code).is_some_and(|there| there.fence.epoch > absent.fence.epoch) {
+            return;
+        }
         waiting.remove(absent.pile.code);
         waiting.due.insert((absent.lost_at, absent.pile.code));
         waiting.absent.insert(absent.pile.code, absent);

@@ -35,9 +35,16 @@ pub enum Done {
 /// Waits for its turn.
 pub enum Job {
     /// A new order with its request id, before 0x34.
-    Create { serial: Serial, attempt: StartAttempt },
+    Create {
+        serial: Serial,
+        attempt: StartAttempt,
+    },
     Settle(Box<Settling>),
-    LookUp { gun: Gun, serial: Serial, metered: Metered },
+    LookUp {
+        gun: Gun,
+        serial: Serial,
+        metered: Metered,
+    },
 }
 
 /// A record on its way to the store, and who waits for its 0x40.
@@ -64,10 +71,22 @@ pub struct Jobs {
 
 enum Running {
     /// Changed documents and the first `events` events.
-    Flush { pile: bool, orders: Vec<Serial>, events: usize, write: Box<Write> },
-    Create { serial: Serial, write: Box<Write> },
+    Flush {
+        pile: bool,
+        orders: Vec<Serial>,
+        events: usize,
+        write: Box<Write>,
+    },
+    Create {
+        serial: Serial,
+        write: Box<Write>,
+    },
     Settle(Box<Settling>),
-    LookUp { gun: Gun, serial: Serial, metered: Metered },
+    LookUp {
+        gun: Gun,
+        serial: Serial,
+        metered: Metered,
+    },
 }
 
 impl Jobs {
@@ -94,7 +113,9 @@ impl Jobs {
             Some(Running::Settle(settling)) => Some(settling),
             _ => None,
         };
-        if let Some(same) = waiting.chain(running).find(|s| s.record.serial == record.serial && s.record.same_as(&record)) {
+        if let Some(same) =
+            waiting.chain(running).find(|s| s.record.serial == record.serial && s.record.same_as(&record))
+        {
             if same.acks.len() < Self::MAX_QUEUE {
                 same.acks.push(sequence);
             }
@@ -191,7 +212,8 @@ impl Session {
         let (running, call) = match self.jobs.queue.pop_front()? {
             Job::Create { serial, attempt } => {
                 let order = self.held(serial)?.order.clone();
-                let kind = EventKind::Order { order: Box::new(order.clone()), change: crate::domain::order::Change::Created };
+                let kind =
+                    EventKind::Order { order: Box::new(order.clone()), change: crate::domain::order::Change::Created };
                 let created = Event { pile: self.pile.code, recorded_at: now.wall, pile_time: None, kind };
                 let documents = vec![
                     (Document::StartAttempt(attempt), Expect::Absent),
@@ -350,7 +372,12 @@ impl Session {
         }
     }
 
-    pub(super) fn look_up_done(&mut self, now: Now, result: Result<Option<Box<(Order, u64)>>, StoreError>, out: &mut Out) {
+    pub(super) fn look_up_done(
+        &mut self,
+        now: Now,
+        result: Result<Option<Box<(Order, u64)>>, StoreError>,
+        out: &mut Out,
+    ) {
         let Some(Running::LookUp { gun, serial, metered }) = self.jobs.running.take() else { return };
         match result {
             Ok(found) => self.looked_up(now, (gun, serial, metered), found.map(|found| *found), out),

@@ -32,7 +32,7 @@ pub async fn run(node: Arc<Node>, listener: TcpListener, shutdown: CancellationT
                         tracing::debug!(%address, %error, "connection gone before it began");
                         continue;
                     }
-                    connections.spawn(connection::run(node.clone(), socket, address));
+                    connections.spawn(connection::run(node.clone(), socket, address, shutdown.clone()));
                 }
                 Err(error) => {
                     // Out of descriptors, mostly: waiting lets connections end.
@@ -48,10 +48,15 @@ pub async fn run(node: Arc<Node>, listener: TcpListener, shutdown: CancellationT
         }
     }
     drop(listener);
-    node.sessions.shut_down();
-    let all_ended = async { while connections.join_next().await.is_some() {} };
+    let all_ended = async {
+        while !connections.is_empty() {
+            // Again and again: a login that was on its way becomes a session only now.
+            node.sessions.shut_down();
+            let _ = timeout(TELL_AGAIN, async { while connections.join_next().await.is_some() {} }).await;
+        }
+    };
     if timeout(SHUTDOWN, all_ended).await.is_err() {
-        tracing::warn!("connections without a login were cut");
+        tracing::warn!("connections that did not end in time were cut");
     }
 }
 
@@ -60,5 +65,6 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const TELL_AGAIN: Duration = Duration::from_millis(200);
 /// Longer than a session may linger.
 const SHUTDOWN: Duration = Duration::from_secs(6);

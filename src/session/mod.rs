@@ -99,7 +99,7 @@ impl Config {
                 found.push(Problem { key, value, reason });
             }
         };
-        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
         for (key, value) in [
             ("login_timeout", self.login_timeout),
             ("partial_frame", self.partial_frame),
@@ -193,9 +193,17 @@ pub struct LiveSession {
 type Mail = Box<Letter>;
 
 enum Letter {
-    Command { pile: PileCode, command: Command, deadline: Instant, reply: oneshot::Sender<Result<Reply, CommandError>> },
+    Command {
+        pile: PileCode,
+        command: Command,
+        deadline: Instant,
+        reply: oneshot::Sender<Result<Reply, CommandError>>,
+    },
     /// The pile has logged in elsewhere; only the session with this fence is meant.
-    Evict { pile: PileCode, fence: Fence },
+    Evict {
+        pile: PileCode,
+        fence: Fence,
+    },
     /// The node is going down.
     Shutdown,
 }
@@ -241,7 +249,8 @@ impl Sessions {
 
     /// Ends every session; each still brings to the store what it has for it.
     fn shut_down(&self) {
-        let handles: Vec<_> = self.0.shards.iter().flat_map(|s| lock(s).values().cloned().collect::<Vec<_>>()).collect();
+        let handles: Vec<_> =
+            self.0.shards.iter().flat_map(|s| lock(s).values().cloned().collect::<Vec<_>>()).collect();
         for handle in handles {
             deliver(&handle, Letter::Shutdown);
         }
@@ -269,12 +278,14 @@ impl Sessions {
         true
     }
 
-    /// Takes the session with exactly this fence out of the table.
-    fn unregister(&self, pile: PileCode, fence: Fence) {
+    /// Takes the session with exactly this fence out of the table. False if it is not there (any more).
+    fn unregister(&self, pile: PileCode, fence: Fence) -> bool {
         let mut shard = self.shard(pile);
-        if shard.get(&pile).is_some_and(|there| there.fence == fence) {
+        let there = shard.get(&pile).is_some_and(|there| there.fence == fence);
+        if there {
             shard.remove(&pile);
         }
+        there
     }
 
     fn shard(&self, pile: PileCode) -> MutexGuard<'_, HashMap<PileCode, Handle>> {

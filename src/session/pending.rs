@@ -66,7 +66,9 @@ impl Pending {
 
     /// An answer has come: everybody it answers.
     pub fn take(&mut self, answers: impl Fn(Await) -> bool, sequence: Option<[u8; 2]>) -> Vec<CommandId> {
-        if let Some(late) = sequence.and_then(|s| self.given_up.iter().position(|(what, gone)| answers(*what) && *gone == s)) {
+        if let Some(late) =
+            sequence.and_then(|s| self.given_up.iter().position(|(what, gone)| answers(*what) && *gone == s))
+        {
             let current = self.waiting.iter().any(|w| answers(w.what) && Some(w.sequence) == sequence);
             self.given_up.remove(late);
             if !current {

@@ -28,7 +28,11 @@ pub enum Input {
     Frame(Box<Packet>),
     /// The ledger has finished what [`Output::Ledger`] started.
     Done(Done),
-    Command { id: CommandId, command: Command, deadline: Duration },
+    Command {
+        id: CommandId,
+        command: Command,
+        deadline: Duration,
+    },
     /// No valid frame on the connection for `lost_after_s`.
     Silent,
     /// A valid frame after [`Input::Silent`].
@@ -41,15 +45,24 @@ pub enum Input {
 
 /// What the connection must do, in this order.
 pub enum Output {
-    Send { sequence: Sequence, frame: Frame },
+    Send {
+        sequence: Sequence,
+        frame: Frame,
+    },
     /// To be started, never awaited; its result comes back as [`Input::Done`].
     Ledger(LedgerCall),
     /// The claim is won: make the session findable.
     Register(Fence),
     Publish(Box<Telemetry>),
-    Reply { to: CommandId, result: Result<Reply, CommandError> },
+    Reply {
+        to: CommandId,
+        result: Result<Reply, CommandError>,
+    },
     /// The session is over; `fence` is what it was registered under.
-    Ended { reason: EndReason, fence: Option<Fence> },
+    Ended {
+        reason: EndReason,
+        fence: Option<Fence>,
+    },
 }
 
 /// Outputs, and the sequence numbers of the connection they go out on.

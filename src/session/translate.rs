@@ -340,7 +340,9 @@ pub fn record(frame: &wire::Frame, body: impl FnOnce() -> Vec<u8>, pile: PileCod
         }
         wire::Frame::TransactionRecordV17(r) => {
             let meter = |m: &wire::MeterEnergy| domain::Energy(m.raw());
-            Some(record!(r, frame.code(), body(), pile, known(r.gun_no)?, TransactionRecordV17 { meter_no meter_cipher meter_protocol_version meter_encryption }, meter))
+            Some(
+                record!(r, frame.code(), body(), pile, known(r.gun_no)?, TransactionRecordV17 { meter_no meter_cipher meter_protocol_version meter_encryption }, meter),
+            )
         }
         _ => None,
     }

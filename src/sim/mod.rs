@@ -1,1 +1,33 @@
-//! sim
+//! Simulated piles: the other side of the protocol.
+//!
+//! [`Pile`] is a pile as a pure state machine; [`spawn`] runs one over TCP; [`Fleet`] runs thousands and reports. All of it
+//! follows the protocol's description, not this crate's server: it uses [`crate::wire`] and value types of
+//! [`crate::domain`] only, and works against any YKC platform.
+
+mod config;
+mod pile;
+mod link;
+mod gun;
+mod login;
+mod command;
+mod charging;
+mod parallel;
+mod charge;
+mod vehicle;
+mod outbox;
+mod frames;
+mod clock;
+mod rng;
+mod view;
+mod stats;
+mod actor;
+mod fleet;
+
+pub use actor::{Handle, spawn, spawn_counting};
+pub use charge::Bill;
+pub use clock::Now;
+pub use config::{AutoCharge, BadBehaviour, Behaviour, PileConfig};
+pub use fleet::{Fleet, FleetConfig, Percentiles, Report};
+pub use pile::{Action, Input, Output, Pile};
+pub use stats::{Count, Counters, Histogram, Stats, Trouble};
+pub use view::{ChargeView, GunView, View};

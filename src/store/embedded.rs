@@ -318,3 +318,63 @@ fn unavailable(why: &str) -> StoreError {
 }
 
 const FILE: &str = "pileway.redb";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(dir: &Path, queue: usize, time_limit: Duration) -> Embedded {
+        Embedded::open(Config { queue, time_limit, ..Config::new(dir) }).expect("opens")
+    }
+
+    fn owner_of(store: &Embedded) -> impl Future<Output = Result<bool, StoreError>> {
+        let fence =
+            Fence { session: crate::domain::SessionId { incarnation: 1, counter: 1 }, epoch: crate::domain::Epoch(1) };
+        store.release(PileCode::from_bcd([0; 7]).expect("a pile"), fence)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_writer_that_panics_is_noticed_by_whoever_waits_and_by_all_later_calls() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(dir.path(), 8, Duration::from_mins(1));
+        let panics = store.write::<(), _>(|_| panic!("a defect"));
+        let (first, second) = tokio::join!(panics, owner_of(&store));
+        assert!(matches!(first, Err(StoreError::Unavailable(_))), "{first:?}");
+        assert!(!matches!(second, Ok(true)), "{second:?}");
+        let later = owner_of(&store).await;
+        assert!(matches!(later, Err(StoreError::Unavailable(_))), "{later:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stuck_writer_and_a_full_queue_end_in_unavailable_within_the_limit() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(dir.path(), 1, Duration::from_millis(50));
+        let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+        let stuck = store.write(move |_| Ok(blocked.recv().is_ok()));
+        let waiting = futures_util::future::join_all((0..4).map(|_| owner_of(&store)));
+        let (stuck, waiting) = tokio::join!(stuck, waiting);
+        assert!(matches!(stuck, Err(StoreError::Unavailable(_))), "{stuck:?}");
+        assert!(waiting.iter().all(|answer| matches!(answer, Err(StoreError::Unavailable(_)))), "{waiting:?}");
+
+        unblock.send(()).expect("the writer waits for it");
+        while owner_of(&store).await.is_err() {}
+    }
+
+    #[tokio::test]
+    async fn one_refused_operation_does_not_disturb_the_others_of_its_group() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(dir.path(), 8, Duration::from_mins(1));
+        let pile = PileCode::from_bcd([0; 7]).expect("a pile");
+        let append = super::super::Append { pile, payload: "kept".into() };
+        // The first holds the writer until the others wait behind it, so that they are one group.
+        let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+        let hold = store.write(move |_| Ok(blocked.recv().is_ok()));
+        let refused = store.write::<(), _>(|_| Err(StoreError::Invalid("refused".to_owned()).into()));
+        let written = store.write(move |tables| tables.append(&append));
+        let unblock = async { unblock.send(()).expect("the writer waits for it") };
+        let (held, refused, written, ()) = tokio::join!(hold, refused, written, unblock);
+        assert_eq!((held, written), (Ok(true), Ok(1)));
+        assert_eq!(refused, Err(StoreError::Invalid("refused".to_owned())));
+        assert_eq!(store.log_end(Partition::of(pile, store.partitions)).await, Ok(1));
+    }
+}

@@ -12,8 +12,6 @@ use crate::domain::order::{Change, Happening};
 use crate::domain::{Event, EventKind, Fence, Order, Pile, PileCode, Record, RequestId, Serial, SessionId, WallMs};
 
 pub use super::document::StartAttempt;
-pub use super::query::{OrderQuery, Page, PileQuery, QueryError};
-pub use super::watch::{EventWatch, Stamped};
 
 #[derive(Clone)]
 pub struct Ledger {
@@ -90,7 +88,7 @@ impl Ledger {
 
     /// Makes `session` the pile's owner. Repeating it while it is the owner gives the same fence.
     pub async fn claim(&self, pile: PileCode, session: SessionId, now: WallMs) -> Result<Login, StoreError> {
-        let claim = Claim { pile, session, now_ms: now.0.max(0) as u64 };
+        let claim = Claim { pile, session, now_ms: now.0.max(0).cast_unsigned() };
         let claimed = self.store.claim(claim).await?;
         let key = document::pile_key(pile);
         let document = claimed.pile.map(|stored| versioned(stored, |value| document::read_pile(&key, value)));
@@ -217,11 +215,6 @@ impl Ledger {
         let key = document::start_attempt_key(pile, id);
         let stored = self.store.get(key.clone()).await?;
         stored.map(|stored| document::read_start_attempt(&key, &stored.value)).transpose()
-    }
-
-    /// Everything appended from this call on, of every pile.
-    pub async fn watch(&self) -> Result<EventWatch, StoreError> {
-        EventWatch::start(self.store.clone()).await
     }
 
     /// Deletes what is due, at most [`EXPIRE_LIMIT`] documents of each partition; how many it deleted.

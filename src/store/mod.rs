@@ -14,11 +14,14 @@
 //! `tests/store.rs` is the contract as a suite, `tests/kill.rs` what remains of it after `kill -9`.
 
 pub mod ledger;
-pub mod query;
-pub mod watch;
+mod query;
+mod watch;
 pub mod document;
 mod check;
 pub mod embedded;
+
+pub use query::{DEFAULT_PAGE, MAX_PAGE, OrderQuery, Page, PileQuery, QueryError};
+pub use watch::{EventWatch, Stamped};
 
 use std::fmt;
 use std::sync::Arc;

@@ -143,10 +143,7 @@ impl Walk {
             let Some(next) = next(&mut heads, self.scan.descending) else {
                 return Ok(Page { items, next_page_token: String::new() });
             };
-            let Indexed { cursor, document } = match next.waiting.pop_front() {
-                Some(indexed) => indexed,
-                None => break,
-            };
+            let Some(Indexed { cursor, document }) = next.waiting.pop_front() else { break };
             next.refill(store).await?;
             items.extend(read(&cursor.key, &document.value)?);
             last = Some(cursor);
@@ -228,7 +225,7 @@ fn next(heads: &mut [Head], descending: bool) -> Option<&mut Head> {
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     // Ours are far shorter: what a caller sends must not size an allocation.
-    if text.len() > 1024 || text.len() % 2 != 0 {
+    if text.len() > 1024 || !text.len().is_multiple_of(2) {
         return None;
     }
     let nibble = |b: &u8| (*b as char).to_digit(16).map(|n| n as u8);

@@ -8,6 +8,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::ledger::Ledger;
 use super::{Entry, Offset, Partition, Store, StoreError, document};
 use crate::domain::{Epoch, Event};
 
@@ -40,8 +41,15 @@ pub struct EventWatch {
     read: VecDeque<Arc<Entry>>,
 }
 
+impl Ledger {
+    /// Everything appended from this call on, of every pile.
+    pub async fn watch(&self) -> Result<EventWatch, StoreError> {
+        EventWatch::start(self.store().clone()).await
+    }
+}
+
 impl EventWatch {
-    pub(super) async fn start(store: Arc<dyn Store>) -> Result<Self, StoreError> {
+    async fn start(store: Arc<dyn Store>) -> Result<Self, StoreError> {
         // The ends first, the feed second: what is appended in between is in the log, so every log is read once.
         let partitions = (0..store.partitions()).map(Partition);
         let seen = try_join_all(partitions.clone().map(|partition| store.log_end(partition))).await?;

@@ -3,8 +3,8 @@
 use bytes::BytesMut;
 
 use super::charge::Outcome;
-use super::field::{Bcd, Counted, Entry, Group, Kind, Opaque, PileCode, Tail, TailError, ToEnd, open_enum};
-use super::table::{DecodeError, Reason, Row, entry, frames};
+use super::field::{Bcd, Counted, Entry, Group, Kind, Opaque, PileCode, Reason, Tail, TailError, ToEnd, open_enum};
+use super::table::{DecodeError, Row, entry, frames};
 
 frames! {
     /// The answer to 0x44.
@@ -130,7 +130,11 @@ impl ClearResults {
             Self::NoFlag(results) => (&[], results),
         };
         let full = full.iter().map(|r| (r.physical_card, r.cleared == Cleared::Cleared));
-        full.chain(no_flag.iter().map(|r| (r.physical_card, matches!(r.fail_reason, ClearReason::ClearedRowN | ClearReason::ClearedRow1))))
+        full.chain(
+            no_flag.iter().map(|r| {
+                (r.physical_card, matches!(r.fail_reason, ClearReason::ClearedRowN | ClearReason::ClearedRow1))
+            }),
+        )
     }
 }
 

@@ -1,7 +1,10 @@
 //! Starting, stopping and billing a charge.
 
+use super::field::{
+    Amount, Ascii, Balance, Bcd, Cp56Time2a, Energy, GunNo, Kilowatts, MeterEnergy, Opaque, Percent, PileCode, Price,
+    Serial, VinReversed, open_enum,
+};
 use super::live::YesNo;
-use super::field::{Amount, Ascii, Balance, Bcd, Cp56Time2a, Energy, GunNo, Kilowatts, MeterEnergy, Opaque, Percent, PileCode, Price, Serial, VinReversed, open_enum};
 use super::table::frames;
 
 frames! {

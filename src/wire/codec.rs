@@ -424,7 +424,9 @@ fn look(buffer: &[u8], trust: Trust) -> Look {
 /// How a single frame is sent; `None` if it is not exactly one whole frame with a right CRC.
 pub fn sound(frame: &[u8]) -> Option<(CrcOrder, LengthCounting)> {
     match look(frame, Trust::InStep) {
-        Look::Sound(envelope) if frame[0] == START && envelope.total == frame.len() => Some((envelope.crc, envelope.counting)),
+        Look::Sound(envelope) if frame[0] == START && envelope.total == frame.len() => {
+            Some((envelope.crc, envelope.counting))
+        }
         Look::Sound(_) | Look::Incomplete | Look::Undecided(_) | Look::Bad(_) | Look::Impossible => None,
     }
 }

@@ -17,8 +17,9 @@ pub use clock::{Civil, Cp56Time2a};
 pub use ident::{Bcd, GunIndex, GunNo, NotHex, Opaque, PileCode, Serial, TariffNo};
 pub use label::Labels;
 pub use quantity::{
-    AmpHours, Amount, Amps, AmpsOffset, Balance, CellVolts, Decimal, Energy, EnergyTenths, Kilowatts, MeterEnergy, Minutes,
-    MinutesShort, Ordinal, Percent, PercentTenths, Price, ProductionYear, ProtocolVersion, Scale, Temp, TempOrNone, U24, Volts,
+    Amount, AmpHours, Amps, AmpsOffset, Balance, CellVolts, Decimal, Energy, EnergyTenths, Kilowatts, MeterEnergy,
+    Minutes, MinutesShort, Ordinal, Percent, PercentTenths, Price, ProductionYear, ProtocolVersion, Scale, Temp,
+    TempOrNone, U24, Volts,
 };
 pub use tail::{Counted, CountedText, Entry, Tail, TailError, TextToEnd, ToEnd, TooMany};
 pub use text::{Ascii, ReversedAscii, TooLong, VinReversed};
@@ -26,7 +27,7 @@ pub use text::{Ascii, ReversedAscii, TooLong, VinReversed};
 pub(super) use bits::bits;
 pub(super) use label::open_enum;
 
-use super::table::FieldSpec;
+use std::fmt;
 
 /// A field of fixed width.
 pub trait Field: Sized {
@@ -38,6 +39,49 @@ pub trait Field: Sized {
     fn read(bytes: &[u8]) -> Self;
     /// Writes into `out`, which is exactly [`Field::WIDTH`] long.
     fn write(&self, out: &mut [u8]);
+}
+
+/// What a field is, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldSpec {
+    /// Name.
+    pub name: &'static str,
+    /// First byte within the body, or within the entry of a group.
+    pub offset: usize,
+    /// Width in bytes; `None` if it varies.
+    pub len: Option<usize>,
+    /// How it is shown.
+    pub kind: Kind,
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No frame has this type byte.
+    UnknownType,
+    /// The body ends within or before it.
+    Cut {
+        /// Bytes that are not there.
+        missing: usize,
+    },
+    /// The body ends within an entry of a group.
+    CutEntry {
+        /// Which entry, from 0.
+        entry: usize,
+        /// The entry's field that is cut.
+        field: &'static str,
+        /// Bytes that are not there, for all entries announced.
+        missing: usize,
+    },
+    /// More entries than the document allows.
+    TooMany {
+        /// Announced.
+        count: usize,
+        /// Allowed.
+        max: usize,
+    },
+    /// The entries have nine bytes, as in the document's sample: the clear flag is missing (A32).
+    NoClearFlag,
 }
 
 /// How a field's bytes are shown and, given back as `raw`, read again.
@@ -92,6 +136,24 @@ impl Kind {
     pub(super) const PLAIN: Kind = Kind::Number(Scale::PLAIN);
 }
 
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownType => write!(f, "no frame has this type byte"),
+            Self::Cut { missing } => write!(f, "the body ends {missing} byte{} too early for it", plural(*missing)),
+            Self::CutEntry { entry, field, missing } => {
+                write!(
+                    f,
+                    "the body ends within `{field}` of entry {entry}, {missing} byte{} too early",
+                    plural(*missing)
+                )
+            }
+            Self::TooMany { count, max } => write!(f, "{count} entries, at most {max} are allowed"),
+            Self::NoClearFlag => write!(f, "the entries have 9 bytes: the clear flag `cleared` is missing"),
+        }
+    }
+}
+
 macro_rules! plain_integer {
     ($($ty:ty),*) => {$(
         impl Field for $ty {
@@ -111,3 +173,7 @@ macro_rules! plain_integer {
     )*};
 }
 plain_integer!(u8, u16, u32);
+
+const fn plural(number: usize) -> &'static str {
+    if number == 1 { "" } else { "s" }
+}

@@ -1,6 +1,9 @@
 //! Live data of a gun and of the vehicle on it.
 
-use super::field::{Amount, AmpHours, Amps, AmpsOffset, Ascii, CellVolts, Energy, EnergyTenths, GunNo, Labels, Minutes, Opaque, Ordinal, Percent, PercentTenths, PileCode, ProductionYear, Serial, Temp, TempOrNone, U24, Volts, bits, open_enum};
+use super::field::{
+    Amount, AmpHours, Amps, AmpsOffset, Ascii, CellVolts, Energy, EnergyTenths, GunNo, Labels, Minutes, Opaque,
+    Ordinal, Percent, PercentTenths, PileCode, ProductionYear, Serial, Temp, TempOrNone, U24, Volts, bits, open_enum,
+};
 use super::table::frames;
 
 frames! {

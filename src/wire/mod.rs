@@ -31,13 +31,15 @@ mod upkeep;
 
 pub use cards::*;
 pub use charge::*;
-pub use codec::{Codec, CrcOrder, EncodeError, LengthCounting, Outgoing, Packet, Payload, Refused, Sequence, SequenceCounter};
+pub use codec::{
+    Codec, CrcOrder, EncodeError, LengthCounting, Outgoing, Packet, Payload, Refused, Sequence, SequenceCounter,
+};
 pub use field::*;
 pub use live::*;
 pub use login::*;
 pub use parallel::*;
 pub use settings::*;
-pub use table::{DecodeError, Decoded, Direction, FieldSpec, FrameSpec, Reason};
+pub use table::{DecodeError, Decoded, Direction, FrameSpec};
 pub use tariff::*;
 pub use upkeep::*;
 
@@ -182,7 +184,14 @@ const fn index(nth: usize) -> [u8; 256] {
 
 // Every row of every topic is in the enum, and no (code, variant) is used twice.
 const _: () = {
-    let rows = login::ROWS + live::ROWS + charge::ROWS + tariff::ROWS + cards::ROWS + settings::ROWS + upkeep::ROWS + parallel::ROWS;
+    let rows = login::ROWS
+        + live::ROWS
+        + charge::ROWS
+        + tariff::ROWS
+        + cards::ROWS
+        + settings::ROWS
+        + upkeep::ROWS
+        + parallel::ROWS;
     assert!(rows == COUNT, "a topic has a row that is not in `all_frames!`");
     let mut i = 0;
     while i < COUNT {

@@ -1,8 +1,8 @@
 //! Parallel charging: one vehicle on two guns of a pile, one frame per gun.
 
 use super::charge::{AuthFailure, Outcome, StartFailure, StartMode};
-use super::live::YesNo;
 use super::field::{Balance, Bcd, GunNo, Opaque, PileCode, Serial, VinReversed, open_enum};
+use super::live::YesNo;
 use super::table::frames;
 
 frames! {

@@ -1,7 +1,9 @@
 //! Settings: work parameters, power, clock, QR code.
 
 use super::charge::Outcome;
-use super::field::{CountedText, Cp56Time2a, GunIndex, GunNo, Kilowatts, Minutes, Percent, PileCode, TextToEnd, open_enum};
+use super::field::{
+    CountedText, Cp56Time2a, GunIndex, GunNo, Kilowatts, Minutes, Percent, PileCode, TextToEnd, open_enum,
+};
 use super::table::frames;
 
 frames! {

@@ -1,9 +1,7 @@
 //! The frame table: how a row becomes a struct, its decoder, its encoder and its description.
 
-use std::fmt;
-
 use super::Frame;
-use super::field::Kind;
+use super::field::{FieldSpec, Reason};
 
 /// What a frame type is: everything there is to know about it without a frame at hand.
 #[derive(Clone, Copy, Debug)]
@@ -26,19 +24,6 @@ pub struct FrameSpec {
     pub fields: &'static [FieldSpec],
     /// Decodes a body with this layout.
     pub decode: fn(&[u8]) -> Result<Decoded, DecodeError>,
-}
-
-/// What a field is, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FieldSpec {
-    /// Name.
-    pub name: &'static str,
-    /// First byte within the body, or within the entry of a group.
-    pub offset: usize,
-    /// Width in bytes; `None` if it varies.
-    pub len: Option<usize>,
-    /// How it is shown.
-    pub kind: Kind,
 }
 
 /// Who sends a frame.
@@ -75,36 +60,6 @@ pub struct DecodeError {
     pub reason: Reason,
 }
 
-/// What is wrong with a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// No frame has this type byte.
-    UnknownType,
-    /// The body ends within or before it.
-    Cut {
-        /// Bytes that are not there.
-        missing: usize,
-    },
-    /// The body ends within an entry of a group.
-    CutEntry {
-        /// Which entry, from 0.
-        entry: usize,
-        /// The entry's field that is cut.
-        field: &'static str,
-        /// Bytes that are not there, for all entries announced.
-        missing: usize,
-    },
-    /// More entries than the document allows.
-    TooMany {
-        /// Announced.
-        count: usize,
-        /// Allowed.
-        max: usize,
-    },
-    /// The entries have nine bytes, as in the document's sample: the clear flag is missing (A32).
-    NoClearFlag,
-}
-
 impl Direction {
     /// `up` or `down`.
     pub const fn as_str(self) -> &'static str {
@@ -113,24 +68,6 @@ impl Direction {
             Self::Down => "down",
         }
     }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownType => write!(f, "no frame has this type byte"),
-            Self::Cut { missing } => write!(f, "the body ends {missing} byte{} too early for it", plural(*missing)),
-            Self::CutEntry { entry, field, missing } => {
-                write!(f, "the body ends within `{field}` of entry {entry}, {missing} byte{} too early", plural(*missing))
-            }
-            Self::TooMany { count, max } => write!(f, "{count} entries, at most {max} are allowed"),
-            Self::NoClearFlag => write!(f, "the entries have 9 bytes: the clear flag `cleared` is missing"),
-        }
-    }
-}
-
-const fn plural(number: usize) -> &'static str {
-    if number == 1 { "" } else { "s" }
 }
 
 /// A row of the table.
@@ -265,13 +202,13 @@ macro_rules! frame {
                 min_body_len: $min,
                 fields: &[
                     $($crate::wire::table::fixed_field!($offset $field $Type),)+
-                    $($crate::wire::table::FieldSpec {
+                    $($crate::wire::field::FieldSpec {
                         name: stringify!($count),
                         offset: $tail_offset,
                         len: Some(<$Tail as $crate::wire::field::Tail>::COUNT_WIDTH),
                         kind: $crate::wire::field::Kind::PLAIN,
                     },)?
-                    $crate::wire::table::FieldSpec {
+                    $crate::wire::field::FieldSpec {
                         name: stringify!($tail),
                         offset: $min,
                         len: None,
@@ -320,7 +257,7 @@ macro_rules! entry {
 
         impl $crate::wire::field::Entry for $Name {
             const WIDTH: usize = $len;
-            const FIELDS: &'static [$crate::wire::table::FieldSpec] = &[$($crate::wire::table::fixed_field!($offset $field $Type)),+];
+            const FIELDS: &'static [$crate::wire::field::FieldSpec] = &[$($crate::wire::table::fixed_field!($offset $field $Type)),+];
 
             fn read(bytes: &[u8]) -> Self {
                 use $crate::wire::field::Field;
@@ -355,7 +292,7 @@ pub(super) use adds_up;
 
 macro_rules! fixed_field {
     ($offset:literal $field:ident $Type:ty) => {
-        $crate::wire::table::FieldSpec {
+        $crate::wire::field::FieldSpec {
             name: stringify!($field),
             offset: $offset,
             len: Some(<$Type as $crate::wire::field::Field>::WIDTH),
@@ -390,8 +327,12 @@ macro_rules! pick {
 pub(super) use pick;
 
 macro_rules! optional {
-    () => { None };
-    ($value:literal) => { Some($value) };
+    () => {
+        None
+    };
+    ($value:literal) => {
+        Some($value)
+    };
 }
 pub(super) use optional;
 

@@ -2,8 +2,8 @@
 //! shows what is whole in a body that is cut.
 
 use super::field::text::{shown, shown_reversed};
-use super::field::{BitSpec, Civil, Cp56Time2a, Decimal, Field, Group, Kind, Labels, TextKind};
-use super::table::{FieldSpec, FrameSpec};
+use super::field::{BitSpec, Civil, Cp56Time2a, Decimal, Field, FieldSpec, Group, Kind, Labels, TextKind};
+use super::table::FrameSpec;
 
 /// A field's value, with the bytes it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,7 +78,9 @@ fn end(field: &FieldSpec, body: &[u8]) -> Option<usize> {
         (Some(len), _) => len,
         (None, Kind::Text(TextKind::Counted(width))) => counted(width),
         // A cut group shows the entries that are whole.
-        (None, Kind::Group(group)) if group.count_width > 0 => rest.min(counted(group.count_width).min(group.max) * width(group.entry)),
+        (None, Kind::Group(group)) if group.count_width > 0 => {
+            rest.min(counted(group.count_width).min(group.max) * width(group.entry))
+        }
         (None, _) => rest,
     };
     (len <= rest).then_some(field.offset + len)
@@ -89,7 +91,9 @@ fn value<'a>(field: &'static FieldSpec, body: &'a [u8]) -> Option<Value<'a>> {
     Some(match field.kind {
         Kind::Hex => Value::Hex(bytes),
         Kind::Text(TextKind::Reversed) => Value::Text { raw: bytes, text: shown_reversed(bytes) },
-        Kind::Text(TextKind::Plain | TextKind::Counted(_) | TextKind::ToEnd) => Value::Text { raw: bytes, text: shown(bytes) },
+        Kind::Text(TextKind::Plain | TextKind::Counted(_) | TextKind::ToEnd) => {
+            Value::Text { raw: bytes, text: shown(bytes) }
+        }
         Kind::Time => Value::Time { raw: bytes, civil: Cp56Time2a::read(bytes).civil() },
         Kind::Number(scale) => {
             let raw = number(bytes);

@@ -51,7 +51,10 @@ fn a06_lengths_up_to_255() {
         let mut out = BytesMut::new();
         let body = vec![0xAB; len];
         Codec::new().encode(Outgoing::raw(Sequence::default(), 0x77, body.clone()), &mut out).unwrap();
-        assert_eq!(decode_all(&out), [Err(Refused::UnknownType { sequence: Sequence::default(), code: 0x77, body: body.into() })]);
+        assert_eq!(
+            decode_all(&out),
+            [Err(Refused::UnknownType { sequence: Sequence::default(), code: 0x77, body: body.into() })]
+        );
     }
     let mut out = BytesMut::from(&b"kept"[..]);
     let error = Codec::new().encode(Outgoing::raw(Sequence::default(), 0x77, vec![0; 252]), &mut out).unwrap_err();
@@ -101,7 +104,10 @@ fn a09_gun_number_bcd_or_binary() {
     assert_eq!((number(0x0A, 2), number(0x0F, 0)), (10, 15), "a nibble above 9 is binary");
     assert_eq!((number(0x10, 12), number(0x10, 0)), (10, 10), "no gun 16 there: BCD");
     assert_eq!(number(0x10, 16), 16, "a gun 16 there: binary, as firmwares write it");
-    assert_eq!((GunNo::from_number(9), GunNo::from_number(10), GunNo::from_number(19)), (GunNo(0x09), GunNo(0x10), GunNo(0x19)));
+    assert_eq!(
+        (GunNo::from_number(9), GunNo::from_number(10), GunNo::from_number(19)),
+        (GunNo(0x09), GunNo(0x10), GunNo(0x19))
+    );
 }
 
 #[test]
@@ -132,13 +138,22 @@ fn a12_fault_bit1_is_mask_1_or_shifted() {
 fn a13_temperature_zero_is_no_value_in_0x13_only() {
     assert_eq!((TempOrNone(0).celsius(), TempOrNone(75).celsius()), (None, Some(25)));
     assert_eq!(Temp(0).celsius(), -50);
-    assert_eq!((TempOrNone::from_celsius(None), TempOrNone::from_celsius(Some(-80)), TempOrNone::from_celsius(Some(35))), (TempOrNone(0), TempOrNone(1), TempOrNone(85)));
+    assert_eq!(
+        (TempOrNone::from_celsius(None), TempOrNone::from_celsius(Some(-80)), TempOrNone::from_celsius(Some(35))),
+        (TempOrNone(0), TempOrNone(1), TempOrNone(85))
+    );
 }
 
 #[test]
 fn a14_currents_have_no_sign() {
-    assert_eq!((AmpsOffset(3000).milliamps(), AmpsOffset(5000).milliamps(), AmpsOffset(0).milliamps()), (100_000, 100_000, 400_000));
-    assert_eq!((AmpsOffset::from_milliamps(120_500), AmpsOffset::from_milliamps(999_000)), (AmpsOffset(2795), AmpsOffset(0)));
+    assert_eq!(
+        (AmpsOffset(3000).milliamps(), AmpsOffset(5000).milliamps(), AmpsOffset(0).milliamps()),
+        (100_000, 100_000, 400_000)
+    );
+    assert_eq!(
+        (AmpsOffset::from_milliamps(120_500), AmpsOffset::from_milliamps(999_000)),
+        (AmpsOffset(2795), AmpsOffset(0))
+    );
 }
 
 #[test]
@@ -162,7 +177,10 @@ fn a17_prices_have_five_decimals_everywhere() {
     for code in [0x0A, 0x58] {
         let spec = Frame::layouts(code).next().unwrap();
         let prices = spec.fields.iter().filter(|field| field.name.ends_with("_price"));
-        assert_eq!(prices.filter(|field| matches!(field.kind, Kind::Number(scale) if scale.decimals == Some(5))).count(), 8);
+        assert_eq!(
+            prices.filter(|field| matches!(field.kind, Kind::Number(scale) if scale.decimals == Some(5))).count(),
+            8
+        );
     }
 }
 
@@ -176,7 +194,10 @@ fn a21_password_is_raw_bytes() {
 
 #[test]
 fn a22_failure_reasons_are_plain_bytes() {
-    assert_eq!((AuthFailure::from_raw(0x0A), AuthFailure::from_raw(0x0B)), (AuthFailure::PileUnsettled, AuthFailure::NoCardCharging));
+    assert_eq!(
+        (AuthFailure::from_raw(0x0A), AuthFailure::from_raw(0x0B)),
+        (AuthFailure::PileUnsettled, AuthFailure::NoCardCharging)
+    );
 }
 
 #[test]
@@ -214,14 +235,23 @@ fn a32_entries_of_0x45_without_a_clear_flag() {
     let cleared: Vec<bool> = row.cards.iter().map(|(_, cleared)| cleared).collect();
     assert_eq!(cleared, [true, false]);
     let full = card_clear(&bytes("32010600019236 00000000D14B0A540100 00000000E14C0A540001"));
-    assert_eq!((full.defect(), full.cards.iter().map(|(_, cleared)| cleared).collect::<Vec<_>>()), (None, vec![true, false]));
+    assert_eq!(
+        (full.defect(), full.cards.iter().map(|(_, cleared)| cleared).collect::<Vec<_>>()),
+        (None, vec![true, false])
+    );
 }
 
 #[test]
 fn a33_layout_of_0x51_and_0x52_by_length() {
     let name = |code, len| Frame::layout(code, len).unwrap().name;
-    assert_eq!((name(0x51, 8), name(0x51, 9), name(0x51, 12)), ("work_params_response", "power_set_response_v18", "power_set_response_v18"));
-    assert_eq!((name(0x52, 9), name(0x52, 13), name(0x52, 11), name(0x52, 3)), ("work_params_set", "power_set_v18", "work_params_set", "work_params_set"));
+    assert_eq!(
+        (name(0x51, 8), name(0x51, 9), name(0x51, 12)),
+        ("work_params_response", "power_set_response_v18", "power_set_response_v18")
+    );
+    assert_eq!(
+        (name(0x52, 9), name(0x52, 13), name(0x52, 11), name(0x52, 3)),
+        ("work_params_set", "power_set_v18", "work_params_set", "work_params_set")
+    );
     assert_eq!(WorkEnable::from_raw(0), WorkEnable::Normal);
 }
 
@@ -239,7 +269,11 @@ fn a37_times_are_masked_and_may_be_missing() {
     assert_eq!(time.civil().unwrap().day_of_week, 3);
     assert_eq!((Cp56Time2a::ZERO.civil(), Cp56Time2a([0, 0, 0, 0, 30, 2, 24]).civil()), (None, None));
     let wrong_day = Civil { day_of_week: 0, ..time.civil().unwrap() };
-    assert_eq!(Cp56Time2a::from_civil(wrong_day).unwrap().0, [0x69, 0xDE, 0x29, 0x14, 0x76, 0x01, 0x19], "written with its week day");
+    assert_eq!(
+        Cp56Time2a::from_civil(wrong_day).unwrap().0,
+        [0x69, 0xDE, 0x29, 0x14, 0x76, 0x01, 0x19],
+        "written with its week day"
+    );
     assert_eq!(Cp56Time2a::from_civil(Civil { month: 13, ..wrong_day }), None);
 }
 

@@ -10,9 +10,18 @@ use crate::*;
 #[test]
 fn counts_are_bounded_by_the_document_and_by_the_bytes() {
     let error = |code, hex| Frame::decode(code, &bytes(hex)).unwrap_err().to_string();
-    assert_eq!(error(0x44, "32010600019236 10"), "CardSync: `card_count` at byte 7: 16 entries, at most 15 are allowed");
-    assert_eq!(error(0x44, "32010600019236 01 00"), "CardSync: `cards` at byte 8: the body ends within `logical_card` of entry 0, 15 bytes too early");
-    assert_eq!(error(0xF0, "3201060001923601FF41"), "QrPrefixSet: `prefix` at byte 9: the body ends 254 bytes too early for it");
+    assert_eq!(
+        error(0x44, "32010600019236 10"),
+        "CardSync: `card_count` at byte 7: 16 entries, at most 15 are allowed"
+    );
+    assert_eq!(
+        error(0x44, "32010600019236 01 00"),
+        "CardSync: `cards` at byte 8: the body ends within `logical_card` of entry 0, 15 bytes too early"
+    );
+    assert_eq!(
+        error(0xF0, "3201060001923601FF41"),
+        "QrPrefixSet: `prefix` at byte 9: the body ends 254 bytes too early for it"
+    );
     assert_eq!(error(0x9C, "01FFFF"), "QrSet9c: `qr_text` at byte 3: the body ends 65535 bytes too early for it");
     assert_eq!(error(0x9C, "01FF"), "QrSet9c: `qr_length` at byte 1: the body ends 1 byte too early for it");
     assert!(Counted::<CardUid, 24>::new(vec![CardUid { physical_card: Opaque::ZERO }; 25]).is_err());
@@ -100,7 +109,8 @@ fn frames_glued_and_cut_at_every_byte() {
     let stream: Vec<u8> = (1..=3).flat_map(|gun| frame_bytes(heartbeat(gun))).collect();
     for first in 0..stream.len() {
         for second in first..stream.len() {
-            let guns: Vec<u8> = decode_in_pieces(&stream, &[first, second]).iter().map(|item| gun(item.as_ref().unwrap())).collect();
+            let guns: Vec<u8> =
+                decode_in_pieces(&stream, &[first, second]).iter().map(|item| gun(item.as_ref().unwrap())).collect();
             assert_eq!(guns, [1, 2, 3], "cut at {first} and {second}");
         }
     }

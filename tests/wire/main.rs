@@ -16,7 +16,8 @@ pub type Item = Result<Packet, Refused>;
 pub const LOGIN_OK: &str = "680C000000025503141278230500DA4C";
 
 pub fn heartbeat(gun: u8) -> Frame {
-    Heartbeat { pile_code: PileCode([0x32, 1, 6, 0, 1, 0x92, 0x36]), gun_no: GunNo(gun), gun_status: GunHealth::Normal }.into()
+    Heartbeat { pile_code: PileCode([0x32, 1, 6, 0, 1, 0x92, 0x36]), gun_no: GunNo(gun), gun_status: GunHealth::Normal }
+        .into()
 }
 
 pub fn gun(packet: &Packet) -> u8 {

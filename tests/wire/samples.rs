@@ -22,13 +22,18 @@ fn every_sample_decodes_to_its_listed_values() {
             match code {
                 // The clear flag is missing (A32), the lock state is missing, and a frame with a wrong type byte is too long.
                 0x45 => assert_eq!(card_clear(body).defect().unwrap().reason, Reason::NoClearFlag, "{at}"),
-                0x61 => assert_eq!(decoded.unwrap_err().to_string(), "GroundLockStatus: `reserved` at byte 12: the body ends 1 byte too early for it"),
+                0x61 => assert_eq!(
+                    decoded.unwrap_err().to_string(),
+                    "GroundLockStatus: `reserved` at byte 12: the body ends 1 byte too early for it"
+                ),
                 _ => assert_eq!(decoded.unwrap().consumed, 10, "{at}"),
             }
             continue;
         };
         // Several layouts of one code have the same length; the sample says which it is by its fields.
-        let spec = Frame::layouts(code).find(|spec| spec.fields.len() == listed.len() && spec.body_len.is_none_or(|len| len == body.len())).unwrap();
+        let spec = Frame::layouts(code)
+            .find(|spec| spec.fields.len() == listed.len() && spec.body_len.is_none_or(|len| len == body.len()))
+            .unwrap();
         let decoded = Frame::decode_as(spec, body).unwrap_or_else(|error| panic!("{at}: {error}"));
         assert_eq!(decoded.consumed, body.len(), "{at}");
         assert_eq!(encoded(&decoded.frame), body, "{at}");
@@ -86,7 +91,11 @@ fn same(at: &str, field: &FieldSpec, value: &Value, listed: &Json) {
         Value::Text { text, .. } => assert_eq!(text, listed.get("value").unwrap_or(listed).as_str().unwrap(), "{at}"),
         Value::Time { civil, .. } => {
             let civil = civil.unwrap();
-            assert_eq!((civil.to_string().as_str(), u64::from(civil.day_of_week)), (listed["iso"].as_str().unwrap(), listed["day_of_week"].as_u64().unwrap()), "{at}");
+            assert_eq!(
+                (civil.to_string().as_str(), u64::from(civil.day_of_week)),
+                (listed["iso"].as_str().unwrap(), listed["day_of_week"].as_u64().unwrap()),
+                "{at}"
+            );
         }
         Value::Number { raw, scaled, unit } => {
             assert_eq!(*raw, listed_raw(), "{at}");
@@ -97,7 +106,10 @@ fn same(at: &str, field: &FieldSpec, value: &Value, listed: &Json) {
                 let listed = if scale.magnitude { listed.abs() } else { listed };
                 match scaled.unwrap() {
                     None => assert!(scale.zero_is_none && *raw == 0, "{at}: A13"),
-                    Some(value) => assert!((value.to_string().parse::<f64>().unwrap() - listed).abs() < 1e-6, "{at}: {value} {listed}"),
+                    Some(value) => assert!(
+                        (value.to_string().parse::<f64>().unwrap() - listed).abs() < 1e-6,
+                        "{at}: {value} {listed}"
+                    ),
                 }
             }
         }

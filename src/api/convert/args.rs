@@ -10,7 +10,7 @@ use crate::domain::order::OrderState;
 use crate::domain::pile::Presence;
 use crate::domain::{Gun, PileCode, Serial, WallMs};
 use crate::hub::Filter;
-use crate::store::ledger::{OrderQuery, PileQuery};
+use crate::store::{OrderQuery, PileQuery};
 
 pub fn get_pile(request: &pb::GetPileRequest) -> Result<PileCode, ApiError> {
     let mut fields = Fields::default();

@@ -13,7 +13,7 @@ use jiff::civil::DateTime;
 use super::pb;
 use crate::domain::units::UtcOffset;
 use crate::domain::{Amount, Energy, Price, WallMs};
-use crate::store::ledger::Stamped;
+use crate::store::Stamped;
 use pb::google::r#type::Money;
 
 /// Money of a charge: steps of 0.0001 CNY.

@@ -8,7 +8,7 @@ use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Order
 use crate::domain::record::{Bill, Fees, Record, RecordedPeriod};
 use crate::domain::units::UtcOffset;
 use crate::domain::{Period, WallMs};
-use crate::store::ledger::Stamped;
+use crate::store::Stamped;
 
 /// `zone` is that of the pile's clock.
 pub fn order(order: Order, zone: UtcOffset) -> pb::Order {

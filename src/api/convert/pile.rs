@@ -7,7 +7,7 @@ use crate::domain::pile::{GunState, GunStatus, Identity, Pile, Presence, TariffO
 use crate::domain::units::UtcOffset;
 use crate::domain::{EventKind, PileCode};
 use crate::session::LiveSession;
-use crate::store::ledger::Stamped;
+use crate::store::Stamped;
 
 /// `live` is the pile's session here, if it has one: it knows better when the pile was last seen.
 pub fn pile(pile: Pile, live: Option<&LiveSession>) -> pb::Pile {

@@ -98,7 +98,10 @@ fn longest_run(line: &str) -> Option<String> {
     let mut best: Option<String> = None;
     let mut words: Vec<&str> = Vec::new();
     // A word that is not hex ends a run, and so does the end of the line.
-    for word in line.split(|c: char| !c.is_alphanumeric() && !c.is_whitespace()).flat_map(|part| part.split_whitespace().chain([""])) {
+    for word in line
+        .split(|c: char| !c.is_alphanumeric() && !c.is_whitespace())
+        .flat_map(|part| part.split_whitespace().chain([""]))
+    {
         if !word.is_empty() && word.bytes().all(|b| b.is_ascii_hexdigit()) {
             words.push(word);
             continue;
@@ -113,7 +116,8 @@ fn longest_run(line: &str) -> Option<String> {
 
 fn run(words: &[&str]) -> Option<String> {
     let starts = |word: &&str| word.starts_with("68");
-    let first = if words.iter().all(|word| word.len().is_multiple_of(2)) { 0 } else { words.iter().position(starts)? };
+    let first =
+        if words.iter().all(|word| word.len().is_multiple_of(2)) { 0 } else { words.iter().position(starts)? };
     let digits = words[first..].concat();
     let start = digits.as_bytes().chunks(2).position(|pair| pair == b"68")?;
     Some(digits[start * 2..].to_owned())

@@ -41,7 +41,8 @@ pub(super) fn report(report: &Report) -> Json {
     json.insert("encrypted".into(), found.encrypted().into());
     json.insert("fields".into(), object(fields));
     json.insert("tail".into(), hex(tail).into());
-    let error = error.map(|error| json!({"field": error.field, "byte": error.byte, "reason": error.reason.to_string()}));
+    let error =
+        error.map(|error| json!({"field": error.field, "byte": error.byte, "reason": error.reason.to_string()}));
     json.insert("error".into(), json!(error));
     Json::Object(json)
 }
@@ -84,7 +85,8 @@ pub(super) fn encode(json: &Json) -> Result<String, String> {
         Some(spec) => {
             let fields = object.get("fields").ok_or("fields: missing")?;
             let body = read_fields("fields", spec.fields, fields)?;
-            let decoded = Frame::decode_as(spec, &body).map_err(|error| format!("fields.{}: {}", error.field, error.reason))?;
+            let decoded =
+                Frame::decode_as(spec, &body).map_err(|error| format!("fields.{}: {}", error.field, error.reason))?;
             if decoded.consumed < body.len() {
                 return Err(format!("fields: {} bytes more than their count says", body.len() - decoded.consumed));
             }
@@ -106,11 +108,15 @@ fn layout(code: u8, object: &Map<String, Json>) -> Result<Option<&'static FrameS
     let (name, variant) = (text("name")?, text("variant")?);
     if Frame::layouts(code).next().is_none() {
         return match object.get("fields").and_then(Json::as_object) {
-            Some(fields) if !fields.is_empty() => Err(format!("code: 0x{code:02X}: no frame has this type byte, so it has no fields")),
+            Some(fields) if !fields.is_empty() => {
+                Err(format!("code: 0x{code:02X}: no frame has this type byte, so it has no fields"))
+            }
             Some(_) | None => Ok(None),
         };
     }
-    let fits = |spec: &&FrameSpec| name.is_none_or(|name| spec.name == name) && variant.is_none_or(|variant| spec.variant == Some(variant));
+    let fits = |spec: &&FrameSpec| {
+        name.is_none_or(|name| spec.name == name) && variant.is_none_or(|variant| spec.variant == Some(variant))
+    };
     let spec = Frame::layouts(code).find(fits);
     let spec = spec.ok_or_else(|| {
         let (key, value) = if variant.is_some() { ("variant", variant) } else { ("name", name) };
@@ -139,7 +145,9 @@ fn value_json(value: &Value) -> Json {
             Json::Object(number)
         }
         Value::Label { raw, label } => json!({"raw": raw, "label": label}),
-        Value::LabelArray { raw, labels } => raw.iter().map(|raw| json!({"raw": raw, "label": label(labels, *raw)})).collect(),
+        Value::LabelArray { raw, labels } => {
+            raw.iter().map(|raw| json!({"raw": raw, "label": label(labels, *raw)})).collect()
+        }
         Value::Bits { raw, members } => {
             let shown = members.iter().filter(|member| !member.is_reserved());
             let bits: Map<String, Json> = shown.map(|member| (member.name.to_owned(), bit(member, *raw))).collect();
@@ -165,7 +173,9 @@ fn read_fields(path: &str, specs: &[FieldSpec], json: &Json) -> Result<Vec<u8>, 
 
 fn read_field(path: &str, field: &FieldSpec, json: &Json) -> Result<Vec<u8>, String> {
     match field.kind {
-        Kind::Hex | Kind::Time | Kind::Text(TextKind::Plain | TextKind::Reversed | TextKind::Counted(_) | TextKind::ToEnd) => {
+        Kind::Hex
+        | Kind::Time
+        | Kind::Text(TextKind::Plain | TextKind::Reversed | TextKind::Counted(_) | TextKind::ToEnd) => {
             let bytes = read_hex(path, raw(path, json)?)?;
             match field.len {
                 Some(len) if len != bytes.len() => Err(format!("{path}: {} bytes, must be {len}", bytes.len())),
@@ -201,7 +211,11 @@ fn list<'a>(path: &str, json: &'a Json) -> Result<&'a Vec<Json>, String> {
 
 fn only(object: &Map<String, Json>, path: &str, known: &[&str]) -> Result<(), String> {
     match object.keys().find(|key| !known.contains(&key.as_str())) {
-        Some(key) => Err(format!("{path}{}{key}: unknown key, known are {}", if path.is_empty() { "" } else { "." }, known.join(", "))),
+        Some(key) => Err(format!(
+            "{path}{}{key}: unknown key, known are {}",
+            if path.is_empty() { "" } else { "." },
+            known.join(", ")
+        )),
         None => Ok(()),
     }
 }
@@ -218,7 +232,11 @@ fn read_hex(path: &str, json: &Json) -> Result<Vec<u8>, String> {
     let nibbles: Option<Vec<u8>> = digits.chars().map(|c| c.to_digit(16).map(|nibble| nibble as u8)).collect();
     let nibbles = nibbles.ok_or_else(|| format!("{path}: {json}: not hex"))?;
     let (pairs, rest) = nibbles.as_chunks::<2>();
-    if rest.is_empty() { Ok(pairs.iter().map(|[high, low]| high << 4 | low).collect()) } else { Err(format!("{path}: {json}: an odd number of hex digits")) }
+    if rest.is_empty() {
+        Ok(pairs.iter().map(|[high, low]| high << 4 | low).collect())
+    } else {
+        Err(format!("{path}: {json}: an odd number of hex digits"))
+    }
 }
 
 fn read_code(json: &Json) -> Result<u8, String> {

@@ -82,7 +82,9 @@ fn entry(f: &mut fmt::Formatter<'_>, indent: usize, name: &str, value: &Value) -
             let set = set.map(|member| match label(member.labels, member.of(*raw) as u8) {
                 Some(label) => format!("{}: {label}", member.name),
                 None if member.len == 1 => member.name.to_owned(),
-                None => format!("{}: {}{}", member.name, json::bit(member, *raw), member.scale.map_or("", |(_, unit)| unit)),
+                None => {
+                    format!("{}: {}{}", member.name, json::bit(member, *raw), member.scale.map_or("", |(_, unit)| unit))
+                }
             });
             let set: Vec<String> = set.collect();
             write!(f, "{}  ({raw:#06x})", if set.is_empty() { "none set".to_owned() } else { set.join(", ") })

@@ -1,1 +1,240 @@
+use std::collections::BTreeMap;
 
+use prost::Message;
+
+use super::*;
+use crate::domain::event::OfflineReason;
+use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Origin, StartRequest, Stop};
+use crate::domain::pile::{GunState, GunStatus, Identity, TariffOnPile};
+use crate::domain::record::{Bill, Fees, RecordedPeriod};
+use crate::domain::tariff::{Period, PricePair};
+use crate::domain::{Amount, Energy, EventKind, Gun, Price, Tariff};
+
+#[test]
+fn everything_comes_back_as_it_was() {
+    let pile = pile();
+    let key = pile_key(pile.code);
+    assert_eq!(read_pile(&key, &put_pile(&pile).value), Ok(pile.clone()));
+
+    for order in [order(), Order::requested(pile.code, gun(), serial(), WallMs(-1))] {
+        let put = put_order(&order);
+        assert_eq!(read_order(&put.key, &put.value), Ok(order));
+    }
+    let record = record();
+    assert_eq!(read_record(&key, &record_value(&record)), Ok(record.clone()));
+    let empty = Record { started: None, ended: None, traded: None, vin: String::new(), body: vec![], ..record };
+    assert_eq!(read_record(&key, &record_value(&empty)), Ok(empty));
+
+    let attempt =
+        StartAttempt { pile: pile.code, id: request(), arguments: u64::MAX, serial: serial(), created_at: WallMs(9) };
+    assert_eq!(read_start_attempt(&key, &put_start_attempt(&attempt).value), Ok(attempt));
+
+    for change in changes() {
+        event_comes_back(EventKind::Order { order: Box::new(order()), change });
+    }
+    for reason in [OfflineReason::Silent, OfflineReason::Disconnected, OfflineReason::NodeRestarted] {
+        event_comes_back(EventKind::PileOffline { pile: Box::new(pile.clone()), reason });
+    }
+    event_comes_back(EventKind::PileOnline(Box::new(pile.clone())));
+    event_comes_back(EventKind::GunChanged(Box::new(pile)));
+    event_comes_back(EventKind::RecordConflict { serial: serial() });
+}
+
+#[test]
+fn every_variant_of_an_enumeration_comes_back() {
+    let back = |order: Order| {
+        let put = put_order(&order);
+        assert_eq!(read_order(&put.key, &put.value), Ok(order));
+    };
+    for state in OrderState::ALL {
+        back(Order { state, ..order() });
+    }
+    let anomalies = AnomalyKind::ALL.map(|kind| Anomaly { kind, at: WallMs(1) }).to_vec();
+    back(Order { anomalies, origin: Origin::Platform, ..order() });
+    let named = |name: &str| (7, name.to_owned());
+    let ((code, name), (code2, name2)) = (named("no"), named("did not"));
+    let failures = [
+        Failure::Rejected { code, name },
+        Failure::NotPluggedIn,
+        Failure::NoStart,
+        Failure::FailedOnPile { code: code2, name: name2 },
+        Failure::NotSent,
+    ];
+    for failure in failures {
+        back(Order { failure: Some(failure), ..order() });
+    }
+    for state in [
+        GunState::Offline,
+        GunState::Idle,
+        GunState::Plugged,
+        GunState::Starting,
+        GunState::Charging,
+        GunState::Finished,
+        GunState::Fault,
+        GunState::OutOfService,
+    ] {
+        let guns = vec![GunStatus { gun: gun(), state, faults: u16::MAX, since: WallMs(4) }];
+        let pile = Pile { guns, ..pile() };
+        assert_eq!(read_pile(&pile_key(pile.code), &put_pile(&pile).value), Ok(pile));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_names_document_and_field() {
+    let key = order_key(pile().code, serial());
+    let check = |change: &dyn Fn(&mut v1::Order), expected: &str| {
+        let mut stored = v1::Order::from(&order());
+        change(&mut stored);
+        let error = read_order(&key, &encode(&stored)).expect_err("cannot be read").to_string();
+        let name = "Order 32010600019236/00112233445566778899aabbccddeeff";
+        assert!(error.contains(name) && error.ends_with(expected), "{error}");
+    };
+    check(&|o| o.state = 77, "state = 77: not known here");
+    check(&|o| o.state = 0, "OrderState is missing");
+    check(&|o| o.serial = vec![1, 2].into(), "serial has 2 bytes, not 16");
+    check(&|o| o.gun = 256, "gun = 256: not known here");
+    check(&|o| o.anomalies[0].kind = 99, "anomalies.kind = 99: not known here");
+    check(&|o| o.tariff.as_mut().expect("has one").prices.truncate(3), "tariff.prices has 3 items, not 4");
+    check(&|o| o.bill.as_mut().expect("has one").record = None, "bill.record is missing");
+
+    let later = [&[2][..], &v1::Order::from(&order()).encode_to_vec()].concat();
+    for (bytes, expected) in [(&later[..], "format 2: this pileway knows 1"), (&[], "empty"), (&[1, 0xFF], "")] {
+        let error = read_order(&key, bytes).expect_err("cannot be read").to_string();
+        assert!(error.ends_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn sort_strings_are_in_the_order_of_what_they_say() {
+    let sorts = |at: i64| put_order(&Order { created_at: WallMs(at), ..order() }).indexes;
+    for (early, late) in sorts(999).iter().zip(sorts(1_000)).take(3) {
+        assert!(early.sort < late.sort, "{early:?} {late:?}");
+    }
+    assert_eq!(sortable(WallMs(-5)), sortable(WallMs(0)));
+}
+
+#[test]
+fn only_open_orders_are_in_the_open_index_and_only_others_expire() {
+    for state in OrderState::ALL {
+        let put = put_order(&Order { state, ..order() });
+        let has = |index| put.indexes.iter().any(|entry| entry.index == index);
+        assert_eq!((has(IndexName::OrderOpen), has(IndexName::Expiry)), (state.is_open(), !state.is_open()));
+    }
+}
+
+fn event_comes_back(kind: EventKind) {
+    let pile_time = Some(jiff::civil::date(2026, 1, 2).at(3, 4, 5, 678_000_000));
+    let event = Event { pile: pile().code, recorded_at: WallMs(8), pile_time, kind };
+    assert_eq!(read_event("1", &append(&event).payload), Ok(event));
+}
+
+fn changes() -> Vec<Change> {
+    let plain = [
+        Change::Created,
+        Change::WaitingForPlug,
+        Change::Accepted,
+        Change::Charging,
+        Change::StopRequested,
+        Change::RepeatStop,
+        Change::Finished,
+        Change::Failed,
+        Change::Settled,
+    ];
+    plain.into_iter().chain(AnomalyKind::ALL.map(Change::Anomaly)).collect()
+}
+
+fn gun() -> Gun {
+    Gun::new(255).expect("a gun")
+}
+
+fn serial() -> Serial {
+    "00112233445566778899aabbccddeeff".parse().expect("a serial")
+}
+
+fn request() -> RequestId {
+    RequestId::from_bytes([3; 16])
+}
+
+/// No two numbers are the same, so that no two fields can be mixed up.
+fn pile() -> Pile {
+    Pile {
+        code: "32010600019236".parse().expect("a pile"),
+        identity: Identity {
+            pile_type: 1,
+            gun_count: 2,
+            protocol_version: 16,
+            software_version: "V3".to_owned(),
+            network_type: 4,
+            iccid: "5".to_owned(),
+            operator: 6,
+        },
+        presence: Presence::Offline,
+        presence_since: WallMs(7),
+        last_seen: WallMs(8),
+        first_seen: WallMs(9),
+        address: "10.0.0.1:5".to_owned(),
+        guns: vec![],
+        tariff: TariffOnPile { fingerprint: 10, number: 11, confirmed: true },
+    }
+}
+
+fn order() -> Order {
+    let pair = |n| PricePair { energy: Price(n), service: Price(n + 1) };
+    let mut half_hours = [Period::Sharp; 48];
+    half_hours[1] = Period::Peak;
+    half_hours[2] = Period::Flat;
+    half_hours[47] = Period::Valley;
+    let fees = |n| Fees { energy: Amount(n), service: Amount(-n) };
+    Order {
+        state: OrderState::Settled,
+        origin: Origin::Pile,
+        order_id: "order".to_owned(),
+        attributes: BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), String::new())]),
+        request: Some(StartRequest { id: request(), arguments: 1 }),
+        updated_at: WallMs(2),
+        accepted_at: Some(WallMs(3)),
+        plug_deadline: Some(WallMs(4)),
+        charging_at: Some(WallMs(5)),
+        stop: Some(Stop { requested_at: WallMs(6), last_sent_at: WallMs(7), sent: 8, still_charging: true }),
+        ended_at: Some(WallMs(9)),
+        settled_at: Some(WallMs(0)),
+        failure: Some(Failure::Rejected { code: 10, name: "no".to_owned() }),
+        anomalies: vec![Anomaly { kind: AnomalyKind::LateStart, at: WallMs(11) }],
+        tariff: Some(Tariff { prices: [pair(1), pair(3), pair(5), pair(7)], half_hours }),
+        last: Some(Metered { at: WallMs(12), energy: Energy(13), amount: Amount(14), soc_percent: 15 }),
+        idle_seen: 16,
+        bill: Some(Bill { record: record(), fees: Some([fees(1), fees(2), fees(3), fees(4)]) }),
+        ..Order::requested(pile().code, gun(), serial(), WallMs(1))
+    }
+}
+
+fn record() -> Record {
+    let clock = |second| Some(jiff::civil::date(2026, 1, 2).at(3, 4, second, 5_000_000));
+    let period = |n| RecordedPeriod {
+        unit_price: Price(n),
+        energy: Energy(10 + u64::from(n)),
+        loss_energy: Energy(20 + u64::from(n)),
+        amount: Amount(30 + i64::from(n)),
+    };
+    Record {
+        pile: pile().code,
+        gun: gun(),
+        serial: serial(),
+        started: clock(1),
+        ended: clock(2),
+        traded: clock(3),
+        periods: [period(1), period(2), period(3), period(4)],
+        meter_start: Energy(50),
+        meter_end: Energy(51),
+        total_energy: Energy(52),
+        total_loss_energy: Energy(53),
+        total_amount: Amount(-54),
+        vin: "vin".to_owned(),
+        start_type: 55,
+        stop_reason: 56,
+        stop_reason_name: "stopped".to_owned(),
+        physical_card: [1, 2, 3, 4, 5, 6, 7, 8],
+        code: 0x3B,
+        body: vec![57; 155],
+    }
+}

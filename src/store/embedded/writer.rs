@@ -104,11 +104,15 @@ impl Writer {
                     // Fails only if nobody listens.
                     let _ = self.feed.send(entry);
                 }
-                answers.into_iter().for_each(|answer| answer(Ok(())));
+                for answer in answers {
+                    answer(Ok(()));
+                }
                 Ok(())
             }
             Err(why) => {
-                answers.into_iter().for_each(|answer| answer(Err(&why)));
+                for answer in answers {
+                    answer(Err(&why));
+                }
                 Err(why)
             }
         }

@@ -92,11 +92,7 @@ impl GunNo {
     /// if the pile has that many guns, else BCD; pass 0 for an unknown count.
     pub fn number(self, gun_count: u8) -> u8 {
         let (high, low) = (self.0 >> 4, self.0 & 0x0F);
-        if high > 9 || low > 9 || self.0 <= gun_count {
-            self.0
-        } else {
-            high * 10 + low
-        }
+        if high > 9 || low > 9 || self.0 <= gun_count { self.0 } else { high * 10 + low }
     }
 
     /// BCD, as the document wants it. Numbers above 99 have no BCD byte and stay binary.

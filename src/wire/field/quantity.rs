@@ -162,7 +162,8 @@ impl AmpsOffset {
 
 impl Field for AmpsOffset {
     const WIDTH: usize = 2;
-    const KIND: Kind = Kind::Number(Scale { decimals: Some(1), bias: -400, unit: Some("A"), magnitude: true, zero_is_none: false });
+    const KIND: Kind =
+        Kind::Number(Scale { decimals: Some(1), bias: -400, unit: Some("A"), magnitude: true, zero_is_none: false });
     #[inline]
     fn read(bytes: &[u8]) -> Self {
         Self(u16::read(bytes))
@@ -191,7 +192,8 @@ impl TempOrNone {
 
 impl Field for TempOrNone {
     const WIDTH: usize = 1;
-    const KIND: Kind = Kind::Number(Scale { decimals: Some(0), bias: -50, unit: Some("°C"), magnitude: false, zero_is_none: true });
+    const KIND: Kind =
+        Kind::Number(Scale { decimals: Some(0), bias: -50, unit: Some("°C"), magnitude: false, zero_is_none: true });
     #[inline]
     fn read(bytes: &[u8]) -> Self {
         Self(bytes[0])

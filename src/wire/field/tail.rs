@@ -5,8 +5,8 @@ use std::ops::Deref;
 use bytes::{BufMut, BytesMut};
 
 use super::text::{TooLong, shown};
+use super::{FieldSpec, Reason};
 use super::{Group, Kind, TextKind};
-use crate::wire::table::{FieldSpec, Reason};
 
 /// The variable end of a body, its count field included.
 pub trait Tail: Sized {

@@ -1,0 +1,665 @@
+//! The caller gets the pile's own answer, a definite error, or an explicit unknown; a start starts once; an acknowledged
+//! record is settled, once.
+
+mod common;
+
+use std::time::Duration;
+
+use common::api::{fact, new_request_id, start_request, wire_serial};
+use common::{Api, Node, Pile, eventually, frames, reason, within};
+use pileway::api::pb;
+use pileway::api::pb::{OrderAnomalyKind, OrderChange, OrderOrigin, OrderState};
+use pileway::wire::*;
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt;
+
+const A: &str = "32010600019236";
+const B: &str = "32010600019237";
+
+fn cny(units: i64, nanos: i32) -> Option<pb::Money> {
+    Some(pb::Money { currency_code: "CNY".into(), units, nanos })
+}
+
+fn rejected() -> (Code, String) {
+    (Code::FailedPrecondition, "PILE_REJECTED".into())
+}
+
+/// Starts a charge on gun 1 that the pile accepts.
+async fn started(api: &Api, pile: &mut Pile) -> (pb::Order, Serial) {
+    let request = start_request(&pile.code, 1);
+    let (order, serial) = tokio::join!(api.start(request), pile.answer_start(StartFailure::None));
+    (order.expect("the pile said yes"), serial)
+}
+
+/// Starts a charge on gun 1 that energy flows in.
+async fn charging(api: &Api, pile: &mut Pile) -> (String, Serial) {
+    let (order, serial) = started(api, pile).await;
+    pile.charge(1, serial, 1000).await;
+    api.order_becomes(&pile.code, &order.serial, OrderState::Charging).await;
+    (order.serial, serial)
+}
+
+fn kinds(events: &[pb::OrderEvent]) -> Vec<OrderChange> {
+    events.iter().map(pb::OrderEvent::change).collect()
+}
+
+#[tokio::test]
+async fn one_charge_from_login_to_settled_bill() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let mut events = api.watch_orders(&[A]).await;
+    let mut pile = Pile::login_with_guns(&node, A, 2).await;
+
+    // The tariff: ours differs from the one the pile names, until it has fetched ours and names that.
+    let check = |number| TariffCheckRequest { pile_code: frames::code(A), tariff_model_no: number };
+    pile.send(check(TariffNo([0, 0]))).await;
+    assert_eq!(pile.expect::<TariffCheckResponse>().await.result, TariffCheck::Differs);
+    pile.send(TariffRequest { pile_code: frames::code(A) }).await;
+    let tariff = pile.expect::<TariffResponse>().await;
+    assert_eq!((tariff.peak_energy_price, tariff.peak_service_price), (Price(100_000), Price(40_000)));
+    pile.send(check(tariff.tariff_model_no)).await;
+    assert_eq!(pile.expect::<TariffCheckResponse>().await.result, TariffCheck::Same);
+
+    let request = pb::StartChargingRequest {
+        order_id: "invoice 17".into(),
+        attributes: [("tenant".to_owned(), "nord".to_owned())].into(),
+        logical_card: "0000001000000573".into(),
+        physical_card: "00000000d14b0a54".into(),
+        ..start_request(A, 2)
+    };
+    let (order, start) = tokio::join!(api.start(request.clone()), async {
+        let start = pile.expect::<RemoteStart>().await;
+        let answer = frames::start_answer(A, 2, start.transaction_serial, StartFailure::None);
+        pile.send(answer).await;
+        start
+    });
+    let order = order.expect("the pile said yes");
+    assert_eq!((order.state(), order.origin()), (OrderState::Starting, OrderOrigin::Platform));
+    assert_eq!(order.name, format!("piles/{A}/orders/{}", order.serial));
+    assert_eq!(wire_serial(&order), start.transaction_serial);
+    assert_eq!((start.gun_no, start.balance), (GunNo(2), Balance(5000)));
+    assert_eq!(start.logical_card.to_string(), request.logical_card);
+    assert_eq!(start.physical_card.to_string(), request.physical_card);
+
+    pile.charge(2, start.transaction_serial, 10_000).await;
+    let charging = api.order_becomes(A, &order.serial, OrderState::Charging).await;
+    assert_eq!(charging.last_metered.expect("metered").energy_mwh, 1_000_000);
+
+    let (stopped, ()) = tokio::join!(api.stop(A, &order.serial), pile.answer_stop(StopFailure::None));
+    let stopped = stopped.expect("the pile said yes");
+    assert_eq!(stopped.confirmed_by(), pb::StopProof::Answer);
+    assert_eq!(stopped.order.expect("an order").state(), OrderState::Stopping);
+    pile.idle(2).await;
+    api.order_becomes(A, &order.serial, OrderState::Finished).await;
+
+    pile.settle(2, start.transaction_serial, 20_000).await;
+    let settled = api.order(A, &order.serial).await;
+    assert_eq!(settled.state(), OrderState::Settled);
+    assert_eq!((&settled.order_id, &settled.attributes), (&request.order_id, &request.attributes));
+    assert_eq!(settled.request_id, request.request_id);
+    let bill = settled.bill.expect("a bill");
+    assert_eq!((bill.total_energy_mwh, bill.total_amount), (2_000_000, cny(2, 800_000_000)));
+    assert_eq!((bill.total_energy_fee, bill.total_service_fee), (cny(2, 0), cny(0, 800_000_000)));
+    assert_eq!(bill.meter_end_mwh - bill.meter_start_mwh, bill.total_energy_mwh);
+    assert_eq!(bill.vin, "LSVAA4182E2184847");
+    assert_eq!(bill.start_time.expect("a time").text, "2026-05-17T10:30:00.000");
+    let raw = bill.raw_record.expect("evidence");
+    assert_eq!((raw.frame_code, raw.body.len()), (0x3B, 158));
+
+    use OrderChange::{Accepted, Charging, Created, Finished, Settled, StopRequested};
+    let seen = events.until(&order.serial, Settled).await;
+    assert_eq!(kinds(&seen), [Created, Accepted, Charging, StopRequested, Finished, Settled]);
+    let positions: Vec<_> =
+        seen.iter().map(|event| event.position.as_ref().expect("a position")).map(|p| (p.epoch, p.seq)).collect();
+    assert!(positions.is_sorted_by(|a, b| a < b), "{positions:?}");
+}
+
+#[tokio::test]
+async fn a_start_answers_what_the_pile_answers() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let mut pile = Pile::login(&node, A).await;
+
+    for (no, code, name) in [
+        (StartFailure::WrongPileCode, "1", "pile code does not match"),
+        (StartFailure::AlreadyCharging, "2", "gun already charging"),
+        (StartFailure::EquipmentFault, "3", "equipment fault"),
+        (StartFailure::Unknown(0x77), "119", "unknown reason"),
+    ] {
+        let (answer, serial) = tokio::join!(api.start(start_request(A, 1)), pile.answer_start(no));
+        let status = answer.expect_err("the pile said no");
+        assert_eq!(reason(&status), rejected());
+        assert_eq!((fact(&status, "code"), fact(&status, "name")), (code.into(), name.into()));
+        let order = api.order_becomes(A, &serial.to_string(), OrderState::Failed).await;
+        assert_eq!(order.failure.expect("a failure").kind(), pb::StartFailureKind::Rejected);
+    }
+
+    // Not plugged in, and plugged in later.
+    let not_plugged = pile.answer_start(StartFailure::NotPluggedIn);
+    let (answer, serial) = tokio::join!(api.start(start_request(A, 1)), not_plugged);
+    let order = answer.expect("an order that waits");
+    assert_eq!(order.state(), OrderState::WaitingForPlug);
+    assert!(order.plug_deadline.is_some());
+    pile.send(frames::start_answer(A, 1, serial, StartFailure::None)).await;
+    let order = api.order_becomes(A, &order.serial, OrderState::Starting).await;
+    assert_eq!(order.plug_deadline, None);
+    pile.settle(1, serial, 10).await;
+
+    // The record of a failed start instead of 0x33.
+    let (answer, serial) = tokio::join!(api.start(start_request(A, 1)), async {
+        let serial = pile.expect::<RemoteStart>().await.transaction_serial;
+        let stop_reason = StopReason::StartFailedNoBhm;
+        pile.settle_frame(TransactionRecord { stop_reason, ..frames::record(A, 1, serial, 0) }).await;
+        serial
+    });
+    let status = answer.expect_err("it failed on the pile");
+    assert_eq!(reason(&status), rejected());
+    assert_eq!((fact(&status, "code"), fact(&status, "frame")), (0x59.to_string(), "0x3b".into()));
+    let order = api.order(A, &serial.to_string()).await;
+    assert_eq!(order.state(), OrderState::Settled);
+    assert_eq!(order.failure.expect("a failure").kind(), pb::StartFailureKind::FailedOnPile);
+
+    let status = api.start(start_request(A, 2)).await.expect_err("one gun");
+    assert_eq!(reason(&status), (Code::NotFound, "GUN_UNKNOWN".into()));
+    assert_eq!(fact(&status, "guns"), "1");
+}
+
+#[tokio::test]
+async fn a_start_without_an_answer_is_unknown_and_its_order_tells() {
+    let node = Node::with(&[("GRPC__START_DEADLINE", "500ms")]);
+    let api = Api::of(&node).await;
+    let mut pile = Pile::login(&node, A).await;
+    let request = start_request(A, 1);
+    let (answer, start) = tokio::join!(api.start(request.clone()), pile.expect::<RemoteStart>());
+    let status = answer.expect_err("no answer");
+    assert_eq!(reason(&status), (Code::DeadlineExceeded, "OUTCOME_UNKNOWN".into()));
+    let serial = fact(&status, "serial");
+    assert_eq!(serial, start.transaction_serial.to_string());
+    assert_eq!(api.order(A, &serial).await.state(), OrderState::Requested);
+    assert_eq!(reason(&api.start(start_request(A, 1)).await.expect_err("busy")).1, "GUN_BUSY");
+
+    // The answer comes after all, and a retry finds it.
+    pile.send(frames::start_answer(A, 1, start.transaction_serial, StartFailure::None)).await;
+    api.order_becomes(A, &serial, OrderState::Starting).await;
+    assert_eq!(api.start(request).await.expect("what has become of it").serial, serial);
+    assert!(pile.seen().await.is_empty(), "it is not started twice");
+}
+
+#[tokio::test]
+async fn the_answer_is_there_before_the_caller_stops_listening() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let mut pile = Pile::login(&node, A).await;
+    // The margin is a twentieth of it, which must be more than this machine may be late.
+    let call = api.start_within(start_request(A, 1), Duration::from_secs(8));
+    let (answer, _) = tokio::join!(call, pile.expect::<RemoteStart>());
+    // A caller whose own timer had gone off would have no ErrorInfo.
+    assert_eq!(reason(&answer.expect_err("no answer")).1, "OUTCOME_UNKNOWN");
+
+    // No time at all: nothing is done.
+    let call = api.start_within(start_request(A, 1), Duration::from_millis(40));
+    call.await.expect_err("no time");
+    assert_eq!(api.orders(A).await.len(), 1);
+    assert!(pile.seen().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_request_id_starts_once_however_often_it_is_sent() {
+    let mut node = Node::start();
+    let mut api = Api::of(&node).await;
+    let mut pile = Pile::login_with_guns(&node, A, 2).await;
+    let (request, refused) = (start_request(A, 1), start_request(A, 2));
+
+    // Together: both get the one answer.
+    let (first, second, serial) =
+        tokio::join!(api.start(request.clone()), api.start(request.clone()), pile.answer_start(StartFailure::None));
+    let serial = serial.to_string();
+    assert_eq!((first.expect("yes").serial, second.expect("yes").serial), (serial.clone(), serial.clone()));
+    let (answer, _) = tokio::join!(api.start(refused.clone()), pile.answer_start(StartFailure::EquipmentFault));
+    assert_eq!(reason(&answer.expect_err("no")), rejected());
+
+    // Later: what has become of it, also by the next run of the node.
+    for round in 0..3 {
+        assert_eq!(api.start(request.clone()).await.expect("the same").serial, serial);
+        let status = api.start(refused.clone()).await.expect_err("the same");
+        assert_eq!((reason(&status), fact(&status, "code")), (rejected(), "3".into()));
+        for other in [
+            pb::StartChargingRequest { gun: 2, ..request.clone() },
+            pb::StartChargingRequest { balance: cny(51, 0), ..request.clone() },
+            pb::StartChargingRequest { order_id: "another".into(), ..request.clone() },
+        ] {
+            let status = api.start(other).await.expect_err("another wish");
+            assert_eq!(reason(&status), (Code::InvalidArgument, "REQUEST_REUSED".into()));
+            assert_eq!(violations(&status), ["request_id"]);
+        }
+        assert!(pile.seen().await.is_empty(), "nothing is started again");
+        if round == 0 {
+            node.restart();
+            api = Api::of(&node).await;
+            pile = Pile::login_with_guns(&node, A, 2).await;
+        } else if round == 1 {
+            pile.settle(1, serial.parse().expect("hex"), 100).await;
+        }
+    }
+    assert_eq!(api.start(request).await.expect("the same").state(), OrderState::Settled);
+    assert_eq!(api.orders(A).await.len(), 2);
+}
+
+fn violations(status: &Status) -> Vec<String> {
+    let named = status.get_details_bad_request().expect("BadRequest").field_violations;
+    named.into_iter().map(|violation| violation.field).collect()
+}
+
+#[tokio::test]
+async fn a_gun_has_one_order_and_a_stop_names_it() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let mut pile = Pile::login(&node, A).await;
+    let (order, serial) = charging(&api, &mut pile).await;
+
+    let status = api.start(start_request(A, 1)).await.expect_err("busy");
+    assert_eq!(reason(&status), (Code::FailedPrecondition, "GUN_BUSY".into()));
+    assert_eq!(fact(&status, "serial"), order);
+    let not_active = (Code::FailedPrecondition, "ORDER_NOT_ACTIVE".to_owned());
+    let other = "0123456789abcdef0123456789abcdef";
+    assert_eq!(reason(&api.stop(A, other).await.expect_err("another order")), not_active);
+    assert!(pile.seen().await.is_empty(), "nobody's charge is stopped by mistake");
+
+    // The pile says no; asked again, its record is the answer.
+    let (answer, ()) = tokio::join!(api.stop(A, &order), pile.answer_stop(StopFailure::Other));
+    let status = answer.expect_err("the pile said no");
+    assert_eq!((reason(&status), fact(&status, "frame")), (rejected(), "0x35".into()));
+    let (answer, ()) = tokio::join!(api.stop(A, &order), async {
+        pile.expect::<RemoteStop>().await;
+        pile.settle(1, serial, 5000).await;
+    });
+    let answer = answer.expect("the record proves it");
+    assert_eq!(answer.confirmed_by(), pb::StopProof::Record);
+    assert_eq!(answer.order.expect("an order").state(), OrderState::Settled);
+    assert_eq!(reason(&api.stop(A, &order).await.expect_err("over")), not_active);
+
+    // A serial of the caller's own, once.
+    let request = pb::StartChargingRequest { serial: other.into(), ..start_request(A, 1) };
+    let (answer, serial) = tokio::join!(api.start(request.clone()), pile.answer_start(StartFailure::None));
+    assert_eq!((answer.expect("yes").serial, serial.to_string()), (other.into(), other.to_owned()));
+    pile.settle(1, serial, 1).await;
+    let again = pb::StartChargingRequest { request_id: new_request_id(), ..request };
+    assert_eq!(reason(&api.start(again).await.expect_err("taken")), (Code::AlreadyExists, "SERIAL_TAKEN".into()));
+    assert!(pile.seen().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_acknowledged_record_is_settled_whatever_order_it_is_of() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let mut pile = Pile::login_with_guns(&node, A, 2).await;
+
+    // Records nobody here knows of: of offline charges, in every layout.
+    let serial = |n: u8| Serial([n; 16]);
+    let records: [(Frame, i32); 3] = [
+        (frames::record(A, 1, serial(0x3B), 20_000).into(), 0x3B),
+        (frames::record_v14(A, 1, serial(0x3F), 20_000).into(), 0x3F),
+        (frames::record_v17(A, 1, serial(0x3D), 20_000).into(), 0x3D),
+    ];
+    for (record, code) in records {
+        let serial = record.serial().expect("a serial").to_string();
+        pile.settle_frame(record).await;
+        let order = api.order(A, &serial).await;
+        assert_eq!((order.state(), order.origin()), (OrderState::Settled, OrderOrigin::Pile));
+        assert_eq!(order.anomalies.first().expect("adopted").kind(), OrderAnomalyKind::UnknownSerial);
+        let bill = order.bill.expect("a bill");
+        assert_eq!((bill.total_energy_mwh, bill.total_amount), (2_000_000, cny(2, 800_000_000)));
+        assert_eq!(bill.meter_end_mwh - bill.meter_start_mwh, 2_000_000);
+        assert_eq!(bill.raw_record.expect("evidence").frame_code, code);
+    }
+
+    // Every 0x40 finds its order settled, however many come at once.
+    for n in 0..50 {
+        pile.send(frames::record(A, 1, serial(100 + n), 100 + u32::from(n))).await;
+    }
+    for _ in 0..50 {
+        let acked = pile.expect::<TransactionRecordAck>().await.transaction_serial;
+        let order = api.order(A, &acked.to_string()).await;
+        assert_eq!(order.state(), OrderState::Settled);
+        assert_eq!(order.bill.expect("a bill").total_energy_mwh, i64::from(acked.0[0]) * 100);
+    }
+
+    // Charging under a serial nobody gave out: adopted, and never stopped.
+    pile.charge(2, serial(2), 500).await;
+    let order = api.order_becomes(A, &serial(2).to_string(), OrderState::Charging).await;
+    assert_eq!(order.origin(), OrderOrigin::Pile);
+    pile.settle(2, serial(2), 600).await;
+    assert_eq!(api.order(A, &serial(2).to_string()).await.state(), OrderState::Settled);
+    assert!(pile.seen().await.is_empty());
+}
+
+#[tokio::test]
+async fn every_copy_of_a_record_is_answered_and_its_order_settles_once() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let mut pile = Pile::login(&node, A).await;
+    let mut events = api.watch_orders(&[]).await;
+    let (order, serial) = charging(&api, &mut pile).await;
+    let record = frames::record(A, 1, serial, 20_000);
+
+    // Copies in one segment with the first, and one later.
+    let mut glued = bytes::BytesMut::new();
+    for n in 0..5 {
+        Outgoing::new(Sequence([n, 7]), record.clone()).write(&mut glued).expect("fits");
+    }
+    pile.send_bytes(&glued).await;
+    for n in 0..5 {
+        assert_eq!(pile.expect_with_sequence::<TransactionRecordAck>().await.1, Sequence([n, 7]));
+    }
+    pile.settle_frame(record.clone()).await;
+
+    // One that says something else is kept, flagged and answered; the first stays the bill.
+    for _ in 0..2 {
+        pile.settle(1, serial, 30_000).await;
+    }
+    let settled = api.order(A, &order).await;
+    assert_eq!(settled.bill.expect("a bill").total_energy_mwh, 2_000_000);
+    let anomalies: Vec<_> = settled.anomalies.iter().map(pb::OrderAnomaly::kind).collect();
+    assert_eq!(anomalies, [OrderAnomalyKind::RecordConflict]);
+
+    pile.settle(1, Serial([9; 16]), 1).await;
+    let seen = events.until(&"09".repeat(16), OrderChange::Settled).await;
+    let of_order: Vec<_> = seen.into_iter().filter(|e| e.order.as_ref().is_some_and(|o| o.serial == order)).collect();
+    let settlements = kinds(&of_order).into_iter().filter(|kind| *kind == OrderChange::Settled).count();
+    assert_eq!(settlements, 1, "{of_order:#?}");
+}
+
+#[tokio::test]
+async fn an_order_outlives_its_node() {
+    let mut node = Node::start();
+    let mut pile = Pile::login(&node, A).await;
+    let (order, serial) = charging(&Api::of(&node).await, &mut pile).await;
+    node.restart();
+    let api = Api::of(&node).await;
+    let events = api.watch_orders(&[]).await;
+    assert_eq!(
+        events.snapshot.iter().map(|o| (o.serial.clone(), o.state())).collect::<Vec<_>>(),
+        [(order.clone(), OrderState::Charging)]
+    );
+    let status = api.stop(A, &order).await.expect_err("not back yet");
+    assert_eq!(reason(&status), (Code::Unavailable, "PILE_OFFLINE".into()));
+    let mut pile = Pile::login(&node, A).await;
+    assert_eq!(reason(&api.start(start_request(A, 1)).await.expect_err("busy")).1, "GUN_BUSY");
+    let (stopped, ()) = tokio::join!(api.stop(A, &order), pile.answer_stop(StopFailure::None));
+    stopped.expect("the pile said yes");
+    pile.settle(1, serial, 20_000).await;
+    assert_eq!(api.order(A, &order).await.state(), OrderState::Settled);
+    assert_eq!(api.orders(A).await.len(), 1);
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_and_filters_add_up() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let mut pile = Pile::login(&node, A).await;
+    let mut other = Pile::login(&node, B).await;
+    for n in 1..=7 {
+        pile.settle(1, Serial([n; 16]), 10).await;
+    }
+    let (open, _) = charging(&api, &mut other).await;
+
+    let list = async |request: pb::ListOrdersRequest| {
+        within("ListOrders", api.charging.clone().list_orders(request)).await.map(tonic::Response::into_inner)
+    };
+    let of_a = pb::ListOrdersRequest { pile: A.into(), page_size: 3, ..Default::default() };
+    let mut pages = vec![list(of_a.clone()).await.expect("a page")];
+    while let Some(page_token) = pages.last().map(|page| page.next_page_token.clone()).filter(|t| !t.is_empty()) {
+        pages.push(list(pb::ListOrdersRequest { page_token, ..of_a.clone() }).await.expect("a page"));
+    }
+    assert_eq!(pages.iter().map(|page| page.orders.len()).collect::<Vec<_>>(), [3, 3, 1]);
+    let serials: Vec<_> = pages.iter().flat_map(|page| &page.orders).map(|order| order.serial.clone()).collect();
+    // Those of one millisecond come in any order; newest first otherwise.
+    let created: Vec<_> = pages
+        .iter()
+        .flat_map(|page| &page.orders)
+        .map(|o| o.created_at.expect("a time"))
+        .map(|t| (t.seconds, t.nanos))
+        .collect();
+    assert!(created.is_sorted_by(|newer, older| newer >= older), "{created:?}");
+    let mut sorted = serials.clone();
+    sorted.sort();
+    assert_eq!(sorted, (1..=7).map(|n: u8| Serial([n; 16]).to_string()).collect::<Vec<_>>());
+
+    let stray =
+        pb::ListOrdersRequest { pile: B.into(), page_token: pages[0].next_page_token.clone(), ..Default::default() };
+    let status = list(stray).await.expect_err("a token of another list");
+    assert_eq!((reason(&status).0, violations(&status)), (Code::InvalidArgument, vec!["page_token".to_owned()]));
+
+    let filtered = async |request| list(request).await.expect("a page").orders.into_iter().map(|o| o.serial).collect();
+    let state = |state: OrderState| pb::ListOrdersRequest { state: state.into(), ..Default::default() };
+    let found: Vec<_> = filtered(state(OrderState::Charging)).await;
+    assert_eq!(found, std::slice::from_ref(&open));
+    let found: Vec<_> = filtered(pb::ListOrdersRequest { pile: B.into(), ..state(OrderState::Settled) }).await;
+    assert!(found.is_empty(), "{found:?}");
+    let newest = pages[0].orders[0].created_at;
+    let after = prost_types::Timestamp { seconds: newest.expect("a time").seconds + 3600, nanos: 0 };
+    let found: Vec<_> = filtered(pb::ListOrdersRequest { created_from: Some(after), ..Default::default() }).await;
+    assert!(found.is_empty(), "{found:?}");
+    let found: Vec<_> = filtered(pb::ListOrdersRequest { created_to: Some(after), ..Default::default() }).await;
+    assert_eq!(found.len(), 8);
+
+    let piles = api.piles.clone().list_piles(pb::ListPilesRequest { page_size: 1, ..Default::default() }).await;
+    let piles = piles.expect("a page").into_inner();
+    assert_eq!((piles.piles[0].pile.as_str(), piles.next_page_token.is_empty()), (A, false));
+}
+
+#[tokio::test]
+async fn a_watch_begins_with_what_is_open() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let mut pile = Pile::login(&node, A).await;
+    let mut other = Pile::login(&node, B).await;
+    let (order, serial) = charging(&api, &mut pile).await;
+    other.settle(1, Serial([8; 16]), 10).await;
+    let (theirs, _) = charging(&api, &mut other).await;
+
+    let mut all = api.watch_orders(&[]).await;
+    let mut open: Vec<_> = all.snapshot.iter().map(|order| order.serial.clone()).collect();
+    open.sort();
+    let mut expected = vec![order.clone(), theirs];
+    expected.sort();
+    assert_eq!(open, expected);
+    let mut of_a = api.watch_orders(&[A]).await;
+    assert_eq!(of_a.snapshot.iter().map(|order| order.serial.as_str()).collect::<Vec<_>>(), [order.as_str()]);
+
+    other.settle(1, Serial([7; 16]), 10).await;
+    pile.settle(1, serial, 20_000).await;
+    assert_eq!(kinds(&of_a.until(&order, OrderChange::Settled).await), [OrderChange::Settled]);
+    // An adopted order is made and settled in one.
+    assert_eq!(kinds(&all.until(&order, OrderChange::Settled).await), [OrderChange::Settled, OrderChange::Settled]);
+}
+
+#[tokio::test]
+async fn a_caller_is_told_everything_that_is_wrong_at_once() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let request = pb::StartChargingRequest {
+        pile: "123".into(),
+        gun: 0,
+        request_id: "again".into(),
+        serial: "00".repeat(16),
+        order_id: "x".repeat(129),
+        attributes: [("a".to_owned(), "b".repeat(1024))].into(),
+        logical_card: "12".into(),
+        physical_card: "zz".into(),
+        balance: cny(-1, 0),
+    };
+    let status = api.start(request).await.expect_err("wrong");
+    assert_eq!(reason(&status), (Code::InvalidArgument, "INVALID_ARGUMENT".into()));
+    let all =
+        ["pile", "gun", "request_id", "serial", "order_id", "attributes", "logical_card", "physical_card", "balance"];
+    assert_eq!(violations(&status), all);
+    let status = api.stop("", "").await.expect_err("wrong");
+    assert_eq!(violations(&status), ["pile", "serial"]);
+    let status = api.find_order(A, &"1".repeat(32)).await.expect_err("no such order");
+    assert_eq!(reason(&status), (Code::NotFound, "ORDER_UNKNOWN".into()));
+}
+
+#[tokio::test]
+async fn nobody_charges_with_a_card_nobody_here_knows() {
+    let node = Node::start();
+    let mut pile = Pile::login(&node, A).await;
+    let ask = StartRequest {
+        pile_code: frames::code(A),
+        gun_no: GunNo(1),
+        start_mode: StartMode::Card,
+        need_password: YesNo::No,
+        account_or_card: Opaque([0, 0, 0, 0, 0xD1, 0x4B, 0x0A, 0x54]),
+        password: Opaque::ZERO,
+        vin: VinReversed::ZERO,
+    };
+    let sequence = pile.send(ask).await;
+    let (answer, echoed) = pile.expect_with_sequence::<StartConfirm>().await;
+    assert_eq!((answer.auth_result, echoed), (Outcome::Failure, sequence));
+}
+
+#[tokio::test]
+async fn what_a_pile_measures_is_watched_from_the_latest_on() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let mut pile = Pile::login_with_guns(&node, A, 2).await;
+    let mut other = Pile::login(&node, B).await;
+    pile.idle(1).await;
+    pile.charge(2, Serial([2; 16]), 1000).await;
+    pile.send(battery(Serial([2; 16]))).await;
+    other.idle(1).await;
+    (pile.served().await, other.served().await);
+
+    let mut all = watch(&api, &[], &[]).await;
+    let mut known = vec![];
+    for _ in 0..4 {
+        let message = next(&mut all).await;
+        assert!(message.snapshot && message.skipped == 0, "{message:?}");
+        let telemetry = message.telemetry.expect("a measurement");
+        known.push((telemetry.pile, telemetry.gun, kind(telemetry.measured.as_ref())));
+    }
+    known.sort();
+    let expected = [(A, 1, "live"), (A, 2, "battery"), (A, 2, "live"), (B, 1, "live")];
+    assert_eq!(known, expected.map(|(pile, gun, kind)| (pile.to_owned(), gun, kind)));
+
+    // Only what was asked for, and it ends with its session.
+    let mut batteries = watch(&api, &[A], &[pb::TelemetryKind::Battery]).await;
+    assert!(next(&mut batteries).await.snapshot);
+    pile.idle(2).await;
+    other.idle(1).await;
+    pile.send(battery(Serial::ZERO)).await;
+    let message = next(&mut batteries).await;
+    assert_eq!((message.snapshot, message.skipped), (false, 0));
+    let telemetry = message.telemetry.expect("a measurement");
+    assert_eq!((telemetry.serial.as_str(), kind(telemetry.measured.as_ref())), ("", "battery"));
+    drop(pile);
+    api.session_ends(A).await;
+    let telemetry = next(&mut watch(&api, &[], &[]).await).await.telemetry.expect("a measurement");
+    assert_eq!(telemetry.pile, B);
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_the_latest_and_how_many_it_missed() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let mut pile = Pile::login(&node, A).await;
+    let mut slow = watch(&api, &[A], &[]).await;
+    // Far more than fits between a node and a client that does not read.
+    let count = 20_000;
+    let mut frames = bytes::BytesMut::new();
+    for n in 1..=count {
+        let frame = frames::charging(A, 1, Serial([2; 16]), n);
+        Outgoing::new(Sequence([0, 0]), frame).write(&mut frames).expect("fits");
+    }
+    pile.send_bytes(&frames).await;
+    pile.served().await;
+    let (mut read, mut skipped) = (0, 0);
+    loop {
+        let message = next(&mut slow).await;
+        (read, skipped) = (read + 1, skipped + message.skipped);
+        let Some(pb::telemetry::Measured::Live(live)) = message.telemetry.and_then(|t| t.measured) else { panic!() };
+        if live.energy_mwh == i64::from(count) * 100 {
+            break;
+        }
+    }
+    assert_eq!(read + skipped, i64::from(count));
+    assert!(skipped > 0, "nothing was skipped: the reader was not slow enough");
+}
+
+#[tokio::test]
+async fn a_reading_comes_from_the_pile() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let mut pile = Pile::login(&node, A).await;
+    let read = |gun| pb::ReadTelemetryRequest { pile: A.into(), gun };
+    let mut client = api.telemetry.clone();
+    let (answer, ()) = tokio::join!(client.read_telemetry(read(1)), async {
+        assert_eq!(pile.expect::<RealtimeQuery>().await.gun_no, GunNo(1));
+        pile.charge(1, Serial([5; 16]), 12_345).await;
+    });
+    let telemetry = answer.expect("the pile's answer").into_inner().telemetry.expect("a measurement");
+    assert_eq!(telemetry.serial, "05".repeat(16));
+    let Some(pb::telemetry::Measured::Live(live)) = telemetry.measured else { panic!("{telemetry:?}") };
+    assert_eq!((live.voltage_mv, live.current_ma, live.power_w), (400_000, 100_000, 40_000));
+    assert_eq!((live.energy_mwh, live.soc_percent, live.cable_celsius), (1_234_500, Some(55), Some(20)));
+    let status = client.read_telemetry(read(2)).await.expect_err("one gun");
+    assert_eq!(reason(&status), (Code::NotFound, "GUN_UNKNOWN".into()));
+}
+
+fn battery(serial: Serial) -> BmsInfo {
+    BmsInfo {
+        transaction_serial: serial,
+        pile_code: frames::code(A),
+        gun_no: GunNo(2),
+        max_cell_voltage_no: Ordinal(0),
+        max_temp: Temp(80),
+        max_temp_point_no: Ordinal(0),
+        min_temp: Temp(70),
+        min_temp_point_no: Ordinal(0),
+        state_byte1: BatteryStateByte1(0),
+        state_byte2: BatteryStateByte2(0),
+    }
+}
+
+async fn watch(api: &Api, piles: &[&str], kinds: &[pb::TelemetryKind]) -> Streaming<pb::WatchTelemetryResponse> {
+    let request = pb::WatchTelemetryRequest {
+        piles: piles.iter().map(|pile| (*pile).to_owned()).collect(),
+        kinds: kinds.iter().map(|kind| (*kind).into()).collect(),
+    };
+    within("WatchTelemetry", api.telemetry.clone().watch_telemetry(request)).await.expect("a watch").into_inner()
+}
+
+async fn next(watch: &mut Streaming<pb::WatchTelemetryResponse>) -> pb::WatchTelemetryResponse {
+    within("a measurement", watch.message()).await.expect("the watch goes on").expect("the watch goes on")
+}
+
+fn kind(measured: Option<&pb::telemetry::Measured>) -> &'static str {
+    match measured.expect("a measurement") {
+        pb::telemetry::Measured::Live(_) => "live",
+        pb::telemetry::Measured::Demand(_) => "demand",
+        pb::telemetry::Measured::Battery(_) => "battery",
+        pb::telemetry::Measured::GroundLock(_) => "ground lock",
+    }
+}
+
+#[tokio::test]
+async fn health_names_the_node_its_services_and_its_store() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+
+    let node = Node::start();
+    let health = HealthClient::new(Api::of(&node).await.channel);
+    for service in
+        ["", "pileway.v1.PileService", "pileway.v1.ChargingService", "pileway.v1.TelemetryService", "pileway.store"]
+    {
+        eventually(service, || async {
+            let request = HealthCheckRequest { service: service.to_owned() };
+            let answer = health.clone().check(request).await.ok()?;
+            (answer.into_inner().status() == ServingStatus::Serving).then_some(())
+        })
+        .await;
+    }
+    let request = HealthCheckRequest { service: "no.such.Service".to_owned() };
+    assert_eq!(health.clone().check(request).await.expect_err("unknown").code(), Code::NotFound);
+}
