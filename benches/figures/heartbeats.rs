@@ -21,6 +21,8 @@ pub struct Figure {
     /// The node's heartbeats per second over the bare server's: the median of the rounds' ratios, since the two halves
     /// of a round share what else the machine was doing.
     pub ratio: f64,
+    /// The lowest and the highest of them: how quiet the machine was.
+    pub ratios: [f64; 2],
     pub goal: f64,
 }
 
@@ -45,8 +47,15 @@ pub async fn measure(piles: u32) -> anyhow::Result<Figure> {
         bare_rounds.push(play(&bare, &mut bare_load).await?);
     }
     let ratio = node_rounds.iter().zip(&bare_rounds).map(|((node, _), (bare, _))| node.per_second / bare.per_second);
-    let ratio = median(ratio);
-    Ok(Figure { piles, node: Side::of(&node_rounds), bare: Side::of(&bare_rounds), ratio, goal: GOAL })
+    let ratio = sorted(ratio);
+    Ok(Figure {
+        piles,
+        node: Side::of(&node_rounds),
+        bare: Side::of(&bare_rounds),
+        ratio: ratio[ROUNDS / 2],
+        ratios: [ratio[0], ratio[ROUNDS - 1]],
+        goal: GOAL,
+    })
 }
 
 /// One round, and the server's time per answer in microseconds.
@@ -71,9 +80,14 @@ impl Side {
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let values = sorted(values);
+    values[values.len() / 2]
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    values
 }
 
 /// Odd, so that the median is one of them.

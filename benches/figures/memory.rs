@@ -1,7 +1,9 @@
 //! Memory per idle session: the node's beside the bare server's.
 //!
-//! Every pile has logged in, had one heartbeat answered, and says nothing more. The growth since the start is divided by
-//! the sessions, so it holds whatever sessions brought about: tasks, buffers, the table of sessions, the store's cache.
+//! Every pile has logged in, had one heartbeat answered, and says nothing more. The growth is divided by the sessions, so
+//! it holds whatever they brought about: tasks, buffers, the table of sessions, what the store's cache keeps of them. It
+//! counts from a few sessions on, not from none: those wake what a process has once, such as the store's first pages and
+//! the allocator's arenas.
 
 use std::time::{Duration, Instant};
 
@@ -36,13 +38,13 @@ pub async fn measure() -> anyhow::Result<Vec<Figure>> {
 
 /// Bytes per session at each of [`SESSIONS`].
 async fn growth(server: Server) -> anyhow::Result<Vec<f64>> {
-    let empty = settled(&server.process).await?;
-    let (mut connected, mut loads, mut growth) = (0, vec![], vec![]);
+    let (mut connected, mut loads, mut growth) = (FIRST, vec![server.load(0, FIRST).await?], vec![]);
+    let before = settled(&server.process).await?;
     for sessions in SESSIONS {
         loads.push(server.load(connected, sessions - connected).await?);
         connected = sessions;
-        let grown = settled(&server.process).await?.saturating_sub(empty);
-        growth.push(grown as f64 / f64::from(sessions));
+        let grown = settled(&server.process).await?.saturating_sub(before);
+        growth.push(grown as f64 / f64::from(sessions - FIRST));
     }
     Ok(growth)
 }
@@ -61,6 +63,8 @@ async fn settled(process: &Process) -> anyhow::Result<u64> {
     Ok(last)
 }
 
+/// Sessions that are not counted.
+const FIRST: u32 = 200;
 const POLL: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_millis(1500);
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);

@@ -139,4 +139,4 @@ pub fn workers() -> usize {
 }
 
 const START_LIMIT: Duration = Duration::from_secs(20);
-const LOGIN_LIMIT: Duration = Duration::from_secs(60);
+const LOGIN_LIMIT: Duration = Duration::from_mins(1);

@@ -73,14 +73,16 @@ fn heartbeat_table(f: &mut fmt::Formatter<'_>, figures: &[heartbeats::Figure]) -
         f,
         "   piles            answers/s    p50 us    p99 us    answers per pile: least  median  most    server CPU us"
     )?;
-    for heartbeats::Figure { piles, node, bare, ratio, goal } in figures {
+    for heartbeats::Figure { piles, node, bare, ratio, ratios: [lowest, highest], goal } in figures {
         for (name, side) in [("node", node), ("bare", bare)] {
             let Side { per_second, p50_us, p99_us, per_pile: [least, median, most], cpu_us } = side;
             write!(f, "  {piles:>6}  {name:<6}{per_second:>15.0}{p50_us:>10.0}{p99_us:>10.0}")?;
             writeln!(f, "{least:>27}{median:>8}{most:>6}{cpu_us:>17.2}")?;
         }
         let cpu = node.cpu_us / bare.cpu_us;
-        writeln!(f, "          ratio {ratio:>14.2}   goal: at least {goal}: {}{cpu:>49.2} x", verdict(ratio >= goal))?;
+        let verdict = verdict(ratio >= goal);
+        write!(f, "          ratio {ratio:>14.2}   goal: at least {goal}: {verdict:<6}")?;
+        writeln!(f, "   (rounds: {lowest:.2} to {highest:.2}){cpu:>16.2} x")?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;
@@ -69,9 +69,6 @@ struct Connection {
     node: Arc<Node>,
     link: Arc<Link>,
     framed: Framed<TcpStream, Codec>,
-    /// Kept to be cloned into the handles of its sessions.
-    address: mpsc::Sender<Mail>,
-    mailbox: mpsc::Receiver<Mail>,
     sessions: Vec<Session>,
     /// Bounded: a session has at most one at a time.
     calls: FuturesUnordered<BoxFuture<'static, (SessionId, Done)>>,
@@ -100,12 +97,9 @@ enum Event {
 impl Connection {
     fn new(node: Arc<Node>, socket: TcpStream, address: SocketAddr) -> Self {
         let now = node.now();
-        let (sender, mailbox) = mpsc::channel(node.policy.config.mailbox);
         Self {
-            link: Arc::new(Link::new(address, now.wall)),
+            link: Arc::new(Link::new(address, node.policy.config.mailbox, now.wall)),
             framed: Framed::with_capacity(socket, Codec::new(), READ_BUFFER),
-            address: sender,
-            mailbox,
             sessions: Vec::new(),
             calls: FuturesUnordered::new(),
             callers: Vec::new(),
@@ -129,7 +123,7 @@ impl Connection {
             let event = tokio::select! {
                 item = self.framed.next(), if self.closing.is_none() => Event::Item(item),
                 Some((session, done)) = self.calls.next() => Event::Done(session, done),
-                Some(mail) = self.mailbox.recv() => Event::Mail(mail),
+                mail = self.link.mailbox.next() => Event::Mail(mail),
                 () = &mut self.timer => Event::Timer,
                 () = shutdown.cancelled(), if unknown => Event::Mail(Box::new(Letter::Shutdown)),
             };
@@ -353,7 +347,7 @@ impl Connection {
             Output::Register(fence) => {
                 let Some(at) = at else { return };
                 let pile = self.sessions[at].pile_code();
-                let handle = Handle { fence, mailbox: self.address.clone(), link: self.link.clone() };
+                let handle = Handle { fence, link: self.link.clone() };
                 if self.node.sessions.register(pile, handle) {
                     self.node.departed.came_back(pile);
                     tracing::info!(%pile, address = %self.link.address, epoch = fence.epoch.0, "pile logged in");
@@ -448,6 +442,13 @@ impl Connection {
         if self.timer.is_elapsed() || due < self.timer.deadline() {
             self.timer.as_mut().reset(due);
         }
+    }
+}
+
+impl Drop for Connection {
+    /// Whoever still waits for an answer, or writes to the mailbox now, hears that nobody is there.
+    fn drop(&mut self) {
+        self.link.mailbox.close();
     }
 }
 

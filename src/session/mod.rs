@@ -16,6 +16,7 @@
 //! [`translate`] is the one place where wire and domain meet; [`Sessions`] is how the rest of pileway finds a pile.
 
 mod connection;
+mod mailbox;
 mod state;
 mod commands;
 mod charge;
@@ -34,12 +35,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::domain::units::UtcOffset;
 use crate::domain::{Command, CommandError, Fence, PileCode, Reply, SessionId, Tariff, WallMs};
 use crate::settings::{Problem, duration};
+
+use mailbox::{Mailbox, NotTaken};
 
 pub use connection::Node;
 pub use departed::Departed;
@@ -156,13 +159,15 @@ struct Table {
 #[derive(Clone)]
 struct Handle {
     fence: Fence,
-    mailbox: mpsc::Sender<Mail>,
     link: Arc<Link>,
 }
 
-/// What a connection tells about itself without being asked; written by its task alone.
-#[derive(Debug)]
+/// A connection as others see it: its mailbox, and what it tells about itself without being asked, which its task alone
+/// writes.
 pub(crate) struct Link {
+    mailbox: Mailbox<Mail>,
+    /// Commands that may wait in it.
+    capacity: usize,
     address: SocketAddr,
     connected_at: WallMs,
     last_seen: AtomicI64,
@@ -186,7 +191,7 @@ pub struct LiveSession {
     pub refused_frames: u64,
 }
 
-/// What a connection finds in its mailbox. Boxed: an idle mailbox must stay small.
+/// What a connection finds in its mailbox. Boxed, so that a mailbox that was used once stays small.
 type Mail = Box<Letter>;
 
 enum Letter {
@@ -220,12 +225,12 @@ impl Sessions {
         };
         let (reply, answer) = oneshot::channel();
         let letter = Letter::Command { pile, command, deadline, reply };
-        match handle.mailbox.try_send(Box::new(letter)) {
+        match handle.link.mailbox.put(Box::new(letter), handle.link.capacity) {
             Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => {
+            Err(NotTaken::Full) => {
                 return Err(CommandError::PileBusy { why: "its mailbox is full", retry_after: Some(BUSY_RETRY) });
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(CommandError::PileOffline { last_seen: None }),
+            Err(NotTaken::Closed) => return Err(CommandError::PileOffline { last_seen: None }),
         }
         // The session answers at the deadline by itself. One that is stuck in a write cannot, and then nobody knows.
         match tokio::time::timeout_at(deadline + STUCK, answer).await {
@@ -249,7 +254,7 @@ impl Sessions {
         let handles: Vec<_> =
             self.0.shards.iter().flat_map(|s| lock(s).values().cloned().collect::<Vec<_>>()).collect();
         for handle in handles {
-            deliver(&handle, Box::new(Letter::Shutdown));
+            deliver(&handle, Letter::Shutdown);
         }
     }
 
@@ -270,7 +275,7 @@ impl Sessions {
             }
         };
         if let Some(old) = replaced.filter(|old| old.fence != fence) {
-            deliver(&old, Box::new(Letter::Evict { pile, fence: old.fence }));
+            deliver(&old, Letter::Evict { pile, fence: old.fence });
         }
         true
     }
@@ -290,18 +295,17 @@ impl Sessions {
     }
 }
 
-/// A full mailbox must not keep a session alive that is over, so the letter waits for room in a task of its own, which
-/// ends with the connection or the letter's delivery.
-fn deliver(to: &Handle, letter: Mail) {
-    if let Err(mpsc::error::TrySendError::Full(letter)) = to.mailbox.try_send(letter) {
-        let mailbox = to.mailbox.clone();
-        tokio::spawn(async move { mailbox.send(letter).await });
-    }
+/// A full mailbox must not keep a session alive that is over: these letters are taken all the same. They are bounded by
+/// what they tell, which happens once to a session. A connection that is gone needs none.
+fn deliver(to: &Handle, letter: Letter) {
+    let _ = to.link.mailbox.put(Box::new(letter), usize::MAX);
 }
 
 impl Link {
-    fn new(address: SocketAddr, now: WallMs) -> Self {
+    fn new(address: SocketAddr, capacity: usize, now: WallMs) -> Self {
         Self {
+            mailbox: Mailbox::new(),
+            capacity,
             address,
             connected_at: now,
             last_seen: AtomicI64::new(now.0),
