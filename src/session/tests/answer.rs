@@ -137,7 +137,7 @@ fn commands_are_refused_while_the_pile_is_lost_late_or_crowded() {
     for id in waiting {
         assert!(pile.reply(id).is_ok());
     }
-    pile.input(crate::session::state::Input::Silent);
+    pile.input(crate::session::io::Input::Silent);
     let id = pile.command(Command::SyncClock, 10);
     assert!(matches!(pile.reply(id), Err(CommandError::PileOffline { last_seen: Some(_) })));
     pile.receives(0x12);

@@ -4,8 +4,8 @@ use super::harness::*;
 use super::ledger::Mode;
 use crate::domain::order::{AnomalyKind, Change};
 use crate::domain::{Command, CommandError, EventKind, OrderState, Serial};
-use crate::session::jobs::{Done, LedgerCall};
-use crate::session::state::EndReason;
+use crate::session::io::EndReason;
+use crate::session::io::{Done, LedgerCall};
 use crate::store::ledger::WriteError;
 
 #[test]

@@ -8,7 +8,7 @@ use super::ledger::Mode;
 use crate::domain::command::When;
 use crate::domain::order::Change;
 use crate::domain::{Command, OrderState, RequestId, Serial};
-use crate::session::state::{EndReason, Input};
+use crate::session::io::{EndReason, Input};
 
 #[test]
 fn whatever_happens_in_whatever_order_the_promises_hold() {
