@@ -257,8 +257,11 @@ impl Session {
         found: Option<(Order, u64)>,
         out: &mut Out,
     ) {
-        if self.held(serial).is_some() || !self.make_room() {
+        if self.held(serial).is_some() {
             return;
+        }
+        if !self.make_room() {
+            return self.jobs.looked_up.retain(|(_, asked)| *asked != serial);
         }
         match found {
             None => {
@@ -377,6 +380,8 @@ impl Session {
             let oldest = self.orders.iter().filter(stored).min_by_key(|h| h.order.created_at);
             let Some(serial) = oldest.map(|h| h.order.serial) else { return false };
             self.forget(serial);
+            // Should it charge again after all, it is read again.
+            self.jobs.looked_up.retain(|(_, asked)| *asked != serial);
         }
         true
     }

@@ -107,6 +107,17 @@ fn a_session_that_was_taken_over_writes_nothing_more() {
 }
 
 #[test]
+fn a_closed_session_that_is_fenced_later_is_not_watched_over_twice() {
+    let mut old = Pile::online();
+    old.mode = Mode::Slow;
+    old.idles();
+    old.ends(EndReason::ConnectionClosed);
+    old.store.borrow_mut().owner = None;
+    old.store_returns();
+    assert!(old.session.is_done() && old.absent().is_none());
+}
+
+#[test]
 fn an_order_somebody_else_has_settled_is_let_go() {
     let mut pile = Pile::online();
     let serial = pile.charging();

@@ -192,8 +192,8 @@ impl Pile {
         assert!(self.received.is_empty(), "sent: {:?}", self.received);
     }
 
-    pub fn next_received(&mut self) -> Down {
-        self.received.pop_front().expect("something was sent")
+    pub fn all_received(&mut self) -> Vec<Down> {
+        self.received.drain(..).collect()
     }
 
     pub fn received(&self) -> usize {
