@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::api::{changes, fact};
@@ -11,6 +13,7 @@ use pileway::api::pb::{CommandTiming, OfflineReason, PileChange, PilePresence};
 use pileway::wire::*;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
@@ -469,4 +472,88 @@ async fn more_connections_than_allowed_are_refused_and_the_others_served() {
     .await;
     third.is_served(C).await;
     first.served().await;
+}
+
+/// A pile that logs in again and again while callers start charges: every caller gets a definite answer, and one that is
+/// told that nothing was written can rely on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starts_amid_takeovers_are_answered_truly() {
+    let node = Node::with(&[("GRPC__START_DEADLINE", "2s")]);
+    let api = Api::of(&node).await;
+    let written = Arc::new(Mutex::new(BTreeSet::new()));
+    let enough = CancellationToken::new();
+    // Each new login ends the one before; both answer what they are told to start.
+    let _first = Pile::login_with_guns(&node, A, GUNS).await;
+    let mut chance = Chance::seeded();
+    let storm = {
+        let (piles, enough, written) = (node.piles, enough.clone(), written.clone());
+        async move {
+            let mut lines = JoinSet::new();
+            let mut pace = Line::connect_to(piles).await;
+            pace.login(B, 1).await;
+            while !enough.is_cancelled() {
+                let mut line = Line::connect_to(piles).await;
+                line.login(A, GUNS).await;
+                lines.spawn(obey(line, written.clone()));
+                for _ in 0..chance.below(60) {
+                    pace.is_served(B).await;
+                }
+            }
+            lines
+        }
+    };
+    let storm = tokio::spawn(storm);
+
+    let mut answers = vec![];
+    for gun in 1..=GUNS {
+        let request = common::api::start_request(A, i32::from(gun));
+        answers.push((request.request_id.clone(), api.start(request).await));
+    }
+    enough.cancel();
+    let mut lines = storm.await.expect("no panic");
+    // The storm is over: the last line of it is alone, and ends with the node.
+    let orders = api.orders(A).await;
+    let written = written.lock().expect("no panic").clone();
+    let mut outcomes: BTreeMap<String, u32> = BTreeMap::new();
+    for (request, answer) in answers {
+        let order = orders.iter().find(|order| order.request_id == request);
+        let was_written = order.is_some_and(|order| written.contains(&order.serial));
+        let outcome = match &answer {
+            Ok(order) => {
+                assert!(was_written, "{order:?} was started, and no pile told");
+                "started".to_owned()
+            }
+            Err(status) => reason(status).1,
+        };
+        match answer.as_ref().map_err(tonic::Status::code) {
+            Ok(_) => {}
+            Err(Code::Unavailable | Code::FailedPrecondition | Code::ResourceExhausted) => {
+                assert!(!was_written, "{outcome}, and yet a pile was told: {order:?}");
+            }
+            Err(Code::Aborted | Code::DeadlineExceeded) => {}
+            Err(other) => panic!("{other:?} {answer:?}"),
+        }
+        *outcomes.entry(outcome).or_insert(0) += 1;
+    }
+    eprintln!("{outcomes:?}, {} orders, {} written", orders.len(), written.len());
+    drop(node);
+    while lines.join_next().await.is_some() {}
+}
+
+const GUNS: u8 = 40;
+
+/// Says yes to every 0x34 until the connection ends.
+async fn obey(mut line: Line, written: Arc<Mutex<BTreeSet<String>>>) {
+    while let Some(packet) = line.next().await {
+        if let Frame::RemoteStart(start) = packet.frame {
+            let serial = start.transaction_serial;
+            let new = written.lock().expect("no panic").insert(serial.to_string());
+            assert!(new, "{serial} is started twice");
+            line.try_send(RemoteStartResponse {
+                gun_no: start.gun_no,
+                ..frames::start_answer(A, 1, serial, StartFailure::None)
+            })
+            .await;
+        }
+    }
 }

@@ -448,6 +448,13 @@ impl Connection {
 impl Drop for Connection {
     /// Whoever still waits for an answer, or writes to the mailbox now, hears that nobody is there.
     fn drop(&mut self) {
+        // What was never read was never done. (A letter that comes in between is dropped, and its caller told less.)
+        while let Some(letter) = self.link.mailbox.next().now_or_never() {
+            if let Letter::Command { reply, .. } = *letter {
+                // A caller who has gone needs no answer.
+                let _ = reply.send(Err(CommandError::SessionLost { written: false }));
+            }
+        }
         self.link.mailbox.close();
     }
 }
