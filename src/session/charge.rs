@@ -17,6 +17,7 @@ use crate::domain::order::{Change, Failure, Happening, Metered, StartRequest};
 use crate::domain::pile::GunState;
 use crate::domain::telemetry::Status;
 use crate::domain::{CommandError, EventKind, Gun, Order, OrderState, Reply, Serial};
+use crate::observe;
 use crate::store::ledger::{SettledOrder, StartAttempt};
 use crate::wire::{self, Frame, Sequence};
 
@@ -305,6 +306,10 @@ impl Session {
             }
             if change == Change::Failed {
                 self.failed(&order, out);
+            }
+            if let Change::Anomaly(kind) = change {
+                tracing::info!(pile = %order.pile, serial = %order.serial, kind = kind.name(), "order anomaly");
+                observe::anomaly(kind.name());
             }
             self.event(now, None, EventKind::Order { order, change });
         }

@@ -204,6 +204,7 @@ impl Connection {
     fn packet(&mut self, now: Now, packet: Packet) {
         observe::frame_received(packet.frame.spec().name);
         if packet.crc == CrcOrder::HighFirst {
+            observe::swapped_crc();
             let before = self.link.swapped_crc_frames.fetch_add(1, Ordering::Relaxed);
             if before == 0 {
                 tracing::info!(address = %self.link.address, "pile sends its crc high byte first");
@@ -234,6 +235,7 @@ impl Connection {
             let result = wire::LoginResult::Rejected;
             let frame = wire::LoginResponse { pile_code: wire_pile(pile), result }.into();
             self.perform(now, Output::Send { sequence, frame }, None);
+            observe::login("rejected");
             tracing::warn!(%pile, address = %self.link.address, "login rejected: too many piles on one connection");
             return;
         }
@@ -350,8 +352,10 @@ impl Connection {
                 let handle = Handle { fence, link: self.link.clone() };
                 if self.node.sessions.register(pile, handle) {
                     self.node.departed.came_back(pile);
+                    observe::login("accepted");
                     tracing::info!(%pile, address = %self.link.address, epoch = fence.epoch.0, "pile logged in");
                 } else {
+                    observe::login("too_late");
                     self.sessions[at].apply(now, Input::End(EndReason::TakenOver), &mut self.out);
                 }
             }

@@ -43,6 +43,7 @@ use tokio::time::Instant;
 
 use crate::domain::units::UtcOffset;
 use crate::domain::{Command, CommandError, Fence, PileCode, Reply, SessionId, Tariff, WallMs};
+use crate::observe;
 use crate::settings::{Problem, duration};
 
 use mailbox::{Mailbox, NotTaken};
@@ -223,6 +224,13 @@ impl Sessions {
     /// Hands `command` to the pile's session and waits for what comes of it, at the latest until `deadline`. A pile
     /// without a session is `PileOffline`; a command is never kept for later.
     pub async fn execute(&self, pile: PileCode, command: Command, deadline: Instant) -> Result<Reply, CommandError> {
+        let (name, began) = (command.name(), Instant::now());
+        let result = self.hand_over(pile, command, deadline).await;
+        observe::command(name, result.as_ref().map_or_else(CommandError::name, |_| "ok"), began.elapsed());
+        result
+    }
+
+    async fn hand_over(&self, pile: PileCode, command: Command, deadline: Instant) -> Result<Reply, CommandError> {
         let Some(handle) = self.shard(pile).get(&pile).cloned() else {
             return Err(CommandError::PileOffline { last_seen: None });
         };

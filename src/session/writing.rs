@@ -8,6 +8,7 @@ use super::io::{EndReason, LedgerCall, Out, Output};
 use super::jobs::{Job, Jobs, Running};
 use super::state::{Phase, Session};
 use crate::domain::{CommandError, Event, EventKind, Fence, Order, Pile, Serial};
+use crate::observe;
 use crate::store::StoreError;
 use crate::store::ledger::{Document, Expect, SettledOrder, Write, WriteError};
 
@@ -234,9 +235,13 @@ impl Session {
     pub(super) fn settle_done(&mut self, result: Result<Box<SettledOrder>, StoreError>, out: &mut Out) {
         let Some(Running::Settle(settling)) = self.jobs.running.take() else { return };
         match result {
-            Ok(settled) => self.settled(*settling, *settled, out),
+            Ok(settled) => {
+                observe::settlement(settled.outcome.name());
+                self.settled(*settling, *settled, out);
+            }
             // No 0x40: the pile keeps the record and repeats it.
             Err(error) => {
+                observe::settlement("failed");
                 tracing::error!(pile = %self.pile.code, serial = %settling.record.serial, %error, "record not settled");
             }
         }

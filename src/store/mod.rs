@@ -308,6 +308,17 @@ pub enum Settled {
     Conflict { first: bool },
 }
 
+impl Settled {
+    /// The metric label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Again => "again",
+            Self::Conflict { .. } => "conflict",
+        }
+    }
+}
+
 /// A range of one index, by prefix. All bounds hold together.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Scan {
