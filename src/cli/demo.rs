@@ -308,5 +308,5 @@ impl Drop for TempDir {
 const PILES: [(&str, u8, bool); 3] =
     [("32010600019236", 2, true), ("32010600019237", 2, true), ("32010600019238", 1, false)];
 /// How long anything may take that a pile does at once.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const LINE_EVERY: Duration = Duration::from_secs(2);

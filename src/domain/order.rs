@@ -154,7 +154,7 @@ pub enum Failure {
     Rejected { code: u8, name: String },
     /// "Not plugged in", and nobody plugged in within 60 s.
     NotPluggedIn,
-    /// No answer and no charging within 90 s.
+    /// No answer and no charging within 90 s, or it was stopped before either came.
     NoStart,
     /// The record of a start that failed on the pile.
     FailedOnPile { code: u8, name: String },

@@ -6,57 +6,19 @@ mod stop;
 use std::time::Duration;
 
 use super::Now;
-use super::commands::RETRY;
+use super::held::{Held, Unsent};
+use super::io::{Out, Output};
 use super::jobs::{Job, Settling};
-use super::pending::{Await, CommandId};
-use super::state::{Out, Output, Phase, Session};
+use super::pending::{Await, CommandId, RETRY};
+use super::state::{Phase, Session};
 use super::translate::{self, wire_gun, wire_pile, wire_serial};
 use crate::domain::command::{Start, StopProof};
 use crate::domain::order::{Change, Failure, Happening, Metered, StartRequest};
 use crate::domain::pile::GunState;
 use crate::domain::telemetry::Status;
-use crate::domain::{CommandError, EventKind, Gun, Order, OrderState, Reply, Serial, WallMs};
+use crate::domain::{CommandError, EventKind, Gun, Order, OrderState, Reply, Serial};
 use crate::store::ledger::{SettledOrder, StartAttempt};
 use crate::wire::{self, Frame, Sequence};
-
-/// An open order in memory.
-pub struct Held {
-    pub order: Order,
-    /// As stored; `None` until it is.
-    pub version: Option<u64>,
-    /// Differs from what is stored.
-    pub dirty: bool,
-    /// What 0x34 will say, while it has not been written.
-    pub unsent: Option<Box<Unsent>>,
-}
-
-/// A start on its way to the store.
-pub struct Unsent {
-    pub start: Start,
-    /// Past this, 0x34 is not written any more.
-    deadline: Duration,
-    /// How many more serials may be tried if this one is taken.
-    serials_left: u8,
-}
-
-impl Held {
-    pub fn stored(order: Order, version: u64) -> Self {
-        Self { order, version: Some(version), dirty: false, unsent: None }
-    }
-
-    /// When time itself moves the order on. Before 0x34 is written it has not begun: its deadline judges it.
-    pub fn due(&self) -> Option<WallMs> {
-        if self.unsent.is_some() { None } else { self.order.due() }
-    }
-
-    /// A charge that was seen to end leaves its gun to the next one, even if its record is overdue.
-    pub fn occupies_gun(&self) -> bool {
-        match self.order.state {
-            OrderState::Abnormal => self.order.ended_at.is_none(),
-            state => state.is_open(),
-        }
-    }
-}
 
 /// Starting.
 impl Session {
@@ -295,8 +257,11 @@ impl Session {
         found: Option<(Order, u64)>,
         out: &mut Out,
     ) {
-        if self.held(serial).is_some() || !self.make_room() {
+        if self.held(serial).is_some() {
             return;
+        }
+        if !self.make_room() {
+            return self.jobs.looked_up.retain(|(_, asked)| *asked != serial);
         }
         match found {
             None => {
@@ -415,6 +380,8 @@ impl Session {
             let oldest = self.orders.iter().filter(stored).min_by_key(|h| h.order.created_at);
             let Some(serial) = oldest.map(|h| h.order.serial) else { return false };
             self.forget(serial);
+            // Should it charge again after all, it is read again.
+            self.jobs.looked_up.retain(|(_, asked)| *asked != serial);
         }
         true
     }

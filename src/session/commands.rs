@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::Now;
-use super::charge::Held;
-use super::pending::{Await, CommandId};
-use super::state::{EndReason, Out, Output, Phase, Session};
+use super::held::Held;
+use super::io::{EndReason, Out, Output};
+use super::pending::{Await, CommandId, RETRY};
+use super::state::{Phase, Session};
 use super::translate::{self, wire_gun, wire_pile};
 use crate::domain::command::When;
 use crate::domain::pile::Presence;
@@ -132,16 +133,3 @@ impl Session {
         if gun.number() > guns { Err(CommandError::GunUnknown { gun, guns }) } else { Ok(()) }
     }
 }
-
-pub(super) fn accepted(frame: u8, outcome: wire::Outcome) -> Result<(), CommandError> {
-    match outcome {
-        wire::Outcome::Success => Ok(()),
-        wire::Outcome::Failure | wire::Outcome::Unknown(_) => {
-            let name = outcome.label().unwrap_or("unknown result").to_owned();
-            Err(CommandError::PileRejected { frame, code: outcome.raw(), name })
-        }
-    }
-}
-
-/// When a caller may try again what the pile is too busy for.
-pub(super) const RETRY: Duration = Duration::from_secs(1);

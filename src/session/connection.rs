@@ -20,9 +20,9 @@ use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;
 
 use super::departed::{Absent, Departed};
-use super::jobs::{Done, LedgerCall};
+use super::io::{Done, EndReason, Input, LedgerCall, Out, Output};
 use super::pending::CommandId;
-use super::state::{EndReason, Input, Out, Output, Session};
+use super::state::Session;
 use super::translate::{self, wire_pile};
 use super::{Handle, Letter, Link, Mail, Now, Policy, Sessions};
 use crate::domain::event::OfflineReason;

@@ -17,9 +17,12 @@
 
 mod connection;
 mod mailbox;
+mod io;
 mod state;
 mod commands;
 mod charge;
+mod writing;
+mod held;
 mod jobs;
 mod pending;
 mod translate;
@@ -46,7 +49,7 @@ use mailbox::{Mailbox, NotTaken};
 
 pub use connection::Node;
 pub use departed::Departed;
-pub use state::EndReason;
+pub use io::EndReason;
 
 /// Timers and bounds of connections and sessions.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

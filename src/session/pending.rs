@@ -105,6 +105,9 @@ impl Pending {
     }
 }
 
+/// When a caller may try again what the pile is too busy for.
+pub const RETRY: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;

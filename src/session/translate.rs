@@ -8,7 +8,7 @@ use crate::domain::order::Metered;
 use crate::domain::pile::Identity;
 use crate::domain::record::RecordedPeriod;
 use crate::domain::telemetry::{Battery, Demand, GroundLock, Live, Measured, Status};
-use crate::domain::{self, Gun, Period, PileCode, Record, Serial, Tariff, Telemetry, WallMs};
+use crate::domain::{self, CommandError, Gun, Period, PileCode, Record, Serial, Tariff, Telemetry, WallMs};
 use crate::wire;
 
 /// The pile a frame names, if that is a code anybody can use.
@@ -347,6 +347,17 @@ pub fn record(frame: &wire::Frame, body: impl FnOnce() -> Vec<u8>, pile: PileCod
             )
         }
         _ => None,
+    }
+}
+
+/// A result byte that can only be yes or no, as the answer to a command.
+pub fn accepted(frame: u8, outcome: wire::Outcome) -> Result<(), CommandError> {
+    match outcome {
+        wire::Outcome::Success => Ok(()),
+        wire::Outcome::Failure | wire::Outcome::Unknown(_) => {
+            let name = outcome.label().unwrap_or("unknown result").to_owned();
+            Err(CommandError::PileRejected { frame, code: outcome.raw(), name })
+        }
     }
 }
 

@@ -68,10 +68,10 @@ impl Pile {
             }
             Frame::OtaCommand(row) => self.ota(cx, sequence, &row),
             Frame::QrPrefixSet(_) => {
-                self.reply(cx, sequence, QrPrefixResponse { pile_code: self.code, result: QrResult::Zero })
+                self.reply(cx, sequence, QrPrefixResponse { pile_code: self.code, result: QrResult::Zero });
             }
             Frame::QrSet5a(row) => {
-                self.reply(cx, sequence, QrSetResponse59 { pile_code: self.code, gun_no: row.gun_no, result: 1 })
+                self.reply(cx, sequence, QrSetResponse59 { pile_code: self.code, gun_no: row.gun_no, result: 1 });
             }
             Frame::QrSet9c(row) => {
                 let gun_no = GunNo::from_number(row.gun_no.0);

@@ -110,7 +110,7 @@ pub fn record(pile: &str, gun: u8, serial: Serial, energy: u32) -> TransactionRe
         valley_loss_energy: Energy(0),
         valley_amount: Amount(0),
         meter_start: MeterEnergy::from_milliwatt_hours(500_000_000),
-        meter_end: MeterEnergy::from_milliwatt_hours(500_000_000 + u64::from(energy) * 100_000),
+        meter_end: MeterEnergy::from_milliwatt_hours(500_000_000 + u64::from(energy) * 100),
         total_energy: Energy(energy),
         total_loss_energy: Energy(energy),
         total_amount: amount,

@@ -298,3 +298,11 @@ fn a40_bms_versions_stay_bytes() {
     let Frame::BmsHandshake(row) = Frame::decode(0x15, &body).unwrap().frame else { panic!() };
     assert_eq!((row.bms_protocol_version.0, &row.bms_software_version.0[3..5]), ([1, 1, 0], &[0x07, 0xDF][..]));
 }
+
+#[test]
+fn energies_are_in_milliwatt_hours_as_the_api_says_them() {
+    // 12.3456 kWh
+    assert_eq!(pileway::wire::Energy(123_456).milliwatt_hours(), 12_345_600);
+    assert_eq!(pileway::wire::Energy::from_milliwatt_hours(12_345_600).raw(), 123_456);
+    assert_eq!(pileway::wire::MeterEnergy::from_milliwatt_hours(12_345_600).raw(), 123_456);
+}

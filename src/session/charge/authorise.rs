@@ -1,6 +1,7 @@
 //! Who may charge with a card or a VIN at the pile.
 
-use crate::session::state::{Out, Session};
+use crate::session::io::Out;
+use crate::session::state::Session;
 use crate::session::translate::wire_pile;
 use crate::wire::{self, Sequence};
 

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::Held;
 use crate::domain::command::StopProof;
 use crate::domain::order::Happening;
 use crate::domain::{CommandError, Gun, OrderState, Reply, Serial};
 use crate::session::Now;
-use crate::session::commands::{RETRY, accepted};
-use crate::session::pending::{Await, CommandId};
-use crate::session::state::{Out, Session};
-use crate::session::translate::{wire_gun, wire_pile};
+use crate::session::held::Held;
+use crate::session::io::Out;
+use crate::session::pending::{Await, CommandId, RETRY};
+use crate::session::state::Session;
+use crate::session::translate::{accepted, wire_gun, wire_pile};
 use crate::wire::{self, Sequence};
 
 impl Session {

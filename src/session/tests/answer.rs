@@ -1,8 +1,9 @@
 //! What becomes of 0x34, and who hears it: A23, and whose answer is whose.
 
 use super::harness::*;
+use crate::domain::command::When;
 use crate::domain::order::{Change, Failure};
-use crate::domain::{Command, CommandError, OrderState, Reply};
+use crate::domain::{Command, CommandError, OrderState, Reply, Serial};
 
 #[test]
 fn the_caller_gets_the_piles_own_answer() {
@@ -109,20 +110,31 @@ fn answers_are_told_apart_by_type_gun_and_serial() {
 
 #[test]
 fn the_late_answer_to_one_command_is_not_the_answer_to_the_next() {
-    let reboot = || Command::Reboot { when: crate::domain::command::When::WhenIdle };
+    let check = |command: &Command, asked, answered, yes: &[(&str, u64)]| {
+        let mut pile = Pile::online();
+        let first = pile.command(command.clone(), 5);
+        let late = pile.receives(asked).sequence;
+        let busy = pile.command(command.clone(), 5);
+        assert!(matches!(pile.reply(busy), Err(CommandError::PileBusy { .. })));
+        pile.advance(5);
+        assert_eq!(pile.reply(first), Err(CommandError::OutcomeUnknown { serial: None }));
+        let second = pile.command(command.clone(), 5);
+        let sequence = pile.receives(asked).sequence;
+        pile.sends_frame(late, frame(answered, Serial::NONE, yes));
+        pile.waits_still(second);
+        pile.sends_frame(sequence, frame(answered, Serial::NONE, yes));
+        assert!(pile.reply(second).is_ok());
+    };
+    check(&Command::Reboot { when: When::WhenIdle }, 0x92, 0x91, &[("result", 1)]);
+    check(&Command::SyncClock, 0x56, 0x55, &[]);
+}
+
+#[test]
+fn a_reboot_the_pile_refuses_says_so() {
     let mut pile = Pile::online();
-    let first = pile.command(reboot(), 5);
-    let late = pile.receives(0x92).sequence;
-    let busy = pile.command(reboot(), 5);
-    assert!(matches!(pile.reply(busy), Err(CommandError::PileBusy { .. })));
-    pile.advance(5);
-    assert_eq!(pile.reply(first), Err(CommandError::OutcomeUnknown { serial: None }));
-    let second = pile.command(reboot(), 5);
-    let sequence = pile.receives(0x92).sequence;
-    pile.sends_frame(late, frame(0x91, crate::domain::Serial::NONE, &[("result", 1)]));
-    pile.waits_still(second);
-    pile.sends_frame(sequence, frame(0x91, crate::domain::Serial::NONE, &[]));
-    assert!(matches!(pile.reply(second), Err(CommandError::PileRejected { frame: 0x91, code: 0, .. })));
+    let id = pile.command(Command::Reboot { when: When::Immediately }, 5);
+    pile.sends(0x91, &[]);
+    assert!(matches!(pile.reply(id), Err(CommandError::PileRejected { frame: 0x91, code: 0, .. })));
 }
 
 #[test]
@@ -137,7 +149,7 @@ fn commands_are_refused_while_the_pile_is_lost_late_or_crowded() {
     for id in waiting {
         assert!(pile.reply(id).is_ok());
     }
-    pile.input(crate::session::state::Input::Silent);
+    pile.input(crate::session::io::Input::Silent);
     let id = pile.command(Command::SyncClock, 10);
     assert!(matches!(pile.reply(id), Err(CommandError::PileOffline { last_seen: Some(_) })));
     pile.receives(0x12);

@@ -4,8 +4,8 @@ use super::harness::*;
 use super::ledger::Mode;
 use crate::domain::order::{AnomalyKind, Change};
 use crate::domain::{Command, CommandError, EventKind, OrderState, Serial};
-use crate::session::jobs::{Done, LedgerCall};
-use crate::session::state::EndReason;
+use crate::session::io::EndReason;
+use crate::session::io::{Done, LedgerCall};
 use crate::store::ledger::WriteError;
 
 #[test]
@@ -104,6 +104,17 @@ fn a_session_that_was_taken_over_writes_nothing_more() {
     assert_eq!(old.ended, Some(EndReason::TakenOver));
     assert!(old.session.is_done() && old.absent().is_none(), "the newer one speaks for the pile");
     assert_eq!(new.order_state(serial), OrderState::Charging);
+}
+
+#[test]
+fn a_closed_session_that_is_fenced_later_is_not_watched_over_twice() {
+    let mut old = Pile::online();
+    old.mode = Mode::Slow;
+    old.idles();
+    old.ends(EndReason::ConnectionClosed);
+    old.store.borrow_mut().owner = None;
+    old.store_returns();
+    assert!(old.session.is_done() && old.absent().is_none());
 }
 
 #[test]

@@ -17,9 +17,10 @@ use crate::domain::{
     Command, CommandError, EventKind, Fence, Gun, OrderState, Period, PileCode, Price, Reply, RequestId, Serial,
     SessionId, Tariff, Telemetry, WallMs,
 };
-use crate::session::jobs::{Done, LedgerCall};
+use crate::session::io::{Done, LedgerCall};
+use crate::session::io::{EndReason, Input, Out, Output};
 use crate::session::pending::CommandId;
-use crate::session::state::{EndReason, Input, Out, Output, Session};
+use crate::session::state::Session;
 use crate::session::{Config, Now, Policy};
 use crate::wire::{self, Frame, Packet, Sequence};
 
@@ -191,8 +192,8 @@ impl Pile {
         assert!(self.received.is_empty(), "sent: {:?}", self.received);
     }
 
-    pub fn next_received(&mut self) -> Down {
-        self.received.pop_front().expect("something was sent")
+    pub fn all_received(&mut self) -> Vec<Down> {
+        self.received.drain(..).collect()
     }
 
     pub fn received(&self) -> usize {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::domain::order::{Change, Happening};
 use crate::domain::{Epoch, Event, EventKind, Fence, Order, Pile, Record, RequestId, Serial, SessionId, WallMs};
-use crate::session::jobs::{Done, LedgerCall};
+use crate::session::io::{Done, LedgerCall};
 use crate::store::ledger::{Document, Expect, Login, SettledOrder, StartAttempt, Write, WriteError};
 use crate::store::{Settled, StoreError};
 

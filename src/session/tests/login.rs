@@ -3,7 +3,7 @@
 use super::harness::*;
 use super::ledger::Mode;
 use crate::domain::pile::{GunState, Presence};
-use crate::session::state::{EndReason, Input};
+use crate::session::io::{EndReason, Input};
 use crate::wire::Sequence;
 
 #[test]

@@ -110,7 +110,7 @@ fn records_are_settled_by_whoever_has_them_also_when_the_session_is_over() {
     pile.bills(foreign(1));
     pile.bills(serial);
     pile.store.borrow_mut().owner = None;
-    pile.ends(crate::session::state::EndReason::TakenOver);
+    pile.ends(crate::session::io::EndReason::TakenOver);
     pile.store_returns();
     pile.receives_nothing();
     assert!(pile.session.is_done());

@@ -4,7 +4,7 @@ use super::harness::*;
 use super::ledger::Mode;
 use crate::domain::order::{Change, Failure};
 use crate::domain::{CommandError, OrderState, Reply, Serial};
-use crate::session::state::EndReason;
+use crate::session::io::EndReason;
 
 #[test]
 fn order_and_request_id_are_durable_in_one_batch_before_0x34_is_written() {

@@ -5,7 +5,7 @@ use crate::domain::command::{StopProof, When};
 use crate::domain::order::AnomalyKind::{RecordOverdue, StopNotObeyed};
 use crate::domain::order::Change;
 use crate::domain::{CommandError, OrderState, Reply};
-use crate::session::state::EndReason;
+use crate::session::io::EndReason;
 
 #[test]
 fn a_stop_closes_the_order_at_once_and_needs_no_answer() {

@@ -8,7 +8,7 @@ use super::ledger::Mode;
 use crate::domain::command::When;
 use crate::domain::order::Change;
 use crate::domain::{Command, OrderState, RequestId, Serial};
-use crate::session::state::{EndReason, Input};
+use crate::session::io::{EndReason, Input};
 
 #[test]
 fn whatever_happens_in_whatever_order_the_promises_hold() {
@@ -18,12 +18,17 @@ fn whatever_happens_in_whatever_order_the_promises_hold() {
 }
 
 struct Walk {
+    /// The newest session of the pile.
     pile: Pile,
+    /// Those it has replaced, while they have something left for the store.
+    older: Vec<Pile>,
     random: u64,
     /// Until when 0x34 may be written for a request id.
     deadlines: BTreeMap<RequestId, Duration>,
-    /// Serials that were named in a 0x34.
+    /// Serials that were named in a 0x34, and the requests behind them.
     started: BTreeSet<Serial>,
+    requests: BTreeSet<RequestId>,
+    /// Of the newest session.
     commands: BTreeSet<u64>,
     trace: Vec<String>,
 }
@@ -33,8 +38,9 @@ impl Walk {
         let mut pile = Pile::online();
         pile.mode = Mode::Slow;
         let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let (deadlines, started, commands) = Default::default();
-        Self { pile, random, deadlines, started, commands, trace: vec![format!("seed {seed}")] }
+        let (deadlines, started, requests, commands) = Default::default();
+        let trace = vec![format!("seed {seed}")];
+        Self { pile, older: vec![], random, deadlines, started, requests, commands, trace }
     }
 
     fn run(mut self, steps: usize) {
@@ -42,16 +48,17 @@ impl Walk {
             self.step();
             self.check();
         }
-        if self.pile.ended.is_none() {
-            self.pile.ends(EndReason::ConnectionClosed);
-        }
-        self.pile.store_returns();
-        // What waits to be written again is.
-        self.pile.advance(2);
-        self.check();
-        assert!(self.pile.session.is_done(), "something is left: {:#?}", self.trace);
-        for id in &self.commands {
-            assert!(self.pile.replies.contains_key(id), "command {id} has no answer: {:#?}", self.trace);
+        self.log_in_again();
+        for mut old in std::mem::take(&mut self.older) {
+            if old.ended.is_none() {
+                old.ends(EndReason::TakenOver);
+            }
+            old.store_returns();
+            // What waits to be written again is.
+            old.advance(2);
+            let frames = old.all_received();
+            self.check_received(frames);
+            assert!(old.session.is_done(), "something is left: {:#?}", self.trace);
         }
         let store = self.pile.store.borrow();
         for (serial, (order, _)) in &store.orders {
@@ -62,9 +69,30 @@ impl Walk {
         }
     }
 
+    /// On another connection; the old one is told at once, later, or by the store.
+    fn log_in_again(&mut self) {
+        self.trace.push("logs in again".into());
+        let mut new = self.pile.elsewhere_slow();
+        new.store_answers();
+        let mut old = std::mem::replace(&mut self.pile, new);
+        if old.ended.is_none() {
+            old.ends(EndReason::TakenOver);
+        }
+        for id in std::mem::take(&mut self.commands) {
+            assert!(old.replies.contains_key(&id), "command {id} has no answer: {:#?}", self.trace);
+        }
+        self.older.push(old);
+    }
+
     fn step(&mut self) {
         let (gun, serial, yes) = (self.below(3), self.any_serial(), self.below(2));
         let of_gun = [("gun_no", gun)];
+        if self.pile.ended.is_some() && self.below(4) == 0 {
+            self.log_in_again();
+        }
+        if let Some(old) = self.older.last_mut().filter(|old| !old.calls.is_empty()) {
+            old.store_answers();
+        }
         let (what, seldom) = (self.below(40), self.below(40) == 0);
         self.trace.push(format!(
             "{what} gun {gun} {serial} {yes} {:?} {:?}",
@@ -140,28 +168,34 @@ impl Walk {
     }
 
     fn check(&mut self) {
-        while self.pile.received() > 0 {
-            let down = self.pile.next_received();
+        let frames = self.older.iter_mut().chain([&mut self.pile]).flat_map(Pile::all_received).collect();
+        self.check_received(frames);
+        let session = &self.pile.session;
+        assert!(session.orders.len() <= 64, "{:#?}", self.trace);
+        assert!(session.jobs.is_bounded(), "{:#?}", self.trace);
+    }
+
+    fn check_received(&mut self, frames: Vec<Down>) {
+        for down in frames {
+            let pile = &self.pile;
             match down.frame.code() {
                 0x34 => {
                     let serial = down.serial();
                     assert!(self.started.insert(serial), "0x34 twice: {:#?}", self.trace);
-                    let store = self.pile.store.borrow();
+                    let store = pile.store.borrow();
                     let order = store.orders.get(&serial).map(|(order, _)| order);
                     let order = order.unwrap_or_else(|| panic!("0x34 before the order: {:#?}", self.trace));
                     let id = order.request.expect("its request id").id;
-                    assert!(self.pile.now().mono < self.deadlines[&id], "0x34 too late: {:#?}", self.trace);
+                    assert!(pile.now().mono < self.deadlines[&id], "0x34 too late: {:#?}", self.trace);
+                    assert!(self.requests.insert(id), "one request started twice: {:#?}", self.trace);
                 }
                 0x40 => {
-                    let settled = self.pile.store.borrow().records.contains_key(&down.serial());
+                    let settled = pile.store.borrow().records.contains_key(&down.serial());
                     assert!(settled, "0x40 before the record: {:#?}", self.trace);
                 }
                 _ => {}
             }
         }
-        let session = &self.pile.session;
-        assert!(session.orders.len() <= 64, "{:#?}", self.trace);
-        assert!(session.jobs.is_bounded(), "{:#?}", self.trace);
     }
 
     fn any_serial(&mut self) -> Serial {

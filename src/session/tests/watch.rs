@@ -5,7 +5,7 @@ use super::ledger::Mode;
 use crate::domain::order::AnomalyKind::{IdleWhileCharging, LateStart, RecordOverdue, StartTimeout, UnknownSerial};
 use crate::domain::order::{Anomaly, Change, Failure, Origin};
 use crate::domain::pile::GunState;
-use crate::domain::{EventKind, OrderState};
+use crate::domain::{CommandError, EventKind, OrderState};
 
 #[test]
 fn ninety_seconds_without_an_answer_fail_the_start() {
@@ -167,6 +167,24 @@ fn records_that_never_come_do_not_keep_a_pile_from_starting() {
     pile.receives(0x40);
     assert_eq!(store.borrow().order(first).state, OrderState::Settled);
     assert_eq!(store.borrow().order(first).origin, Origin::Platform);
+}
+
+#[test]
+fn an_adopted_order_that_was_put_out_of_memory_has_its_gun_again_when_it_charges_again() {
+    let mut pile = Pile::online();
+    pile.charges(foreign(1));
+    pile.idles();
+    pile.idles();
+    for _ in 0..64 {
+        pile.advance(1);
+        let serial = pile.charging();
+        pile.sends_of(serial, 0x19, &[("gun_no", 1)]);
+        pile.advance(30);
+    }
+    assert!(pile.session.orders.iter().all(|held| held.order.serial != foreign(1)));
+    pile.charges(foreign(1));
+    let id = pile.start(&request(200));
+    assert_eq!(pile.reply(id), Err(CommandError::GunBusy { gun: gun(1), serial: foreign(1) }));
 }
 
 #[test]

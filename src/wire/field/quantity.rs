@@ -111,7 +111,7 @@ quantity! {
     /// Temperature, 1 °C, raw 0 = −50 °C.
     Temp: u8; Some(0), -50, Some("°C"), [celsius from_celsius i16 = raw * 1 + -50];
     /// Energy, 0.0001 kWh.
-    Energy: u32; Some(4), 0, Some("kWh"), [milliwatt_hours from_milliwatt_hours u64 = raw * 100_000 + 0];
+    Energy: u32; Some(4), 0, Some("kWh"), [milliwatt_hours from_milliwatt_hours u64 = raw * 100 + 0];
     /// Energy, 0.1 kWh: 0x17 and 0x19.
     EnergyTenths: u16; Some(1), 0, Some("kWh"), [watt_hours from_watt_hours u32 = raw * 100 + 0];
     /// Charge, 0.1 Ah.
@@ -211,12 +211,12 @@ pub struct MeterEnergy(u64);
 impl MeterEnergy {
     /// The reading in mWh.
     pub const fn milliwatt_hours(self) -> u64 {
-        self.0 * 100_000
+        self.0 * 100
     }
 
     /// Rounded down to 0.0001 kWh.
     pub const fn from_milliwatt_hours(milliwatt_hours: u64) -> Self {
-        Self::from_raw(milliwatt_hours / 100_000)
+        Self::from_raw(milliwatt_hours / 100)
     }
 }
 

@@ -1,0 +1,45 @@
+//! Orders a session holds in memory.
+
+use std::time::Duration;
+
+use crate::domain::command::Start;
+use crate::domain::{Order, OrderState, WallMs};
+
+/// An open order in memory.
+pub struct Held {
+    pub order: Order,
+    /// As stored; `None` until it is.
+    pub version: Option<u64>,
+    /// Differs from what is stored.
+    pub dirty: bool,
+    /// What 0x34 will say, while it has not been written.
+    pub unsent: Option<Box<Unsent>>,
+}
+
+/// A start on its way to the store.
+pub struct Unsent {
+    pub start: Start,
+    /// Past this, 0x34 is not written any more.
+    pub deadline: Duration,
+    /// How many more serials may be tried if this one is taken.
+    pub serials_left: u8,
+}
+
+impl Held {
+    pub fn stored(order: Order, version: u64) -> Self {
+        Self { order, version: Some(version), dirty: false, unsent: None }
+    }
+
+    /// When time itself moves the order on. Before 0x34 is written it has not begun: its deadline judges it.
+    pub fn due(&self) -> Option<WallMs> {
+        if self.unsent.is_some() { None } else { self.order.due() }
+    }
+
+    /// A charge that was seen to end leaves its gun to the next one, even if its record is overdue.
+    pub fn occupies_gun(&self) -> bool {
+        match self.order.state {
+            OrderState::Abnormal => self.order.ended_at.is_none(),
+            state => state.is_open(),
+        }
+    }
+}

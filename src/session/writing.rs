@@ -1,0 +1,295 @@
+//! How a session's changes and records get to the store, and what their arrival releases.
+
+use std::time::Duration;
+
+use super::Now;
+use super::held::Held;
+use super::io::{EndReason, LedgerCall, Out, Output};
+use super::jobs::{Job, Jobs, Running};
+use super::state::{Phase, Session};
+use crate::domain::{CommandError, Event, EventKind, Fence, Order, Pile, Serial};
+use crate::store::StoreError;
+use crate::store::ledger::{Document, Expect, SettledOrder, Write, WriteError};
+
+impl Session {
+    /// Starts the next job if none is running.
+    pub(super) fn jobs_go_on(&mut self, now: Now, out: &mut Out) {
+        if let Phase::Live(fence) = self.phase {
+            self.jobs.fence = Some(fence);
+        }
+        let Some(fence) = self.jobs.fence else { return };
+        if self.jobs.running.is_some() {
+            if let Some((_, call)) = self.jobs.again.take_if(|(at, _)| *at <= now.mono) {
+                out.list.push(Output::Ledger(call));
+            }
+            return;
+        }
+        // Changes first: the event log tells things in the order they happened.
+        if self.has_changes() {
+            let call = self.flush(fence);
+            return out.list.push(Output::Ledger(call));
+        }
+        while let Some(job) = self.jobs.queue.pop_front() {
+            if let Some(call) = self.begin(job, fence, now) {
+                return out.list.push(Output::Ledger(call));
+            }
+        }
+    }
+
+    fn has_changes(&self) -> bool {
+        self.jobs.pile_dirty || !self.jobs.events.is_empty() || self.orders.iter().any(|held| held.dirty)
+    }
+
+    fn flush(&mut self, fence: Fence) -> LedgerCall {
+        let mut documents = vec![];
+        let mut weight = 0;
+        let pile = std::mem::take(&mut self.jobs.pile_dirty);
+        if pile {
+            weight += weight_of_pile(&self.pile);
+            documents.push((Document::Pile(Box::new(self.pile.clone())), expect(self.jobs.pile_version)));
+        }
+        let mut orders = vec![];
+        for held in self.orders.iter_mut().filter(|held| held.dirty).take(Jobs::PER_BATCH) {
+            if weight >= Jobs::BATCH_WEIGHT {
+                break;
+            }
+            weight += weight_of_order(&held.order);
+            held.dirty = false;
+            orders.push(held.order.serial);
+            documents.push((Document::Order(Box::new(held.order.clone())), expect(held.version)));
+        }
+        let mut events = vec![];
+        for event in self.jobs.events.iter().take(Jobs::PER_BATCH) {
+            // The first goes in any case: events must get on even if documents keep changing.
+            if weight >= Jobs::BATCH_WEIGHT && !events.is_empty() {
+                break;
+            }
+            weight += weight_of(&event.kind);
+            events.push(event.clone());
+        }
+        let count = events.len();
+        let write = Box::new(self.write(fence, documents, events));
+        self.jobs.running = Some(Running::Flush { pile, orders, events: count, write: write.clone() });
+        LedgerCall::Write(write)
+    }
+
+    /// `None` if there is nothing left to do for it.
+    fn begin(&mut self, job: Job, fence: Fence, now: Now) -> Option<LedgerCall> {
+        let (running, call) = match job {
+            Job::Create { serial, attempt } => {
+                let order = self.held(serial)?.order.clone();
+                let kind =
+                    EventKind::Order { order: Box::new(order.clone()), change: crate::domain::order::Change::Created };
+                let created = Event { pile: self.pile.code, recorded_at: now.wall, pile_time: None, kind };
+                let documents = vec![
+                    (Document::StartAttempt(attempt), Expect::Absent),
+                    (Document::Order(Box::new(order)), Expect::Absent),
+                ];
+                let write = Box::new(self.write(fence, documents, vec![created]));
+                (Running::Create { serial, write: write.clone() }, LedgerCall::Write(write))
+            }
+            Job::Settle(settling) => {
+                let record = Box::new(settling.record.clone());
+                let stored = |held: &Held| Some(Box::new((held.order.clone(), held.version?)));
+                let latest = self.held(record.serial).and_then(stored);
+                (Running::Settle(settling), LedgerCall::Settle { record, latest, now: now.wall })
+            }
+            Job::LookUp { gun, serial, metered } => {
+                let call = LedgerCall::LookUp { pile: self.pile.code, serial };
+                (Running::LookUp { gun, serial, metered }, call)
+            }
+        };
+        self.jobs.running = Some(running);
+        Some(call)
+    }
+
+    fn write(&mut self, fence: Fence, documents: Vec<(Document, Expect)>, events: Vec<Event>) -> Write {
+        Write { id: self.jobs.batch(self.id), pile: self.pile.code, fence: Some(fence), documents, events }
+    }
+
+    /// A batch has been written, or not.
+    pub(super) fn written(&mut self, now: Now, result: Result<Vec<u64>, WriteError>, out: &mut Out) {
+        match self.jobs.running.take() {
+            Some(Running::Flush { pile, orders, events, write }) => {
+                self.flushed(now, (pile, orders, events, write), result, out);
+            }
+            Some(Running::Create { serial, write }) => self.create_done(now, serial, write, result, out),
+            other @ (Some(Running::Settle(_) | Running::LookUp { .. }) | None) => self.jobs.running = other,
+        }
+    }
+
+    fn flushed(
+        &mut self,
+        now: Now,
+        (pile, orders, events, write): (bool, Vec<Serial>, usize, Box<Write>),
+        result: Result<Vec<u64>, WriteError>,
+        out: &mut Out,
+    ) {
+        match result {
+            Ok(versions) => {
+                let mut versions = versions.into_iter();
+                if pile {
+                    self.jobs.pile_version = versions.next();
+                }
+                for (serial, version) in orders.into_iter().zip(versions) {
+                    if let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == serial) {
+                        held.version = Some(version);
+                    }
+                }
+                self.jobs.events.drain(..events);
+                self.forget_closed();
+            }
+            Err(WriteError::Conflict { at, current }) => {
+                self.jobs.pile_dirty |= pile;
+                for serial in orders {
+                    if let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == serial) {
+                        held.dirty = true;
+                    }
+                }
+                self.merge(&write.documents[at].0, current);
+            }
+            Err(WriteError::Fenced) => self.superseded(out),
+            // Also after the end, for as long as the connection waits for it.
+            Err(WriteError::Store(StoreError::Unavailable(reason))) => {
+                tracing::warn!(pile = %self.pile.code, reason, "store unavailable, will write again");
+                self.jobs.again = Some((now.mono + AGAIN, LedgerCall::Write(write.clone())));
+                self.jobs.running = Some(Running::Flush { pile, orders, events, write });
+            }
+            Err(WriteError::Store(error)) => {
+                // Not to be repeated: the batch itself is at fault.
+                tracing::error!(pile = %self.pile.code, %error, "changes not written");
+                self.jobs.events.drain(..events);
+            }
+        }
+    }
+
+    /// Somebody else wrote the document – a settlement on another path, an operator: what is absorbing stays, of
+    /// the rest the owner's view is the newer one.
+    fn merge(&mut self, ours: &Document, current: Option<(Document, u64)>) {
+        match (ours, current) {
+            (Document::Pile(_), current) => self.jobs.pile_version = current.map(|(_, version)| version),
+            (Document::Order(order), Some((Document::Order(theirs), version))) => {
+                if theirs.state.is_open() || theirs.state == crate::domain::OrderState::Failed {
+                    if let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == order.serial) {
+                        held.version = Some(version);
+                    }
+                } else {
+                    self.forget(order.serial);
+                    self.jobs.drop_events_of(order.serial);
+                }
+            }
+            (Document::Order(order), _) => {
+                if let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == order.serial) {
+                    held.version = None;
+                }
+            }
+            (Document::StartAttempt(_), _) => {}
+        }
+    }
+
+    fn create_done(
+        &mut self,
+        now: Now,
+        serial: Serial,
+        write: Box<Write>,
+        result: Result<Vec<u64>, WriteError>,
+        out: &mut Out,
+    ) {
+        match result {
+            Ok(versions) => self.created(now, serial, versions.last().copied().unwrap_or(1), out),
+            Err(WriteError::Conflict { current: Some((Document::StartAttempt(before), _)), .. }) => {
+                self.attempt_exists(serial, &before, out);
+            }
+            Err(WriteError::Conflict { .. }) => self.serial_taken(now, serial, out),
+            Err(WriteError::Fenced) => {
+                self.start_failed(serial, &CommandError::SessionLost { written: false }, out);
+                self.superseded(out);
+            }
+            Err(WriteError::Store(error)) => {
+                let reason = error.to_string();
+                self.start_failed(serial, &CommandError::StoreUnavailable { reason }, out);
+                if matches!(error, StoreError::Unavailable(_)) {
+                    // It may have been written all the same. Finding out is what makes the order fail cleanly.
+                    self.withdraw(serial);
+                    self.jobs.again = Some((now.mono + AGAIN, LedgerCall::Write(write.clone())));
+                    self.jobs.running = Some(Running::Create { serial, write });
+                } else {
+                    self.forget(serial);
+                }
+            }
+        }
+    }
+
+    /// A newer owner has written: this session is over. Records still go their way, nothing else does.
+    fn superseded(&mut self, out: &mut Out) {
+        // First: who waits is told by the orders whether anything was written.
+        self.end(EndReason::TakenOver, out);
+        self.taken_over = true;
+        self.jobs.pile_dirty = false;
+        self.jobs.events.clear();
+        self.jobs.queue.retain(|job| matches!(job, Job::Settle(_)));
+        self.orders.clear();
+    }
+
+    pub(super) fn settle_done(&mut self, result: Result<Box<SettledOrder>, StoreError>, out: &mut Out) {
+        let Some(Running::Settle(settling)) = self.jobs.running.take() else { return };
+        match result {
+            Ok(settled) => self.settled(*settling, *settled, out),
+            // No 0x40: the pile keeps the record and repeats it.
+            Err(error) => {
+                tracing::error!(pile = %self.pile.code, serial = %settling.record.serial, %error, "record not settled");
+            }
+        }
+    }
+
+    pub(super) fn look_up_done(
+        &mut self,
+        now: Now,
+        result: Result<Option<Box<(Order, u64)>>, StoreError>,
+        out: &mut Out,
+    ) {
+        let Some(Running::LookUp { gun, serial, metered }) = self.jobs.running.take() else { return };
+        match result {
+            Ok(found) => self.looked_up(now, (gun, serial, metered), found.map(|found| *found), out),
+            // The pile repeats the serial, and then it is looked up again.
+            Err(_) => self.jobs.looked_up.retain(|(g, _)| *g != gun),
+        }
+    }
+
+    /// Starts that have not reached the store never will.
+    pub(super) fn drop_starts(&mut self) {
+        self.jobs.queue.retain(|job| matches!(job, Job::Settle(_)));
+        let running = match &self.jobs.running {
+            Some(Running::Create { serial, .. }) => Some(*serial),
+            _ => None,
+        };
+        self.orders.retain(|h| h.unsent.is_none() || Some(h.order.serial) == running);
+    }
+}
+
+/// At least what it takes in a batch, in bytes.
+fn weight_of(kind: &EventKind) -> usize {
+    match kind {
+        EventKind::PileOnline(pile) | EventKind::PileOffline { pile, .. } | EventKind::GunChanged(pile) => {
+            weight_of_pile(pile)
+        }
+        EventKind::Order { order, .. } => weight_of_order(order),
+        EventKind::RecordConflict { .. } => 64,
+    }
+}
+
+fn weight_of_pile(pile: &Pile) -> usize {
+    512 + 32 * pile.guns.len()
+}
+
+fn weight_of_order(order: &Order) -> usize {
+    let attributes = order.attributes.iter().map(|(key, value)| 16 + key.len() + value.len());
+    1024 + order.order_id.len() + attributes.sum::<usize>()
+}
+
+fn expect(version: Option<u64>) -> Expect {
+    version.map_or(Expect::Absent, Expect::Version)
+}
+
+/// After a time-out of the store.
+const AGAIN: Duration = Duration::from_secs(1);
