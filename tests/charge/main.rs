@@ -384,6 +384,30 @@ async fn every_copy_of_a_record_is_answered_and_its_order_settles_once() {
 }
 
 #[tokio::test]
+async fn nothing_follows_the_settlement_of_an_order() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let mut pile = Pile::login(&node, A).await;
+    let mut events = api.watch_orders(&[]).await;
+    let (order, serial) = charging(&api, &mut pile).await;
+    let (stopped, ()) = tokio::join!(api.stop(A, &order), pile.answer_stop(StopFailure::None));
+    stopped.expect("the pile said yes");
+    events.until(&order, OrderChange::StopRequested).await;
+
+    // The gun is idle while its record is on its way to the store.
+    let mut glued = bytes::BytesMut::new();
+    Outgoing::new(Sequence([1, 7]), frames::record(A, 1, serial, 2000)).write(&mut glued).expect("fits");
+    Outgoing::new(Sequence([2, 7]), frames::idle(A, 1)).write(&mut glued).expect("fits");
+    pile.send_bytes(&glued).await;
+    pile.expect::<TransactionRecordAck>().await;
+    pile.settle(1, Serial([9; 16]), 1).await;
+    let seen = events.until(&"09".repeat(16), OrderChange::Settled).await;
+    let of_order: Vec<_> = seen.into_iter().filter(|e| e.order.as_ref().is_some_and(|o| o.serial == order)).collect();
+    let last = of_order.last().expect("it was settled");
+    assert_eq!(last.change(), OrderChange::Settled, "{of_order:#?}");
+}
+
+#[tokio::test]
 async fn an_order_outlives_its_node() {
     let mut node = Node::start();
     let mut pile = Pile::login(&node, A).await;
