@@ -10,7 +10,8 @@ use super::pb::{self, watch_orders_response::Update};
 use super::watch::{Client, Ended, Messages, watch};
 use super::{Context, unexpected};
 use crate::domain::order::Failure;
-use crate::domain::{CommandError, EventKind, Order, OrderState, PileCode, Reply};
+use crate::domain::{Command, CommandError, EventKind, Order, OrderState, PileCode, Reply, RequestId, Serial};
+use crate::store::ledger::StartAttempt;
 use crate::store::{EventWatch, OrderQuery};
 
 #[derive(Clone)]
@@ -23,15 +24,17 @@ impl ChargingService for Charging {
         request: Request<pb::StartChargingRequest>,
     ) -> Result<Response<pb::StartChargingResponse>, Status> {
         let deadline = Deadline::of(&request);
-        let (pile, command) = args::start(request.into_inner())?;
-        let order = match self.0.execute(pile, command, deadline).await? {
-            Reply::Started(order) => *order,
-            Reply::StartedBefore { serial } => {
-                let found = self.0.ledger.order(pile, serial).await.map_err(ApiError::from)?;
-                let unknown = CommandError::OutcomeUnknown { serial: Some(serial) };
-                found.map(|(order, _)| order).ok_or(ApiError::from(unknown))?
-            }
-            other => return Err(unexpected(&other)),
+        let (pile, start) = args::start(request.into_inner())?;
+        let (id, arguments) = (start.request_id, start.arguments());
+        let order = match self.0.execute(pile, Command::StartCharging(Box::new(start)), deadline).await {
+            Ok(Reply::Started(order)) => *order,
+            Ok(Reply::StartedBefore { serial }) => self.started_before(pile, serial).await?,
+            Ok(other) => return Err(unexpected(&other)),
+            Err(error) => match self.attempt(pile, id, &error).await {
+                Some(before) if before.arguments == arguments => self.started_before(pile, before.serial).await?,
+                Some(_) => return Err(ApiError::from(CommandError::RequestReused { id }).into()),
+                None => return Err(error.into()),
+            },
         };
         let order = convert::order::order(not_failed(order)?, self.0.offset);
         Ok(Response::new(pb::StartChargingResponse { order: Some(order) }))
@@ -86,6 +89,40 @@ impl ChargingService for Charging {
 }
 
 /// A start answers with its order, unless the order says that it did not come about.
+impl Charging {
+    /// What has become of a start that was asked for before.
+    async fn started_before(&self, pile: PileCode, serial: Serial) -> Result<Order, ApiError> {
+        let found = self.0.ledger.order(pile, serial).await?;
+        // Still unanswered: nobody can say more than that until the pile, or time, decides.
+        let known = found.map(|(order, _)| order).filter(|order| order.state != OrderState::Requested);
+        known.ok_or(CommandError::OutcomeUnknown { serial: Some(serial) }.into())
+    }
+
+    /// The earlier attempt with this request id, if `error` says that this one has done nothing: a retry gets its result
+    /// even while the pile is away, or its gun is used by somebody else by now.
+    async fn attempt(&self, pile: PileCode, id: RequestId, error: &ApiError) -> Option<StartAttempt> {
+        let ApiError::Command(error) = error else { return None };
+        match error {
+            CommandError::PileOffline { .. }
+            | CommandError::PileBusy { .. }
+            | CommandError::GunBusy { .. }
+            | CommandError::SerialTaken { .. }
+            | CommandError::DeadlinePassed
+            | CommandError::SessionLost { written: false } => {}
+            CommandError::PileUnknown
+            | CommandError::PileRejected { .. }
+            | CommandError::GunUnknown { .. }
+            | CommandError::OrderNotActive { .. }
+            | CommandError::OutcomeUnknown { .. }
+            | CommandError::SessionLost { written: true }
+            | CommandError::StoreUnavailable { .. }
+            | CommandError::RequestReused { .. } => return None,
+        }
+        // A store that does not answer leaves the first error standing: it is true.
+        self.0.ledger.start_attempt(pile, id).await.ok().flatten()
+    }
+}
+
 fn not_failed(order: Order) -> Result<Order, ApiError> {
     match (order.state, &order.failure) {
         (OrderState::Failed, Some(failure)) => Err(ApiError::StartFailed(failure.clone())),

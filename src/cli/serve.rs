@@ -1,6 +1,7 @@
 //! `pileway serve` and `pileway config`.
 
 use std::ffi::OsStr;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,8 +35,14 @@ pub struct ServeArgs {
 pub struct ConfigArgs {}
 
 pub fn config(_: &ConfigArgs) -> ExitCode {
-    print!("{DEFAULT_FILE}");
-    ExitCode::SUCCESS
+    // A reader that has seen enough closes the pipe, which is no failure.
+    match std::io::stdout().write_all(DEFAULT_FILE.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("pileway: cannot print the configuration: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 pub fn serve(args: &ServeArgs) -> ExitCode {
@@ -86,7 +93,8 @@ fn run(config: Config) -> anyhow::Result<()> {
 async fn serve_until_told(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut app = App::start(config).await?;
-    println!("ready piles={} grpc={}", app.piles, app.grpc);
+    // Whoever started the node may not be listening any more; it serves all the same.
+    let _ = writeln!(std::io::stdout(), "ready piles={} grpc={}", app.piles, app.grpc);
     let died = tokio::select! {
         _ = terminate.recv() => None,
         _ = tokio::signal::ctrl_c() => None,

@@ -103,8 +103,7 @@ impl Session {
     /// A disconnect that waits for idle guns does not wait past its deadline.
     pub(super) fn disconnect_timer(&mut self, now: Now, out: &mut Out) {
         if let Some((to, _)) = self.disconnect.take_if(|(_, deadline)| *deadline <= now.mono) {
-            let error = CommandError::PileBusy { why: "a gun is in use", retry_after: None };
-            out.list.push(Output::Reply { to, result: Err(error) });
+            out.list.push(Output::Reply { to, result: Err(CommandError::DeadlinePassed) });
         }
     }
 

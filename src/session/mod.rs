@@ -307,7 +307,8 @@ impl Sessions {
 }
 
 /// A full mailbox must not keep a session alive that is over: these letters are taken all the same. They are bounded by
-/// what they tell, which happens once to a session. A connection that is gone needs none.
+/// what they tell: one eviction per login, and shutdowns, repeated a bounded number of times. A connection that is gone
+/// needs none.
 fn deliver(to: &Handle, letter: Letter) {
     let _ = to.link.mailbox.put(Box::new(letter), usize::MAX);
 }

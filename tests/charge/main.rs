@@ -253,8 +253,17 @@ async fn a_request_id_starts_once_however_often_it_is_sent() {
             pile.settle(1, serial.parse().expect("hex"), 100).await;
         }
     }
-    assert_eq!(api.start(request).await.expect("the same").state(), OrderState::Settled);
+    assert_eq!(api.start(request.clone()).await.expect("the same").state(), OrderState::Settled);
     assert_eq!(api.orders(A).await.len(), 2);
+
+    // Also while somebody else has the gun, and while the pile is away.
+    let next = start_request(A, 1);
+    let (answer, _) = tokio::join!(api.start(next), pile.answer_start(StartFailure::None));
+    answer.expect("yes");
+    assert_eq!(api.start(request.clone()).await.expect("the same").state(), OrderState::Settled);
+    drop(pile);
+    assert_eq!(api.start(request).await.expect("the same").state(), OrderState::Settled);
+    assert_eq!(reason(&api.start(refused).await.expect_err("the same")), rejected());
 }
 
 fn violations(status: &Status) -> Vec<String> {

@@ -50,7 +50,7 @@ pub fn disconnect(request: &pb::DisconnectPileRequest) -> Result<(PileCode, Comm
     fields.finish(pile.map(|pile| (pile, Command::Disconnect { when })))
 }
 
-pub fn start(request: pb::StartChargingRequest) -> Result<(PileCode, Command), ApiError> {
+pub fn start(request: pb::StartChargingRequest) -> Result<(PileCode, Start), ApiError> {
     let pb::StartChargingRequest {
         pile,
         gun,
@@ -72,7 +72,7 @@ pub fn start(request: pb::StartChargingRequest) -> Result<(PileCode, Command), A
     let logical_card = fields.card("logical_card", &logical_card);
     let physical_card = fields.card("physical_card", &physical_card);
     let balance_fen = fields.balance(balance.as_ref());
-    let command = (|| {
+    let parsed = (|| {
         let start = Start {
             gun: gun?,
             request_id: request_id?,
@@ -83,9 +83,9 @@ pub fn start(request: pb::StartChargingRequest) -> Result<(PileCode, Command), A
             physical_card: physical_card?,
             balance_fen: balance_fen?,
         };
-        Some((pile?, Command::StartCharging(Box::new(start))))
+        Some((pile?, start))
     })();
-    fields.finish(command)
+    fields.finish(parsed)
 }
 
 pub fn stop(request: &pb::StopChargingRequest) -> Result<(PileCode, Command), ApiError> {
@@ -311,8 +311,7 @@ mod tests {
     fn a_start_is_read_whole() {
         let mut request = good();
         request.physical_card = "00000000D14B0A54".into();
-        let (pile, command) = start(request).expect("good");
-        let Command::StartCharging(start) = command else { panic!("{command:?}") };
+        let (pile, start) = start(request).expect("good");
         assert_eq!(pile.to_string(), "32010600019236");
         assert_eq!((start.balance_fen, start.serial, start.logical_card), (10_050, None, [0; 8]));
         assert_eq!(start.physical_card, [0, 0, 0, 0, 0xD1, 0x4B, 0x0A, 0x54]);

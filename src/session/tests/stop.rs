@@ -150,7 +150,7 @@ fn a_disconnect_that_waits_for_idle_guns_ends_with_its_deadline_or_at_once_if_so
     pile.charging();
     let id = pile.disconnect(When::WhenIdle);
     pile.advance(10);
-    assert!(matches!(pile.reply(id), Err(CommandError::PileBusy { .. })));
+    assert_eq!(pile.reply(id), Err(CommandError::DeadlinePassed));
     assert_eq!(pile.ended, None);
     let patient = pile.disconnect(When::WhenIdle);
     let firm = pile.disconnect(When::Immediately);
