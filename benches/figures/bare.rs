@@ -9,10 +9,7 @@ use pileway::wire::{Codec, Frame, HeartbeatResponse, LoginResponse, LoginResult,
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::codec::Framed;
 
-use crate::process;
-
 pub fn run() -> anyhow::Result<()> {
-    process::end_with_parent();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("ready piles={}", listener.local_addr()?);

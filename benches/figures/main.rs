@@ -18,10 +18,12 @@ mod process;
 mod report;
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use report::Report;
 
@@ -60,12 +62,19 @@ enum Role {
     Load { server: SocketAddr, first: u32, count: u32 },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
-    match args.role {
+    let result = match args.role {
         Some(Role::Bare) => bare::run(),
         Some(Role::Load { server, first, count }) => load::run(server, first, count),
         None => measure(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -78,10 +87,12 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             measured = measure_processes(&wanted, &mut report) => measured,
             () = tokio::time::sleep(TIME_LIMIT) => bail!("not done after {TIME_LIMIT:?}: this machine is too busy to measure on"),
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("terminated"),
         }
     })?;
     report.ended()?;

@@ -1,7 +1,6 @@
 //! Children: the servers and the load, how they are talked to, and what the kernel says of them.
 
 use std::ffi::OsStr;
-use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
@@ -37,8 +36,7 @@ impl Process {
 
     fn start(name: &'static str, program: &Path, args: &[impl AsRef<OsStr>]) -> anyhow::Result<Self> {
         let mut command = Command::new("sh");
-        // The limit on open files that a process starts with is often 1,024. `exec` keeps the process id.
-        command.args(["-c", r#"ulimit -n "$(ulimit -Hn)" && exec "$0" "$@""#]).arg(program).args(args);
+        command.args(["-c", LAUNCH]).arg(program).args(args);
         let ours = |key: &OsStr| ["OTEL_", "PILEWAY_", "RUST_LOG"].iter().any(|p| key.to_string_lossy().starts_with(p));
         for (key, _) in std::env::vars_os().filter(|(key, _)| ours(key)) {
             command.env_remove(key);
@@ -124,19 +122,18 @@ impl Server {
     }
 }
 
-/// For a child without anything to read: ends it when its standard input does, so that none outlives a killed parent.
-pub fn end_with_parent() {
-    std::thread::spawn(|| {
-        std::io::stdin().read_to_end(&mut vec![]).ok();
-        std::process::exit(0);
-    });
-}
-
 /// Threads of either server's runtime.
 pub fn workers() -> usize {
     let asked = std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|n| n.parse().ok());
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
+/// The limit on open files that a process starts with is often 1,024. Where there is setpriv, no child outlives a parent
+/// that was killed. `exec` keeps the process id.
+const LAUNCH: &str = r#"
+    ulimit -n "$(ulimit -Hn)" || exit
+    if command -v setpriv >/dev/null; then exec setpriv --pdeathsig KILL "$0" "$@"; fi
+    exec "$0" "$@"
+"#;
 const START_LIMIT: Duration = Duration::from_secs(20);
 const LOGIN_LIMIT: Duration = Duration::from_mins(1);

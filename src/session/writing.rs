@@ -138,6 +138,8 @@ impl Session {
                     }
                 }
                 self.jobs.events.drain(..events);
+                // Idle sessions are many, and their next event is minutes away.
+                self.jobs.events.shrink_to_fit();
                 self.forget_closed();
             }
             Err(WriteError::Conflict { at, current }) => {
