@@ -75,7 +75,6 @@ impl App {
 
         let (sessions, hub, departed) = (Sessions::new(incarnation()), Hub::default(), Departed::default());
         let (started, offset, lost_after) = (Instant::now(), pile.utc_offset, pile.session.lost_after);
-        departed.left_by_last_run(&ledger, lost_after).await?;
         let node = Arc::new(Node {
             policy: Arc::new(Policy { config: pile.session, tariff, offset }),
             sessions: sessions.clone(),
@@ -84,6 +83,7 @@ impl App {
             departed: departed.clone(),
             started,
         });
+        departed.left_by_last_run(&ledger, node.now(), lost_after).await?;
 
         let (stop_piles, stop_api) = (CancellationToken::new(), CancellationToken::new());
         let mut pile_port = JoinSet::new();

@@ -19,14 +19,12 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;
 
-use super::departed::{Absent, Departed};
+use super::departed::Departed;
 use super::io::{Done, EndReason, Input, LedgerCall, Out, Output};
 use super::pending::CommandId;
 use super::state::Session;
 use super::translate::{self, wire_pile};
 use super::{Handle, Letter, Link, Mail, Now, Policy, Sessions};
-use crate::domain::event::OfflineReason;
-use crate::domain::pile::Presence;
 use crate::domain::{CommandError, PileCode, Reply, SessionId, WallMs};
 use crate::hub::Hub;
 use crate::observe;
@@ -404,11 +402,8 @@ impl Connection {
             }
             let session = self.sessions.swap_remove(at);
             let lost_at = self.last_frame + self.node.policy.config.lost_after;
-            if let Some((fence, pile, version)) = session.into_absent()
-                && pile.presence == Presence::Online
-            {
-                let reason = OfflineReason::Disconnected;
-                self.node.departed.left(Absent { pile, version, fence, lost_at, reason });
+            if let Some(absent) = session.into_absent(lost_at) {
+                self.node.departed.left(now, absent);
             }
             // A connection lives as long as piles use it.
             if self.sessions.is_empty() && self.closing.is_none() {

@@ -1,5 +1,10 @@
-//! Piles whose connection has gone. A closed socket is not yet offline: the pile has until `lost_after_s` after its last
-//! frame to come back, on whatever connection; then it is reported offline, once.
+//! Piles without a session: what time decides about them is decided all the same.
+//!
+//! A closed socket is not yet offline: the pile has until `lost_after` after its last frame to come back, on whatever
+//! connection; then it is reported offline, once. Its open orders keep their deadlines: a start nobody can answer any
+//! more fails after 90 s, a record that does not come is overdue after 30 s.
+//!
+//! Every write carries the fence of the pile's last session: whoever has claimed the pile since speaks for it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,20 +15,23 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Now, Sessions};
 use crate::domain::event::OfflineReason;
+use crate::domain::order::{Change, Happening};
 use crate::domain::pile::Presence;
-use crate::domain::{Event, EventKind, Fence, Pile, PileCode};
+use crate::domain::{Event, EventKind, Fence, Order, OrderState, Pile, PileCode};
+use crate::observe;
 use crate::store::ledger::{Document, Expect, Ledger, Write, WriteError};
-use crate::store::{BatchId, StoreError};
-use crate::store::{PileQuery, QueryError};
+use crate::store::{BatchId, OrderQuery, PileQuery, QueryError, StoreError};
 
 /// A pile without a session, as its last one left it.
 pub struct Absent {
+    pub fence: Fence,
     pub pile: Pile,
     pub version: Option<u64>,
-    pub fence: Fence,
-    /// When to report it, on the node's monotonic clock.
-    pub lost_at: Duration,
+    /// When to report it offline, on the node's monotonic clock; `None`: that has been done.
+    pub lost_at: Option<Duration>,
     pub reason: OfflineReason,
+    /// Its open orders and their stored versions.
+    pub orders: Vec<(Order, u64)>,
 }
 
 /// The piles that are watched for. Cheap to clone. Bounded by the number of piles: one entry each.
@@ -38,53 +46,63 @@ struct Inner {
 
 #[derive(Default)]
 struct Waiting {
-    absent: HashMap<PileCode, Absent>,
+    absent: HashMap<PileCode, (Duration, Absent)>,
     due: BTreeSet<(Duration, PileCode)>,
 }
 
 impl Departed {
     /// Sessions of one pile may end in any order; the newest one's word counts.
-    pub fn left(&self, absent: Absent) {
-        let mut waiting = self.waiting();
-        if waiting.absent.get(&absent.pile.code).is_some_and(|there| there.fence.epoch > absent.fence.epoch) {
-            return;
+    pub fn left(&self, now: Now, absent: Absent) {
+        if let Some(due) = absent.due(now) {
+            self.watch(due, absent);
         }
-        waiting.remove(absent.pile.code);
-        waiting.due.insert((absent.lost_at, absent.pile.code));
-        waiting.absent.insert(absent.pile.code, absent);
-        drop(waiting);
-        self.0.changed.notify_one();
     }
 
     pub fn came_back(&self, pile: PileCode) {
         self.waiting().remove(pile);
     }
 
-    /// Piles that the last run of this node left online: it cannot have reported them.
-    pub async fn left_by_last_run(&self, ledger: &Ledger, lost_at: Duration) -> Result<usize, StoreError> {
-        let mut query = PileQuery { presence: Some(Presence::Online), page_size: 500, page_token: String::new() };
-        let mut found = 0;
+    /// What the last run of this node left behind: piles that are online, and piles with open orders.
+    pub async fn left_by_last_run(&self, ledger: &Ledger, now: Now, lost_after: Duration) -> Result<(), StoreError> {
+        let mut query = PileQuery { presence: Some(Presence::Online), ..PileQuery::default() };
         loop {
-            let page = match ledger.piles(query.clone()).await {
-                Ok(page) => page,
-                Err(QueryError::Store(error)) => return Err(error),
-                Err(QueryError::BadPageToken) => return Err(StoreError::Invalid("own page token refused".into())),
-            };
+            let page = ledger.piles(query.clone()).await.map_err(unreadable)?;
             for pile in page.items {
-                let Some((pile, version)) = ledger.pile_versioned(pile.code).await? else { continue };
-                let Some(fence) = ledger.owner(pile.code).await? else { continue };
-                let reason = OfflineReason::NodeRestarted;
-                self.left(Absent { pile, version: Some(version), fence, lost_at, reason });
-                found += 1;
+                self.take_over(ledger, now, pile.code, lost_after).await?;
             }
             if page.next_page_token.is_empty() {
-                return Ok(found);
+                break;
+            }
+            query.page_token = page.next_page_token;
+        }
+        for state in OrderState::ALL.into_iter().filter(|state| state.is_open()) {
+            self.orders_left_by_last_run(ledger, now, state, lost_after).await?;
+        }
+        Ok(())
+    }
+
+    async fn orders_left_by_last_run(
+        &self,
+        ledger: &Ledger,
+        now: Now,
+        state: OrderState,
+        lost_after: Duration,
+    ) -> Result<(), StoreError> {
+        let mut query = OrderQuery { state: Some(state), ..OrderQuery::default() };
+        loop {
+            let page = ledger.orders(query.clone()).await.map_err(unreadable)?;
+            for order in page.items {
+                self.take_over(ledger, now, order.pile, lost_after).await?;
+                self.add_order(ledger, now, &order).await?;
+            }
+            if page.next_page_token.is_empty() {
+                return Ok(());
             }
             query.page_token = page.next_page_token;
         }
     }
 
-    /// Reports piles as their time comes. Ends only by being dropped.
+    /// Attends to piles as their time comes. Ends only by being dropped.
     pub async fn run(self, sessions: Sessions, ledger: Ledger, started: Instant, now: impl Fn() -> Now) {
         loop {
             let changed = self.0.changed.notified();
@@ -101,39 +119,75 @@ impl Departed {
             if let Some(absent) = due
                 && sessions.live(absent.pile.code).is_none()
             {
-                self.report(&sessions, &ledger, now(), absent).await;
+                self.attend(&sessions, &ledger, now(), absent).await;
             }
         }
     }
 
-    async fn report(&self, sessions: &Sessions, ledger: &Ledger, now: Now, mut absent: Absent) {
-        let code = absent.pile.code;
-        absent.pile.presence = Presence::Offline;
-        absent.pile.presence_since = now.wall;
-        let pile = Box::new(absent.pile.clone());
-        let offline = EventKind::PileOffline { pile: pile.clone(), reason: absent.reason };
-        let write = Write {
-            id: BatchId { session: sessions.next_session(), n: 1 },
-            pile: code,
-            // Whoever has claimed the pile since is the one to speak for it.
-            fence: Some(absent.fence),
-            documents: vec![(Document::Pile(pile), absent.version.map_or(Expect::Absent, Expect::Version))],
-            events: vec![Event { pile: code, recorded_at: now.wall, pile_time: None, kind: offline }],
-        };
-        match ledger.write(write).await {
-            Ok(_) => tracing::info!(pile = %code, reason = absent.reason.name(), "pile offline"),
-            Err(WriteError::Fenced) => {}
-            Err(WriteError::Conflict { current, .. }) => {
-                absent.version = current.map(|(_, version)| version);
-                self.left(absent);
-            }
-            Err(WriteError::Store(error)) => {
-                tracing::warn!(pile = %code, %error, "offline not reported yet");
-                absent.pile.presence = Presence::Online;
-                absent.lost_at = now.mono + AGAIN;
-                self.left(absent);
+    async fn attend(&self, sessions: &Sessions, ledger: &Ledger, now: Now, mut absent: Absent) {
+        while let Some((document, expect, events)) = absent.decide(now) {
+            let write = Write {
+                id: BatchId { session: sessions.next_session(), n: 1 },
+                pile: absent.pile.code,
+                fence: Some(absent.fence),
+                documents: vec![(document.clone(), expect)],
+                events,
+            };
+            match ledger.write(write).await {
+                Ok(versions) => absent.written(document, versions.first().copied()),
+                Err(WriteError::Fenced) => return,
+                Err(WriteError::Conflict { current, .. }) => absent.conflict(document, current),
+                Err(WriteError::Store(error)) => {
+                    tracing::warn!(pile = %absent.pile.code, %error, "not written about an absent pile yet");
+                    return self.watch(now.mono + AGAIN, absent);
+                }
             }
         }
+        self.left(now, absent);
+    }
+
+    fn watch(&self, due: Duration, absent: Absent) {
+        let code = absent.pile.code;
+        let mut waiting = self.waiting();
+        if waiting.absent.get(&code).is_some_and(|(_, there)| there.fence.epoch > absent.fence.epoch) {
+            return;
+        }
+        waiting.remove(code);
+        waiting.due.insert((due, code));
+        waiting.absent.insert(code, (due, absent));
+        drop(waiting);
+        self.0.changed.notify_one();
+    }
+
+    async fn take_over(
+        &self,
+        ledger: &Ledger,
+        now: Now,
+        code: PileCode,
+        lost_after: Duration,
+    ) -> Result<(), StoreError> {
+        if self.waiting().absent.contains_key(&code) {
+            return Ok(());
+        }
+        let Some((pile, version)) = ledger.pile_versioned(code).await? else { return Ok(()) };
+        let Some(fence) = ledger.owner(code).await? else { return Ok(()) };
+        let lost_at = (pile.presence == Presence::Online).then_some(now.mono + lost_after);
+        let reason = OfflineReason::NodeRestarted;
+        let absent = Absent { fence, pile, version: Some(version), lost_at, reason, orders: vec![] };
+        // Even if nothing is due yet: its orders follow.
+        self.watch(lost_at.unwrap_or(now.mono), absent);
+        Ok(())
+    }
+
+    async fn add_order(&self, ledger: &Ledger, now: Now, order: &Order) -> Result<(), StoreError> {
+        let Some(order) = ledger.order(order.pile, order.serial).await? else { return Ok(()) };
+        let taken = self.waiting().remove(order.0.pile);
+        if let Some(mut absent) = taken {
+            absent.orders.push(order);
+            let due = absent.due(now).unwrap_or(now.mono);
+            self.watch(due, absent);
+        }
+        Ok(())
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -142,16 +196,98 @@ impl Departed {
     }
 }
 
+impl Absent {
+    /// When time decides something about it.
+    fn due(&self, now: Now) -> Option<Duration> {
+        let orders = self.orders.iter().filter_map(|(order, _)| order.due()).min();
+        let orders = orders.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
+        [self.lost_at, orders].into_iter().flatten().min()
+    }
+
+    /// What is due now, as it should be stored and told.
+    fn decide(&self, now: Now) -> Option<(Document, Expect, Vec<Event>)> {
+        if self.lost_at.is_some_and(|at| at <= now.mono) {
+            let mut pile = self.pile.clone();
+            pile.presence = Presence::Offline;
+            pile.presence_since = now.wall;
+            let kind = EventKind::PileOffline { pile: Box::new(pile.clone()), reason: self.reason };
+            let expect = self.version.map_or(Expect::Absent, Expect::Version);
+            return Some((Document::Pile(Box::new(pile)), expect, vec![self.event(now, kind)]));
+        }
+        let (order, version, changes) = self.orders.iter().find_map(|(order, version)| {
+            let mut order = order.clone();
+            let changes = order.apply(now.wall, Happening::Tick);
+            (!changes.is_empty()).then_some((order, *version, changes))
+        })?;
+        // There is nobody to send another 0x36 to.
+        let told = changes.into_iter().filter(|change| *change != Change::RepeatStop);
+        let events = told.map(|change| {
+            if let Change::Anomaly(kind) = change {
+                tracing::info!(pile = %order.pile, serial = %order.serial, kind = kind.name(), "order anomaly");
+                observe::anomaly(kind.name());
+            }
+            self.event(now, EventKind::Order { order: Box::new(order.clone()), change })
+        });
+        let events = events.collect();
+        Some((Document::Order(Box::new(order)), Expect::Version(version), events))
+    }
+
+    fn written(&mut self, document: Document, version: Option<u64>) {
+        match document {
+            Document::Pile(pile) => {
+                tracing::info!(pile = %pile.code, reason = self.reason.name(), "pile offline");
+                self.pile = *pile;
+                self.version = version;
+                self.lost_at = None;
+            }
+            Document::Order(order) => {
+                if let Some(held) = self.orders.iter_mut().find(|(held, _)| held.serial == order.serial) {
+                    *held = (*order, version.unwrap_or(held.1 + 1));
+                }
+                self.orders.retain(|(held, _)| held.state.is_open());
+            }
+            Document::StartAttempt(_) => {}
+        }
+    }
+
+    /// Somebody else has written the document: what is stored counts.
+    fn conflict(&mut self, ours: Document, current: Option<(Document, u64)>) {
+        match (ours, current) {
+            (Document::Pile(_), current) => self.version = current.map(|(_, version)| version),
+            (Document::Order(order), current) => {
+                self.orders.retain(|(held, _)| held.serial != order.serial);
+                if let Some((Document::Order(stored), version)) = current
+                    && stored.state.is_open()
+                {
+                    self.orders.push((*stored, version));
+                }
+            }
+            (Document::StartAttempt(_), _) => {}
+        }
+    }
+
+    fn event(&self, now: Now, kind: EventKind) -> Event {
+        Event { pile: self.pile.code, recorded_at: now.wall, pile_time: None, kind }
+    }
+}
+
 impl Waiting {
     fn remove(&mut self, pile: PileCode) -> Option<Absent> {
-        let absent = self.absent.remove(&pile)?;
-        self.due.remove(&(absent.lost_at, pile));
+        let (due, absent) = self.absent.remove(&pile)?;
+        self.due.remove(&(due, pile));
         Some(absent)
     }
 
     fn take_due(&mut self, now: Duration) -> Option<Absent> {
         let (at, pile) = *self.due.first()?;
         if at > now { None } else { self.remove(pile) }
+    }
+}
+
+fn unreadable(error: QueryError) -> StoreError {
+    match error {
+        QueryError::Store(error) => error,
+        QueryError::BadPageToken => StoreError::Invalid("own page token refused".into()),
     }
 }
 

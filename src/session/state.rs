@@ -8,12 +8,14 @@ mod presence;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::departed::Absent;
 use super::held::Held;
 use super::io::{Done, EndReason, Input, LedgerCall, Out, Output};
 use super::jobs::Jobs;
 use super::pending::{Await, CommandId, Pending};
 use super::translate::{self, accepted, wire_pile};
 use super::{Now, Policy};
+use crate::domain::event::OfflineReason;
 use crate::domain::pile::{GunState, Presence};
 use crate::domain::telemetry::Measured;
 use crate::domain::{CommandError, Event, EventKind, Fence, Pile, PileCode, Reply, SessionId, Telemetry};
@@ -123,9 +125,13 @@ impl Session {
     }
 
     /// What is left for whoever watches over the pile now; `None` if the pile is somebody else's, or never was ours.
-    pub fn into_absent(self) -> Option<(Fence, Pile, Option<u64>)> {
+    pub fn into_absent(self, lost_at: Duration) -> Option<Absent> {
         let fence = self.jobs.fence.filter(|_| !self.taken_over)?;
-        Some((fence, self.pile, self.jobs.pile_version))
+        let lost_at = (self.pile.presence == Presence::Online).then_some(lost_at);
+        let stored = self.orders.into_iter().filter(|held| held.order.state.is_open() && held.unsent.is_none());
+        let orders = stored.filter_map(|held| Some((held.order, held.version?))).collect();
+        let (version, reason) = (self.jobs.pile_version, OfflineReason::Disconnected);
+        Some(Absent { fence, pile: self.pile, version, lost_at, reason, orders })
     }
 
     pub fn id(&self) -> SessionId {

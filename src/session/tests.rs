@@ -10,4 +10,5 @@ mod watch;
 mod stop;
 mod record;
 mod end;
+mod departed;
 mod walk;

@@ -17,6 +17,7 @@ use crate::domain::{
     Command, CommandError, EventKind, Fence, Gun, OrderState, Period, PileCode, Price, Reply, RequestId, Serial,
     SessionId, Tariff, Telemetry, WallMs,
 };
+use crate::session::departed::Absent;
 use crate::session::io::{Done, LedgerCall};
 use crate::session::io::{EndReason, Input, Out, Output};
 use crate::session::pending::CommandId;
@@ -91,8 +92,8 @@ impl Pile {
     }
 
     /// What is left for whoever watches over piles without a session.
-    pub fn absent(self) -> Option<(Fence, crate::domain::Pile, Option<u64>)> {
-        self.session.into_absent()
+    pub fn absent(self) -> Option<Absent> {
+        self.session.into_absent(Duration::ZERO)
     }
 
     fn log_in(mode: Mode, policy: Arc<Policy>, (store, clock, sessions): Shared) -> Self {

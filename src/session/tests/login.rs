@@ -3,6 +3,7 @@
 use super::harness::*;
 use super::ledger::Mode;
 use crate::domain::pile::{GunState, Presence};
+use crate::session::departed::Absent;
 use crate::session::io::{EndReason, Input};
 use crate::wire::Sequence;
 
@@ -25,7 +26,7 @@ fn a_claim_that_fails_answers_nothing() {
     let pile = Pile::connecting(Mode::Away);
     pile.receives_nothing();
     assert_eq!(pile.ended, Some(EndReason::StoreUnavailable));
-    assert!(pile.session.is_done() && pile.session.into_absent().is_none());
+    assert!(pile.session.is_done() && pile.absent().is_none());
 }
 
 #[test]
@@ -43,9 +44,9 @@ fn a_short_reconnect_is_neither_offline_nor_online() {
     old.ends(EndReason::ConnectionClosed);
     let new = old.elsewhere();
     assert_eq!(new.events(), ["online"], "the first one only");
-    let (fence, pile, _) = old.absent().expect("somebody must watch for it");
-    assert_eq!(pile.presence, Presence::Online);
-    assert_ne!(new.registered, Some(fence));
+    let absent = old.absent().expect("somebody must watch for it");
+    assert_eq!(absent.pile.presence, Presence::Online);
+    assert_ne!(new.registered, Some(absent.fence));
 }
 
 #[test]
@@ -57,7 +58,7 @@ fn a_claim_whose_connection_went_is_watched_over_or_the_pile_stays_online_foreve
     second.receives_nothing();
     assert!(second.session.is_done());
     let owner = second.store.borrow().owner;
-    let (fence, pile, version) = second.absent().expect("nobody else holds this fence");
+    let Absent { fence, pile, version, .. } = second.absent().expect("nobody else holds this fence");
     assert_eq!((Some(fence), pile.presence), (owner, Presence::Online));
     assert!(version.is_some());
 }

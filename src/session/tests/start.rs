@@ -248,7 +248,7 @@ fn a_fenced_session_says_of_an_unsent_start_that_nothing_was_written() {
     assert_eq!(pile.ended, Some(EndReason::TakenOver));
     assert_eq!(pile.reply(id), Err(CommandError::SessionLost { written: false }), "it waited behind a gun's state");
     pile.receives_nothing();
-    assert!(pile.session.is_done() && pile.session.into_absent().is_none());
+    assert!(pile.session.is_done() && pile.absent().is_none());
 }
 
 fn open_serial(pile: &Pile) -> Serial {
