@@ -17,7 +17,7 @@ use crate::api;
 use crate::config::Config;
 use crate::domain::WallMs;
 use crate::hub::Hub;
-use crate::session::{self, Departed, Node, Policy, Sessions};
+use crate::session::{self, Departed, Node, Policy, Sessions, Watch};
 use crate::store::embedded::{self, Embedded, OpenError};
 use crate::store::ledger::Ledger;
 use crate::store::{PARTITIONS, StoreError};
@@ -92,7 +92,8 @@ impl App {
         let services = api::Services { sessions: sessions.clone(), ledger: ledger.clone(), hub, offset };
         api_port.spawn(api::serve(grpc, grpc_listener, services, stop_api.clone()));
         let mut keepers = JoinSet::new();
-        keepers.spawn(departed.run(sessions, ledger.clone(), started, move || node.now()));
+        let watch = Watch { sessions, ledger: ledger.clone(), started, lost_after };
+        keepers.spawn(departed.run(watch, move || node.now()));
         keepers.spawn(housekeep(ledger));
         Ok(Self { piles, grpc: grpc_address, store, stop_piles, stop_api, pile_port, api_port, keepers })
     }

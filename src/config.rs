@@ -144,8 +144,13 @@ impl Layers {
 
     fn environment(&mut self, name: &str, value: &str) {
         let Some(rest) = name.strip_prefix("PILEWAY_") else { return };
-        // What tests and benches are told by is not configuration.
-        if rest.starts_with("TEST_") || rest.starts_with("BENCH_") {
+        // What tests and benches are told by is not configuration, and neither is what Kubernetes tells every container
+        // about services whose names begin like ours.
+        let for_tests = rest.starts_with("TEST_") || rest.starts_with("BENCH_");
+        let of_a_service = ["SERVICE_HOST", "SERVICE_PORT", "PORT"]
+            .iter()
+            .any(|word| rest == *word || rest.starts_with(&format!("{word}_")) || rest.contains(&format!("_{word}")));
+        if for_tests || (of_a_service && !rest.contains("__")) {
             return;
         }
         let key = rest.to_lowercase().replace("__", ".");
@@ -315,6 +320,9 @@ mod tests {
             ("PILEWAY_TARIFF__PEAK__ENERGY", "1.000001"),
             ("PILEWAY_LOG__FORMAT", "xml"),
             ("PATH", "/bin"),
+            ("PILEWAY_PORT", "tcp://10.0.0.1:8768"),
+            ("PILEWAY_PORT_8768_TCP_ADDR", "10.0.0.1"),
+            ("PILEWAY_GRPC_SERVICE_HOST", "10.0.0.1"),
             ("PILEWAY_TEST_PYTHON", "python3"),
         ]);
         let expected = [

@@ -14,7 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use std::time::Duration;
 
-/// Flushes and ends what [`init`] began when it is dropped or shut down.
+/// Flushes and ends what [`init`] began when it is dropped.
 pub struct Guard {
     metrics: Option<SdkMeterProvider>,
 }
@@ -28,7 +28,7 @@ pub enum Format {
 }
 
 /// Sets up logging to standard error (`RUST_LOG` filters, `filter` if it is not set) and, if an OTLP endpoint is
-/// configured by the standard variables, the export of metrics.
+/// configured by the standard variables, the export of metrics. Must be called within the runtime: the exporter lives on it.
 pub fn init(format: Format, filter: &str) -> Result<Guard, ObserveError> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
     let registry = tracing_subscriber::registry().with(filter);
@@ -47,9 +47,9 @@ pub fn init(format: Format, filter: &str) -> Result<Guard, ObserveError> {
 #[error("cannot set up observation: {0}")]
 pub struct ObserveError(String);
 
-impl Guard {
-    /// Sends what is left. Blocks: call it where blocking is allowed.
-    pub fn shut_down(&mut self) {
+impl Drop for Guard {
+    /// Sends what is left. Blocks for a moment: drop it where blocking is allowed.
+    fn drop(&mut self) {
         if let Some(metrics) = self.metrics.take()
             && let Err(error) = metrics.shutdown()
         {

@@ -82,11 +82,12 @@ fn lossy(text: &OsStr) -> String {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    let mut observation = observe::init(config.log.format, observe::NODE_FILTER)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    // Metrics are exported from the runtime, and their last ones when this guard goes, outside of it.
+    let observation = runtime.block_on(async { observe::init(config.log.format, observe::NODE_FILTER) })?;
     let result = runtime.block_on(serve_until_told(config));
-    observation.shut_down();
+    drop(observation);
     result
 }
 

@@ -69,10 +69,16 @@ pub struct Bill {
 }
 
 impl Bill {
-    /// Splits with `tariff`, the one the pile had at the start. The energy fee is energy price × loss energy; the
-    /// service fee is what remains of the pile's amount, so that sums always close.
+    /// Splits with `tariff`, the one we had given the pile at the start – unless the record's own prices say that it billed
+    /// with another. The energy fee is energy price × loss energy; the service fee is what remains of the pile's amount,
+    /// so that sums always close.
     pub fn new(record: Record, tariff: Option<&Tariff>) -> Self {
-        let fees = tariff.map(|tariff| {
+        let billed_with = |tariff: &&Tariff| {
+            Period::ALL.into_iter().zip(record.periods).all(|(period, billed)| {
+                billed.loss_energy == Energy(0) || billed.unit_price == tariff.prices_of(period).unit()
+            })
+        };
+        let fees = tariff.filter(billed_with).map(|tariff| {
             Period::ALL.map(|period| {
                 let billed = record.periods[period.index()];
                 let energy = tariff.prices_of(period).energy.cost(billed.loss_energy).min(billed.amount);
@@ -95,4 +101,47 @@ impl Bill {
 pub struct Fees {
     pub energy: Amount,
     pub service: Amount,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::tariff::PricePair;
+
+    fn record(unit_price: u32) -> Record {
+        let mut periods = [RecordedPeriod::default(); 4];
+        let (energy, amount) = (Energy(100_000), Amount(140_000));
+        periods[1] = RecordedPeriod { unit_price: Price(unit_price), energy, loss_energy: energy, amount };
+        Record {
+            pile: "32010600019236".parse().expect("14 digits"),
+            gun: Gun::new(1).expect("a gun"),
+            serial: Serial::NONE,
+            started: None,
+            ended: None,
+            traded: None,
+            periods,
+            meter_start: Energy(0),
+            meter_end: energy,
+            total_energy: energy,
+            total_loss_energy: energy,
+            total_amount: amount,
+            vin: String::new(),
+            start_type: 1,
+            stop_reason: 0x40,
+            stop_reason_name: String::new(),
+            physical_card: [0; 8],
+            code: 0x3B,
+            body: vec![],
+        }
+    }
+
+    #[test]
+    fn fees_are_split_only_with_the_tariff_the_record_was_billed_with() {
+        let price = PricePair { energy: Price(100_000), service: Price(40_000) };
+        let tariff = Tariff { prices: [price; 4], half_hours: [Period::Peak; 48] };
+        let total = |unit| Bill::new(record(unit), Some(&tariff)).total_fees();
+        assert_eq!(total(140_000), Some(Fees { energy: Amount(100_000), service: Amount(40_000) }));
+        assert_eq!(total(130_000), None, "another price: another tariff");
+        assert_eq!(Bill::new(record(140_000), None).total_fees(), None);
+    }
 }

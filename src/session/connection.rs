@@ -4,51 +4,31 @@
 //! session has for the store is started and comes back as an input, so that a slow store delays neither other piles on
 //! this connection nor this pile's heartbeats.
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep_until, timeout};
 use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;
 
-use super::departed::Departed;
 use super::io::{Done, EndReason, Input, LedgerCall, Out, Output};
+use super::node::Node;
 use super::pending::CommandId;
 use super::state::Session;
 use super::translate::{self, wire_pile};
-use super::{Handle, Letter, Link, Mail, Now, Policy, Sessions};
-use crate::domain::{CommandError, PileCode, Reply, SessionId, WallMs};
-use crate::hub::Hub;
+use super::{Handle, Letter, Link, Mail, Now};
+use crate::domain::{CommandError, PileCode, Reply, SessionId};
 use crate::observe;
 use crate::store::ledger::Ledger;
 use crate::wire::{self, Codec, CrcOrder, Direction, Frame, Outgoing, Packet, Refused};
-
-/// What every connection of a node shares.
-pub struct Node {
-    pub policy: Arc<Policy>,
-    pub sessions: Sessions,
-    pub ledger: Ledger,
-    pub hub: Hub,
-    pub departed: Departed,
-    /// Monotonic time counts from here.
-    pub started: Instant,
-}
-
-impl Node {
-    pub fn now(&self) -> Now {
-        // A clock before 1970 is no worse than one in 1970.
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono: self.started.elapsed(), wall: WallMs(wall.as_millis() as i64) }
-    }
-}
 
 /// Runs until the connection is gone and everything its piles had for the store is there, or given up. `shutdown` ends
 /// it while no pile of it can be found in the table of sessions; after that, [`Letter::Shutdown`] does.
@@ -145,21 +125,35 @@ impl Connection {
                 }
             }
             Event::Mail(letter) => self.letter(now, *letter),
-            Event::Timer => self.tick(now),
+            Event::Timer => self.time_has_come(now),
         }
     }
 
-    /// Frames that have arrived together are answered together: one flush for all of them.
-    fn read_what_is_there(&mut self, now: Now) {
+    /// What has arrived is heard before its absence is judged; and time in which this node stood still – frozen, or
+    /// starved – is no silence of the pile.
+    fn time_has_come(&mut self, now: Now) {
+        let late = (self.node.started + now.mono).saturating_duration_since(self.timer.deadline());
+        if late > STOOD_STILL {
+            self.last_frame = (self.last_frame + late).min(now.mono);
+            self.partial_since = self.partial_since.map(|since| (since + late).min(now.mono));
+        }
+        if self.read_what_is_there(now) {
+            self.tick(now);
+        }
+    }
+
+    /// Frames that have arrived together are answered together: one flush for all of them. False if there may be more.
+    fn read_what_is_there(&mut self, now: Now) -> bool {
         for _ in 0..FRAMES_PER_FLUSH {
             if self.closing.is_some() {
-                return;
+                return true;
             }
             match self.framed.next().now_or_never() {
                 Some(item) => self.item(now, item),
-                None => return,
+                None => return true,
             }
         }
+        false
     }
 
     fn item(&mut self, now: Now, item: Option<Result<Result<Packet, Refused>, std::io::Error>>) {
@@ -302,8 +296,15 @@ impl Connection {
     fn close(&mut self, now: Now, reason: EndReason) {
         if self.closing.is_none() {
             self.closing = Some(now.mono + LINGER);
+            self.hang_up();
             self.apply_to_all(now, || Input::End(reason));
         }
+    }
+
+    /// The pile sees the end at once, even while something is left for the store.
+    fn hang_up(&self) {
+        // It may have hung up itself.
+        let _ = socket2::SockRef::from(self.framed.get_ref()).shutdown(Shutdown::Both);
     }
 
     fn apply_to_all(&mut self, now: Now, input: impl Fn() -> Input) {
@@ -382,7 +383,11 @@ impl Connection {
         if self.framed.write_buffer().is_empty() {
             return;
         }
-        let limit = self.node.policy.config.write_timeout;
+        // A start must not leave after its deadline, whatever the pile's window is waiting for.
+        let now = self.node.now();
+        let starts = self.sessions.iter().filter_map(Session::start_due).min();
+        let until_start = starts.map_or(Duration::MAX, |due| due.saturating_sub(now.mono));
+        let limit = self.node.policy.config.write_timeout.min(until_start);
         let reason = match timeout(limit, self.framed.flush()).await {
             Ok(Ok(())) => return,
             Ok(Err(_)) => EndReason::ConnectionClosed,
@@ -484,5 +489,8 @@ fn random() -> u64 {
 /// Nearly all frames are shorter; a longer one makes the buffer grow once.
 const READ_BUFFER: usize = 512;
 const FRAMES_PER_FLUSH: usize = 64;
-/// How long the changes of a session that is over may take to get to the store.
-const LINGER: Duration = Duration::from_secs(5);
+/// How long what a session that is over still has for the store may take to get there: longer than a store is usually
+/// away. A node that shuts down does not wait for so long.
+const LINGER: Duration = Duration::from_mins(5);
+/// A timer that fires this late did not run.
+const STOOD_STILL: Duration = Duration::from_secs(1);

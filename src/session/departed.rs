@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Now, Sessions};
@@ -32,6 +33,15 @@ pub struct Absent {
     pub reason: OfflineReason,
     /// Its open orders and their stored versions.
     pub orders: Vec<(Order, u64)>,
+}
+
+/// What the watch works with.
+pub struct Watch {
+    pub sessions: Sessions,
+    pub ledger: Ledger,
+    /// Monotonic time counts from here.
+    pub started: Instant,
+    pub lost_after: Duration,
 }
 
 /// The piles that are watched for. Cheap to clone. Bounded by the number of piles: one entry each.
@@ -102,40 +112,47 @@ impl Departed {
         }
     }
 
-    /// Attends to piles as their time comes. Ends only by being dropped.
-    pub async fn run(self, sessions: Sessions, ledger: Ledger, started: Instant, now: impl Fn() -> Now) {
+    /// Attends to piles as their time comes, many at once, so that the store can sync them together. Ends only by being
+    /// dropped.
+    pub async fn run(self, watch: Watch, now: impl Fn() -> Now) {
+        let watch = Arc::new(watch);
+        let mut attended = JoinSet::new();
         loop {
             let changed = self.0.changed.notified();
             let next = self.waiting().due.first().map(|(at, _)| *at);
-            let Some(next) = next else {
-                changed.await;
-                continue;
+            let time = async {
+                match next {
+                    Some(next) => sleep_until(watch.started + next).await,
+                    None => std::future::pending().await,
+                }
             };
             tokio::select! {
-                () = sleep_until(started + next) => {}
+                () = time, if attended.len() < AT_ONCE => {}
                 () = changed => continue,
+                Some(_) = attended.join_next() => continue,
             }
-            let due = self.waiting().take_due(now().mono);
+            let now = now();
+            let due = self.waiting().take_due(now.mono);
             if let Some(absent) = due
-                && sessions.live(absent.pile.code).is_none()
+                && watch.sessions.live(absent.pile.code).is_none()
             {
-                self.attend(&sessions, &ledger, now(), absent).await;
+                attended.spawn(self.clone().attend(watch.clone(), now, absent));
             }
         }
     }
 
-    async fn attend(&self, sessions: &Sessions, ledger: &Ledger, now: Now, mut absent: Absent) {
+    async fn attend(self, watch: Arc<Watch>, now: Now, mut absent: Absent) {
         while let Some((document, expect, events)) = absent.decide(now) {
             let write = Write {
-                id: BatchId { session: sessions.next_session(), n: 1 },
+                id: BatchId { session: watch.sessions.next_session(), n: 1 },
                 pile: absent.pile.code,
                 fence: Some(absent.fence),
                 documents: vec![(document.clone(), expect)],
                 events,
             };
-            match ledger.write(write).await {
+            match watch.ledger.write(write).await {
                 Ok(versions) => absent.written(document, versions.first().copied()),
-                Err(WriteError::Fenced) => return,
+                Err(WriteError::Fenced) => return self.fenced(&watch, now, absent).await,
                 Err(WriteError::Conflict { current, .. }) => absent.conflict(document, current),
                 Err(WriteError::Store(error)) => {
                     tracing::warn!(pile = %absent.pile.code, %error, "not written about an absent pile yet");
@@ -144,6 +161,24 @@ impl Departed {
             }
         }
         self.left(now, absent);
+    }
+
+    /// The pile has been claimed since. Usually it is back; but a claim whose answer was lost has nobody behind it, and
+    /// then the pile has as long to come back as after any other loss.
+    async fn fenced(self, watch: &Watch, now: Now, absent: Absent) {
+        let code = absent.pile.code;
+        if watch.sessions.live(code).is_some() {
+            return;
+        }
+        match watch.ledger.owner(code).await {
+            Ok(Some(owner)) if watch.sessions.is_own(owner) => {
+                let lost_at = Some(now.mono + watch.lost_after);
+                let orders = absent.orders;
+                self.left(now, Absent { fence: owner, lost_at, orders, ..absent });
+            }
+            Ok(_) => {}
+            Err(_) => self.watch(now.mono + AGAIN, absent),
+        }
     }
 
     fn watch(&self, due: Duration, absent: Absent) {
@@ -199,7 +234,8 @@ impl Departed {
 impl Absent {
     /// When time decides something about it.
     fn due(&self, now: Now) -> Option<Duration> {
-        let orders = self.orders.iter().filter_map(|(order, _)| order.due()).min();
+        let orders =
+            self.orders.iter().filter(|(order, _)| !waits_for_pile(order)).filter_map(|(order, _)| order.due()).min();
         let orders = orders.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
         [self.lost_at, orders].into_iter().flatten().min()
     }
@@ -214,14 +250,13 @@ impl Absent {
             let expect = self.version.map_or(Expect::Absent, Expect::Version);
             return Some((Document::Pile(Box::new(pile)), expect, vec![self.event(now, kind)]));
         }
-        let (order, version, changes) = self.orders.iter().find_map(|(order, version)| {
-            let mut order = order.clone();
-            let changes = order.apply(now.wall, Happening::Tick);
-            (!changes.is_empty()).then_some((order, *version, changes))
-        })?;
-        // There is nobody to send another 0x36 to.
-        let told = changes.into_iter().filter(|change| *change != Change::RepeatStop);
-        let events = told.map(|change| {
+        let (order, version, changes) =
+            self.orders.iter().filter(|(order, _)| !waits_for_pile(order)).find_map(|(order, version)| {
+                let mut order = order.clone();
+                let changes = order.apply(now.wall, Happening::Tick);
+                (!changes.is_empty()).then_some((order, *version, changes))
+            })?;
+        let events = changes.into_iter().map(|change| {
             if let Change::Anomaly(kind) = change {
                 tracing::info!(pile = %order.pile, serial = %order.serial, kind = kind.name(), "order anomaly");
                 observe::anomaly(kind.name());
@@ -253,7 +288,14 @@ impl Absent {
     /// Somebody else has written the document: what is stored counts.
     fn conflict(&mut self, ours: Document, current: Option<(Document, u64)>) {
         match (ours, current) {
-            (Document::Pile(_), current) => self.version = current.map(|(_, version)| version),
+            (Document::Pile(_), Some((Document::Pile(stored), version))) => {
+                // An earlier attempt that was thought to have failed may have got there: once is enough.
+                if stored.presence == Presence::Offline {
+                    self.lost_at = None;
+                }
+                (self.pile, self.version) = (*stored, Some(version));
+            }
+            (Document::Pile(_), _) => self.version = None,
             (Document::Order(order), current) => {
                 self.orders.retain(|(held, _)| held.serial != order.serial);
                 if let Some((Document::Order(stored), version)) = current
@@ -284,6 +326,11 @@ impl Waiting {
     }
 }
 
+/// The pile still charged when it was last heard: what is next is another 0x36, and there is nobody to send it to.
+fn waits_for_pile(order: &Order) -> bool {
+    order.state == OrderState::Stopping && order.stop.is_some_and(|stop| stop.still_charging)
+}
+
 fn unreadable(error: QueryError) -> StoreError {
     match error {
         QueryError::Store(error) => error,
@@ -291,5 +338,7 @@ fn unreadable(error: QueryError) -> StoreError {
     }
 }
 
+/// Piles attended to at once.
+const AT_ONCE: usize = 64;
 /// After a time-out of the store.
 const AGAIN: Duration = Duration::from_secs(1);

@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{self, Node};
+use super::connection;
+use super::node::Node;
 
 /// Accepts until `shutdown`, then ends all sessions and waits, bounded, for what they still have for the store.
 pub async fn run(node: Arc<Node>, listener: TcpListener, shutdown: CancellationToken) {

@@ -15,6 +15,7 @@
 //! [`state`] decides and has no socket, clock, channel or await; [`connection`] performs; [`listen`] accepts;
 //! [`translate`] is the one place where wire and domain meet; [`Sessions`] is how the rest of pileway finds a pile.
 
+mod node;
 mod connection;
 mod mailbox;
 mod io;
@@ -48,9 +49,9 @@ use crate::settings::{Problem, duration};
 
 use mailbox::{Mailbox, NotTaken};
 
-pub use connection::Node;
-pub use departed::Departed;
+pub use departed::{Departed, Watch};
 pub use io::EndReason;
+pub use node::Node;
 
 /// Timers and bounds of connections and sessions.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -267,6 +268,11 @@ impl Sessions {
         for handle in handles {
             deliver(&handle, Letter::Shutdown);
         }
+    }
+
+    /// Whether a session of this run of this node got this fence.
+    fn is_own(&self, fence: Fence) -> bool {
+        fence.session.incarnation == self.0.incarnation
     }
 
     fn next_session(&self) -> SessionId {

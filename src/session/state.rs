@@ -19,6 +19,7 @@ use crate::domain::event::OfflineReason;
 use crate::domain::pile::{GunState, Presence};
 use crate::domain::telemetry::Measured;
 use crate::domain::{CommandError, Event, EventKind, Fence, Pile, PileCode, Reply, SessionId, Telemetry};
+use crate::observe;
 use crate::store::StoreError;
 use crate::store::ledger::Login;
 use crate::wire::{self, Frame, Packet, Sequence};
@@ -132,6 +133,11 @@ impl Session {
         let orders = stored.filter_map(|held| Some((held.order, held.version?))).collect();
         let (version, reason) = (self.jobs.pile_version, OfflineReason::Disconnected);
         Some(Absent { fence, pile: self.pile, version, lost_at, reason, orders })
+    }
+
+    /// Until when an unanswered start may be written, if there is one.
+    pub fn start_due(&self) -> Option<Duration> {
+        self.pending.earliest(|what| matches!(what, Await::Start(_)))
     }
 
     pub fn id(&self) -> SessionId {
@@ -326,6 +332,7 @@ impl Session {
 
     /// Nothing is answered: the pile repeats 0x01 sooner than it would after a rejection.
     fn claim_failed(&mut self, error: &StoreError, out: &mut Out) {
+        observe::login("store_unavailable");
         tracing::error!(pile = %self.pile.code, %error, "login not taken: the store does not answer");
         self.end(EndReason::StoreUnavailable, out);
     }

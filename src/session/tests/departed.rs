@@ -10,7 +10,7 @@ use crate::domain::order::{AnomalyKind, Change};
 use crate::domain::pile::{Identity, Presence, TariffOnPile};
 use crate::domain::{EventKind, Fence, Gun, Order, OrderState, Pile, PileCode, Serial, SessionId, WallMs};
 use crate::session::departed::Absent;
-use crate::session::{Departed, Now, Sessions};
+use crate::session::{Departed, Now, Sessions, Watch};
 use crate::store::BatchId;
 use crate::store::embedded::{Config, Embedded};
 use crate::store::ledger::{Document, Expect, Ledger, Write};
@@ -61,7 +61,9 @@ async fn watch(departed: Departed, ledger: &Ledger, events: usize) -> Vec<EventK
     let mut feed = ledger.watch().await.expect("watches");
     let started = Instant::now().checked_sub(LATER).expect("a machine that has run for so long");
     let now = || Now { mono: LATER, wall: BEGUN.plus_ms(LATER.as_millis() as u64) };
-    let task = tokio::spawn(departed.run(Sessions::new(8), ledger.clone(), started, now));
+    let lost_after = Duration::from_secs(40);
+    let work = Watch { sessions: Sessions::new(8), ledger: ledger.clone(), started, lost_after };
+    let task = tokio::spawn(departed.run(work, now));
     let mut told = vec![];
     while told.len() < events {
         let next = timeout(Duration::from_secs(30), feed.next()).await;
