@@ -72,11 +72,11 @@ impl fmt::Display for ConfigError {
 pub const DEFAULT_FILE: &str = include_str!("config/default.toml");
 
 impl Config {
-    /// Reads the file, if there is one, then `environment`, then `flags`: pairs of dotted key and text.
+    /// Reads the file, if there is one, then `environment`, then `flags`: flag, dotted key and text.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
-        flags: impl IntoIterator<Item = (&'static str, String)>,
+        flags: impl IntoIterator<Item = (&'static str, &'static str, String)>,
     ) -> Result<Self, ConfigError> {
         let mut layers = Layers::new();
         if let Some(path) = file {
@@ -85,8 +85,8 @@ impl Config {
         for (name, value) in environment {
             layers.environment(&name, &value);
         }
-        for (key, value) in flags {
-            layers.set(key, &value, &format!("flag --{}", key.rsplit('.').next().unwrap_or(key).replace('_', "-")));
+        for (flag, key, value) in flags {
+            layers.set(key, &value, &format!("flag {flag}"));
         }
         layers.finish()
     }
@@ -154,6 +154,10 @@ impl Layers {
             return;
         }
         let key = rest.to_lowercase().replace("__", ".");
+        if slot(&mut self.values, &key).is_none() {
+            // Its value is somebody else's business, and may be a secret.
+            return self.problems.push(format!("environment variable {name}: unknown key {key}"));
+        }
         self.set(&key, value, &format!("environment variable {name}"));
     }
 
@@ -213,20 +217,17 @@ impl Layers {
         else {
             return None;
         };
-        let mut bad = false;
         for (key, default) in defaults {
             let mut only_this = defaults.clone();
             let value = values.get(key).unwrap_or(default).clone();
             only_this.insert(key.clone(), value.clone());
             if let Err(error) = only_this.try_into::<T>() {
-                bad = true;
-                let key = format!("{name}.{key}");
-                let origin = self.origin(&key);
-                self.wrong(&key, &value.to_string(), &one_line(error.message()), &origin);
+                let full = format!("{name}.{key}");
+                let origin = self.origin(&full);
+                self.wrong(&full, &value.to_string(), &one_line(error.message()), &origin);
+                // So that the ranges of the other values are looked at too.
+                values.insert(key.clone(), default.clone());
             }
-        }
-        if bad {
-            return None;
         }
         values.retain(|key, _| defaults.contains_key(key));
         values.try_into().map_err(|error| self.problems.push(format!("{name}: {error}"))).ok()
@@ -326,11 +327,12 @@ mod tests {
             ("PILEWAY_TEST_PYTHON", "python3"),
         ]);
         let expected = [
-            "grpc_listen = \"127.0.0.1:1\" (environment variable PILEWAY_GRPC_LISTEN): unknown key",
+            "environment variable PILEWAY_GRPC_LISTEN: unknown key grpc_listen",
             "store.cache_mib = \"many\" (environment variable PILEWAY_STORE__CACHE_MIB): must be a whole number",
             "pile.lost_after = \"soon\" (environment variable PILEWAY_PILE__LOST_AFTER): must be a duration",
             "grpc.listen = \"nowhere\" (environment variable PILEWAY_GRPC__LISTEN): ",
             "log.format = \"xml\" (environment variable PILEWAY_LOG__FORMAT): ",
+            "pile.mailbox = \"0\" (environment variable PILEWAY_PILE__MAILBOX): must be 1 to 1024",
             "tariff.peak.energy = \"1.000001\"",
         ];
         assert_eq!(found.len(), expected.len(), "{found:#?}");
@@ -347,7 +349,7 @@ mod tests {
         let path = dir.path().join("pileway.toml");
         std::fs::write(&path, "[pile]\nmailbox = 3\nlost_after = \"20s\"\n").expect("written");
         let environment = [("PILEWAY_PILE__LOST_AFTER".to_owned(), "30s".to_owned())];
-        let flags = [("pile.listen", "127.0.0.1:0".to_owned())];
+        let flags = [("--pile-listen", "pile.listen", "127.0.0.1:0".to_owned())];
         let config = Config::load(Some(&path), environment, flags).expect("valid");
         assert_eq!(config.pile.session.mailbox, 3);
         assert_eq!(config.pile.session.lost_after, Duration::from_secs(30));

@@ -34,7 +34,7 @@ fn everything_that_is_wrong_is_said_at_once_and_nothing_is_opened() {
     command
         .env("PILEWAY_GRPC__START_DEADLINE", "soon")
         .env("PILEWAY_STORE__CACHE_MIB", "many")
-        .env("PILEWAY_PORT", "1");
+        .env("PILEWAY_SPEED", "1");
     // The last layer counts: what it sets right is not wrong any more.
     command.env("PILEWAY_PILE__LOST_AFTER", "20s");
     let (status, output, errors) = end(command);
@@ -44,7 +44,7 @@ fn everything_that_is_wrong_is_said_at_once_and_nothing_is_opened() {
         ["redis", "url", "unknown key", "pileway.toml"],
         ["grpc.start_deadline", "\"soon\"", "duration", "PILEWAY_GRPC__START_DEADLINE"],
         ["store.cache_mib", "\"many\"", "whole number", "PILEWAY_STORE__CACHE_MIB"],
-        ["port", "\"1\"", "unknown key", "PILEWAY_PORT"],
+        ["environment variable", "speed", "unknown key", "PILEWAY_SPEED"],
         ["tariff.peak.energy", "\"dear\"", "price", "tariff"],
         ["pile.mailbox", "\"0\"", "must be 1 to 1024", "pileway.toml"],
     ];
@@ -141,4 +141,16 @@ fn an_address_that_is_taken_is_named() {
         assert_eq!((status.code(), output.len()), (Some(1), 0), "{errors}");
         assert!(errors.contains(key) && errors.contains(&address) && errors.contains("in use"), "{errors}");
     }
+}
+
+#[test]
+fn a_collector_that_does_not_answer_is_no_reason_not_to_serve() {
+    let dir = TempDir::new().expect("a directory");
+    let mut command = serve(&dir);
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1");
+    let mut process = Process::spawn(command);
+    let line = process.first_line();
+    assert!(line.starts_with("ready "), "{line:?} {}", process.log());
+    process.terminate();
+    assert!(process.wait(PATIENCE).success(), "{}", process.log());
 }

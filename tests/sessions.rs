@@ -430,6 +430,25 @@ async fn a_pile_that_does_not_read_disturbs_nobody() {
 }
 
 #[tokio::test]
+async fn a_node_that_stood_still_does_not_take_that_for_silence() {
+    let node = Node::with(&[("PILE__LOST_AFTER", "5s"), ("PILE__CLOSE_AFTER", "6s")]);
+    let api = Api::of(&node).await;
+    let mut pile = Pile::login(&node, A).await;
+    pile.served().await;
+    let mut watch = api.watch_piles().await;
+    let before = api.session(A).await.session_id;
+    node.freeze();
+    // Longer than the pile may be silent, and it is not: its heartbeats lie in the socket.
+    assert!(tokio::time::timeout(Duration::from_secs(8), pile.served()).await.is_err(), "it stands still");
+    node.thaw();
+    pile.served().await;
+    assert_eq!(api.session(A).await.session_id, before, "the same session goes on");
+    Pile::login(&node, B).await.served().await;
+    let events = watch.until(B, PileChange::Online).await;
+    assert!(!changes(&events, A).contains(&PileChange::Offline), "{events:?}");
+}
+
+#[tokio::test]
 async fn a_pile_nobody_has_met_is_unknown_to_every_method() {
     let node = Node::start();
     let api = Api::of(&node).await;

@@ -61,7 +61,7 @@ impl Config {
             problems.push(Problem {
                 key: "listen",
                 value: self.listen.to_string(),
-                reason: "is not a loopback address and the API is plaintext; set allow_insecure to serve it anyway",
+                reason: "is not a loopback address and the API is plaintext; set grpc.allow_insecure to serve it anyway",
             });
         }
         let mut range = |key, value: Duration, from: Duration, to: Duration, reason| {

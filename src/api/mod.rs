@@ -186,6 +186,7 @@ fn unexpected(reply: &Reply) -> Status {
         Reply::Started(_) => "unexpected reply: started",
         Reply::StartedBefore { .. } => "unexpected reply: started before",
         Reply::Stopped { .. } => "unexpected reply: stopped",
+        Reply::Order(_) => "unexpected reply: order",
         Reply::Telemetry(_) => "unexpected reply: telemetry",
         Reply::RebootAccepted => "unexpected reply: reboot accepted",
         Reply::Clock { .. } => "unexpected reply: clock",

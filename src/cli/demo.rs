@@ -52,9 +52,9 @@ async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let _observation = observe::init(observe::Format::Text, "warn")?;
     let data = TempDir::new()?;
     let flags = [
-        ("pile.listen", "127.0.0.1:0".to_owned()),
-        ("grpc.listen", "127.0.0.1:0".to_owned()),
-        ("store.data_dir", data.0.display().to_string()),
+        ("demo", "pile.listen", "127.0.0.1:0".to_owned()),
+        ("demo", "grpc.listen", "127.0.0.1:0".to_owned()),
+        ("demo", "store.data_dir", data.0.display().to_string()),
     ];
     let config = Config::load(None, [], flags)?;
     let tariff = config.tariff.clone();

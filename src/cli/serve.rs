@@ -65,11 +65,11 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
 impl ServeArgs {
     fn load(&self) -> Result<Config, crate::config::ConfigError> {
         let flags = [
-            ("pile.listen", self.pile_listen.map(|a| a.to_string())),
-            ("grpc.listen", self.grpc_listen.map(|a| a.to_string())),
-            ("store.data_dir", self.data_dir.as_ref().map(|d| d.display().to_string())),
+            ("--pile-listen", "pile.listen", self.pile_listen.map(|a| a.to_string())),
+            ("--grpc-listen", "grpc.listen", self.grpc_listen.map(|a| a.to_string())),
+            ("--data-dir", "store.data_dir", self.data_dir.as_ref().map(|d| d.display().to_string())),
         ];
-        let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let flags = flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?)));
         // Other programs' variables need not be text; one of ours that is not is a bad value.
         let environment = std::env::vars_os();
         let environment = environment.map(|(name, value)| (lossy(&name), lossy(&value)));

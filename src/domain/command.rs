@@ -16,6 +16,8 @@ pub enum Command {
     StartCharging(Box<Start>),
     /// 0x36 → 0x35
     StopCharging { serial: Serial },
+    /// The order as its session knows it, which may be ahead of what is stored; nothing goes to the pile.
+    ReadOrder { serial: Serial },
     /// 0x12 → 0x13
     ReadTelemetry { gun: Gun },
     /// 0x92 → 0x91
@@ -32,6 +34,7 @@ impl Command {
         match self {
             Self::StartCharging(_) => "start_charging",
             Self::StopCharging { .. } => "stop_charging",
+            Self::ReadOrder { .. } => "read_order",
             Self::ReadTelemetry { .. } => "read_telemetry",
             Self::Reboot { .. } => "reboot",
             Self::SyncClock => "sync_clock",
@@ -100,6 +103,8 @@ pub enum Reply {
         order: Box<Order>,
         confirmed_by: StopProof,
     },
+    /// `None`: it is not open here; what is stored is all there is.
+    Order(Option<Box<Order>>),
     Telemetry(Box<Telemetry>),
     RebootAccepted,
     Clock {

@@ -6,7 +6,7 @@ mod stop;
 use std::time::Duration;
 
 use super::Now;
-use super::held::{Held, Unsent};
+use super::held::{Held, Unsent, tell_operator};
 use super::io::{Out, Output};
 use super::jobs::{Job, Settling};
 use super::pending::{Await, CommandId, RETRY};
@@ -17,7 +17,7 @@ use crate::domain::order::{Change, Failure, Happening, Metered, StartRequest};
 use crate::domain::pile::GunState;
 use crate::domain::telemetry::Status;
 use crate::domain::{CommandError, EventKind, Gun, Order, OrderState, Reply, Serial};
-use crate::observe;
+use crate::store::Settled;
 use crate::store::ledger::{SettledOrder, StartAttempt};
 use crate::wire::{self, Frame, Sequence};
 
@@ -307,10 +307,7 @@ impl Session {
             if change == Change::Failed {
                 self.failed(&order, out);
             }
-            if let Change::Anomaly(kind) = change {
-                tracing::info!(pile = %order.pile, serial = %order.serial, kind = kind.name(), "order anomaly");
-                observe::anomaly(kind.name());
-            }
+            tell_operator(&order, change);
             self.event(now, None, EventKind::Order { order, change });
         }
     }
@@ -360,6 +357,9 @@ impl Session {
         // What happened to it meanwhile has come too late to be told: nothing follows SETTLED.
         self.jobs.drop_events_of(record.serial);
         let Some(order) = settled.order.map(Box::new) else { return };
+        if settled.outcome == Settled::First {
+            tell_operator(&order, Change::Settled);
+        }
         let failed = order.accepted_at.is_none() && order.charging_at.is_none();
         let started = if failed {
             let (code, name) = (record.stop_reason, record.stop_reason_name);

@@ -31,6 +31,11 @@ impl Session {
         let refused = match command {
             Command::StartCharging(start) => self.start(now, id, *start, deadline, out),
             Command::StopCharging { serial } => self.stop(now, id, serial, deadline, out),
+            Command::ReadOrder { serial } => {
+                let order = self.held(serial).filter(|held| held.version.is_some()).map(|held| held.order.clone());
+                out.list.push(Output::Reply { to: id, result: Ok(Reply::Order(order.map(Box::new))) });
+                Ok(())
+            }
             Command::ReadTelemetry { gun } => self.read_telemetry(id, gun, deadline, out),
             Command::Reboot { when } => self.reboot(id, when, deadline, out),
             Command::SyncClock => self.sync_clock(now, id, deadline, out),

@@ -14,12 +14,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::held::tell_operator;
 use super::{Now, Sessions};
 use crate::domain::event::OfflineReason;
-use crate::domain::order::{Change, Happening};
+use crate::domain::order::Happening;
 use crate::domain::pile::Presence;
 use crate::domain::{Event, EventKind, Fence, Order, OrderState, Pile, PileCode};
-use crate::observe;
 use crate::store::ledger::{Document, Expect, Ledger, Write, WriteError};
 use crate::store::{BatchId, OrderQuery, PileQuery, QueryError, StoreError};
 
@@ -257,10 +257,7 @@ impl Absent {
                 (!changes.is_empty()).then_some((order, *version, changes))
             })?;
         let events = changes.into_iter().map(|change| {
-            if let Change::Anomaly(kind) = change {
-                tracing::info!(pile = %order.pile, serial = %order.serial, kind = kind.name(), "order anomaly");
-                observe::anomaly(kind.name());
-            }
+            tell_operator(&order, change);
             self.event(now, EventKind::Order { order: Box::new(order.clone()), change })
         });
         let events = events.collect();

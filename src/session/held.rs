@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::domain::command::Start;
+use crate::domain::order::Change;
 use crate::domain::{Order, OrderState, WallMs};
+use crate::observe;
 
 /// An open order in memory.
 pub struct Held {
@@ -41,5 +43,25 @@ impl Held {
             OrderState::Abnormal => self.order.ended_at.is_none(),
             state => state.is_open(),
         }
+    }
+}
+
+/// What an operator reads in the log of an order's life, a line per change; breaches are counted too.
+pub fn tell_operator(order: &Order, change: Change) {
+    let Order { pile, gun, serial, .. } = order;
+    match change {
+        Change::Anomaly(kind) => {
+            observe::anomaly(kind.name());
+            tracing::warn!(%pile, %gun, %serial, kind = kind.name(), "order anomaly");
+        }
+        Change::Created
+        | Change::WaitingForPlug
+        | Change::Accepted
+        | Change::Charging
+        | Change::StopRequested
+        | Change::RepeatStop
+        | Change::Finished
+        | Change::Failed
+        | Change::Settled => tracing::info!(%pile, %gun, %serial, state = order.state.name(), ?change, "order changed"),
     }
 }

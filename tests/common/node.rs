@@ -67,6 +67,16 @@ impl Node {
         self.process.terminate();
     }
 
+    /// SIGSTOP: it stands still, its sockets stay open.
+    pub fn freeze(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// SIGCONT
+    pub fn thaw(&self) {
+        self.process.signal("CONT");
+    }
+
     /// How it ended by itself.
     pub fn wait(&mut self) -> ExitStatus {
         self.process.wait(PATIENCE)
@@ -147,8 +157,12 @@ impl Process {
     }
 
     pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    pub fn signal(&self, name: &str) {
         // The standard library sends no signal but SIGKILL.
-        let kill = format!("kill -TERM {}", self.child.id());
+        let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success(), "{kill}");
     }
 

@@ -82,6 +82,7 @@ impl Order {
             OrderState::Failed => {
                 self.state = OrderState::Charging;
                 self.charging_at = Some(now);
+                self.failure = None;
                 self.accepted_at = self.accepted_at.or(Some(now));
                 let breach = self.breach(now, AnomalyKind::LateStart);
                 [Change::Charging].into_iter().chain(breach).collect()

@@ -15,6 +15,7 @@ impl Session {
         if matches!(self.phase, Phase::Live(_)) && self.pile.presence == Presence::Online {
             self.set_presence(now, Presence::Offline);
             let (pile, reason) = (Box::new(self.pile.clone()), OfflineReason::Silent);
+            tracing::info!(pile = %self.pile.code, reason = reason.name(), "pile offline");
             self.event(now, None, EventKind::PileOffline { pile, reason });
         }
     }
@@ -22,6 +23,7 @@ impl Session {
     pub(super) fn heard(&mut self, now: Now) {
         if matches!(self.phase, Phase::Live(_)) && self.pile.presence == Presence::Offline {
             self.set_presence(now, Presence::Online);
+            tracing::info!(pile = %self.pile.code, "pile heard of again");
             self.event(now, None, EventKind::PileOnline(Box::new(self.pile.clone())));
         }
     }
