@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, Died};
 use crate::config::{Config, DEFAULT_FILE};
@@ -92,13 +91,13 @@ fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn serve_until_told(config: Config) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    // Listened for from the beginning: a node that is told to end while it starts ends in order too.
+    let mut told = tokio::spawn(super::told_to_end());
     let mut app = App::start(config).await?;
     // Whoever started the node may not be listening any more; it serves all the same.
     let _ = writeln!(std::io::stdout(), "ready piles={} grpc={}", app.piles, app.grpc);
     let died = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = tokio::signal::ctrl_c() => None,
+        _ = &mut told => None,
         died = app.died() => Some(died),
     };
     tracing::info!("shutting down");

@@ -116,11 +116,16 @@ pub fn sim(args: SimArgs) -> ExitCode {
         Format::Json => serde_json::to_string(&done).unwrap_or_default(),
     };
     match writeln!(io::stdout().lock(), "{text}") {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {}
         // Whoever closes our output has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => complain(&error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) => return complain(&error.to_string()),
     }
+    if done.logged_in == 0 {
+        eprintln!("pileway sim: no pile ever logged in at {}", config.connect.join(", "));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }
 
 async fn run(config: &FleetConfig, duration: Option<Duration>) -> Report {
@@ -128,11 +133,11 @@ async fn run(config: &FleetConfig, duration: Option<Duration>) -> Report {
     let progress = Progress { terminal: io::stderr().is_terminal() };
     let end = duration.map(|duration| Instant::now() + duration);
     let mut next = Instant::now() + EVERY;
-    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut interrupt = std::pin::pin!(super::told_to_end());
     loop {
         let wake = end.map_or(next, |end| end.min(next));
         tokio::select! {
-            _ = &mut interrupt => break,
+            () = &mut interrupt => break,
             () = sleep_until(wake) => {}
         }
         if end.is_some_and(|end| end <= Instant::now()) {

@@ -246,6 +246,7 @@ impl Pile {
         while let Some((record, first)) = self.outbox.next(cx.now.mono) {
             cx.count(if first { Count::RecordSent } else { Count::RecordRepeated });
             if self.has(Behaviour::RecordTwice) {
+                cx.count(Count::RecordRepeated);
                 self.send(cx, record.clone());
             }
             self.send(cx, record);
