@@ -229,5 +229,6 @@ mod tests {
         // Its record came instead of 0x33.
         check(OrderState::Settled, Some(Failure::FailedOnPile { code: 0x59, name: "no BHM".into() }), false);
         check(OrderState::Failed, Some(Failure::NotPluggedIn), false);
+        check(OrderState::Failed, Some(Failure::NotSent), false);
     }
 }
