@@ -124,16 +124,17 @@ impl Charging {
 }
 
 fn not_failed(order: Order) -> Result<Order, ApiError> {
-    match (order.state, &order.failure) {
-        (OrderState::Failed, Some(failure)) => Err(ApiError::StartFailed(failure.clone())),
+    let failure = match (order.state, &order.failure) {
+        (OrderState::Failed, Some(failure)) => failure.clone(),
         // Its record came instead of 0x33, which is what the caller was told the first time.
         (OrderState::Settled, Some(failure @ Failure::FailedOnPile { .. }))
             if order.accepted_at.is_none() && order.charging_at.is_none() =>
         {
-            Err(ApiError::StartFailed(failure.clone()))
+            failure.clone()
         }
-        _ => Ok(order),
-    }
+        _ => return Ok(order),
+    };
+    Err(ApiError::StartFailed { failure, record: order.bill.map(|bill| bill.record.code) })
 }
 
 /// `wanted` is sorted; empty = all.
