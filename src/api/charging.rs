@@ -161,7 +161,9 @@ async fn changes(
         match &stamped.event.kind {
             EventKind::Order { order, change } => {
                 let event = convert::order::event(&stamped, *change, order.as_ref().clone(), context.offset);
-                send(&client, Update::Event(event)).await?;
+                if let Some(event) = event {
+                    send(&client, Update::Event(event)).await?;
+                }
             }
             // A conflict is told by the order's own event, once, with the order after it.
             EventKind::RecordConflict { .. }
