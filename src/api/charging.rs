@@ -124,16 +124,17 @@ impl Charging {
 }
 
 fn not_failed(order: Order) -> Result<Order, ApiError> {
-    match (order.state, &order.failure) {
-        (OrderState::Failed, Some(failure)) => Err(ApiError::StartFailed(failure.clone())),
+    let failure = match (order.state, &order.failure) {
+        (OrderState::Failed, Some(failure)) => failure.clone(),
         // Its record came instead of 0x33, which is what the caller was told the first time.
         (OrderState::Settled, Some(failure @ Failure::FailedOnPile { .. }))
             if order.accepted_at.is_none() && order.charging_at.is_none() =>
         {
-            Err(ApiError::StartFailed(failure.clone()))
+            failure.clone()
         }
-        _ => Ok(order),
-    }
+        _ => return Ok(order),
+    };
+    Err(ApiError::StartFailed { failure, record: order.bill.map(|bill| bill.record.code) })
 }
 
 /// `wanted` is sorted; empty = all.
@@ -160,7 +161,9 @@ async fn changes(
         match &stamped.event.kind {
             EventKind::Order { order, change } => {
                 let event = convert::order::event(&stamped, *change, order.as_ref().clone(), context.offset);
-                send(&client, Update::Event(event)).await?;
+                if let Some(event) = event {
+                    send(&client, Update::Event(event)).await?;
+                }
             }
             // A conflict is told by the order's own event, once, with the order after it.
             EventKind::RecordConflict { .. }
@@ -229,5 +232,6 @@ mod tests {
         // Its record came instead of 0x33.
         check(OrderState::Settled, Some(Failure::FailedOnPile { code: 0x59, name: "no BHM".into() }), false);
         check(OrderState::Failed, Some(Failure::NotPluggedIn), false);
+        check(OrderState::Failed, Some(Failure::NotSent), false);
     }
 }

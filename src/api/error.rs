@@ -22,8 +22,12 @@ pub enum ApiError {
     #[error("order {serial} of pile {pile} is unknown here")]
     OrderUnknown { pile: PileCode, serial: Serial },
     /// A start that had been answered before, with no.
-    #[error("the start did not come about: {}", failure_name(.0))]
-    StartFailed(Failure),
+    #[error("the start did not come about: {}", failure_name(.failure))]
+    StartFailed {
+        failure: Failure,
+        /// The frame that brought the order's record, if it has one.
+        record: Option<u8>,
+    },
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Something of ours answered what it cannot answer.
@@ -139,18 +143,30 @@ impl ApiError {
             Self::OrderUnknown { pile, serial } => {
                 Line::new(Code::NotFound, "ORDER_UNKNOWN").with("pile", pile).with("serial", serial)
             }
-            Self::StartFailed(failure) => {
-                let line = Line::new(Code::FailedPrecondition, "PILE_REJECTED").with("name", failure_name(failure));
-                match failure {
-                    Failure::Rejected { code, .. } => line.with("frame", "0x33").with("code", code),
-                    Failure::FailedOnPile { code, .. } => line.with("frame", "0x3b").with("code", code),
-                    Failure::NotPluggedIn | Failure::NoStart | Failure::NotSent => line,
-                }
-            }
+            Self::StartFailed { failure, record } => start_line(failure, *record),
             Self::Store(StoreError::Unavailable(_)) => Line::new(Code::Unavailable, "STORE_UNAVAILABLE").retry(SOON),
             Self::Store(StoreError::Conflict { .. }) => Line::new(Code::Aborted, "STORE_CONFLICT").retry(SOON),
             Self::Store(StoreError::Invalid(_)) | Self::Defect(_) => Line::new(Code::Internal, "INTERNAL"),
         }
+    }
+}
+
+/// Only what a pile said is PILE_REJECTED: a start that no pile refused has a reason of its own.
+fn start_line(failure: &Failure, record: Option<u8>) -> Line {
+    let rejected = |frame: Option<u8>, code, name| {
+        let line = Line::new(Code::FailedPrecondition, "PILE_REJECTED").with("code", code).with("name", name);
+        match frame {
+            Some(frame) => line.with("frame", format!("{frame:#04x}")),
+            None => line,
+        }
+    };
+    match failure {
+        Failure::Rejected { code, name } => rejected(Some(0x33), code, name),
+        Failure::FailedOnPile { code, name } => rejected(record, code, name),
+        Failure::NotPluggedIn => Line::new(Code::FailedPrecondition, "NOT_PLUGGED_IN"),
+        Failure::NoStart => Line::new(Code::FailedPrecondition, "START_TIMEOUT"),
+        // No RetryInfo: the same request_id would get the same answer for ever.
+        Failure::NotSent => Line::new(Code::FailedPrecondition, "START_NOT_SENT"),
     }
 }
 
@@ -205,8 +221,8 @@ fn failure_name(failure: &Failure) -> &str {
     match failure {
         Failure::Rejected { name, .. } | Failure::FailedOnPile { name, .. } => name,
         Failure::NotPluggedIn => "nobody plugged in within 60 s",
-        Failure::NoStart => "no answer and no charging within 90 s",
-        Failure::NotSent => "0x34 could not be written in time",
+        Failure::NoStart => "no answer and no charging within 90 s, or stopped before either came",
+        Failure::NotSent => "nothing was written to the pile; use a new request_id",
     }
 }
 
@@ -282,11 +298,18 @@ mod tests {
         check(QueryError::Store(unavailable()), Code::Unavailable, "STORE_UNAVAILABLE", true, &[]);
         check(StoreError::Invalid("?".into()), Code::Internal, "INTERNAL", false, &[]);
         check(QueryError::BadPageToken, Code::InvalidArgument, "INVALID_ARGUMENT", false, &[]);
+        let failed = |failure, record| ApiError::StartFailed { failure, record };
         let rejected = Failure::Rejected { code: 3, name: "equipment fault".into() };
         let meta = [("frame", "0x33"), ("code", "3"), ("name", "equipment fault")];
-        check(ApiError::StartFailed(rejected), Code::FailedPrecondition, "PILE_REJECTED", false, &meta);
-        let meta = [("name", "no answer and no charging within 90 s")];
-        check(ApiError::StartFailed(Failure::NoStart), Code::FailedPrecondition, "PILE_REJECTED", false, &meta);
+        check(failed(rejected, None), Code::FailedPrecondition, "PILE_REJECTED", false, &meta);
+        let given_up = Failure::FailedOnPile { code: 0x4A, name: "no BHM".into() };
+        let meta = [("frame", "0x3f"), ("code", "74"), ("name", "no BHM")];
+        check(failed(given_up, Some(0x3F)), Code::FailedPrecondition, "PILE_REJECTED", false, &meta);
+        // What no pile said is nobody's rejection, and repeating the call helps with none of it.
+        let own = |failure, reason| check(failed(failure, None), Code::FailedPrecondition, reason, false, &[]);
+        own(Failure::NotPluggedIn, "NOT_PLUGGED_IN");
+        own(Failure::NoStart, "START_TIMEOUT");
+        own(Failure::NotSent, "START_NOT_SENT");
     }
 
     #[test]

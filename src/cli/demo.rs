@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::Channel;
 
@@ -98,11 +99,14 @@ async fn tell(endpoint: &str, tariff: &Tariff, charge_for: Duration) -> anyhow::
 
     let pile = PILES[0].0.to_owned();
     let orders = charging.watch_orders(pb::WatchOrdersRequest { piles: vec![pile.clone()] }).await?.into_inner();
+    // Events are told as they happen, beside what else is told; dropping the set ends that.
+    let mut events = JoinSet::new();
+    events.spawn(until_settled(orders));
     let request = pb::StartChargingRequest {
         pile: pile.clone(),
         gun: 1,
         request_id: RequestId::from_bytes(uuid()).to_string(),
-        order_id: "demo-1".into(),
+        order_id: ORDER_ID.into(),
         balance: Some(pb::Money { currency_code: "CNY".into(), units: 200, nanos: 0 }),
         ..pb::StartChargingRequest::default()
     };
@@ -118,7 +122,8 @@ async fn tell(endpoint: &str, tariff: &Tariff, charge_for: Duration) -> anyhow::
     let stopped = charging.stop_charging(stop).await.context("StopCharging failed")?.into_inner();
     say(&format!("the pile stopped, known by its {}", word(stopped.confirmed_by().as_str_name())));
 
-    timeout(PATIENCE, until_settled(orders, &order.serial)).await.context("the record did not come in time")??;
+    let settled = timeout(PATIENCE, events.join_next()).await.context("the record did not come in time")?;
+    settled.context("nobody watches the order")???;
     let get = pb::GetOrderRequest { pile, serial: order.serial };
     let order = charging.get_order(get).await?.into_inner().order.context("the order is gone")?;
     ensure!(order.state() == pb::OrderState::Settled, "the order is {}", state(&order));
@@ -211,10 +216,11 @@ fn live_line(live: &pb::LiveData) -> String {
     )
 }
 
-async fn until_settled(mut orders: tonic::Streaming<pb::WatchOrdersResponse>, serial: &str) -> anyhow::Result<()> {
+/// Tells every event of the demo's order. It is known by its name here: its first event precedes its serial.
+async fn until_settled(mut orders: tonic::Streaming<pb::WatchOrdersResponse>) -> anyhow::Result<()> {
     while let Some(message) = orders.message().await? {
         let Some(pb::watch_orders_response::Update::Event(event)) = message.update else { continue };
-        let Some(order) = event.order.as_ref().filter(|order| order.serial == serial) else { continue };
+        let Some(order) = event.order.as_ref().filter(|order| order.order_id == ORDER_ID) else { continue };
         say(&format!("event: {}, order {}", word(event.change().as_str_name()), state(order)));
         if order.state() == pb::OrderState::Settled {
             return Ok(());
@@ -273,7 +279,9 @@ fn word(name: &str) -> String {
 }
 
 fn say(line: &str) {
-    println!("==> {line}");
+    // On a terminal the live line may stand where this one goes: it is drawn again below.
+    let clear = if std::io::stdout().is_terminal() { "\r\x1b[K" } else { "" };
+    println!("{clear}==> {line}");
 }
 
 /// A random UUID (version 4).
@@ -307,6 +315,7 @@ impl Drop for TempDir {
 /// Code, guns, DC.
 const PILES: [(&str, u8, bool); 3] =
     [("32010600019236", 2, true), ("32010600019237", 2, true), ("32010600019238", 1, false)];
+const ORDER_ID: &str = "demo-1";
 /// How long anything may take that a pile does at once.
 const PATIENCE: Duration = Duration::from_mins(1);
 const LINE_EVERY: Duration = Duration::from_secs(2);

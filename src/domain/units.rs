@@ -72,9 +72,9 @@ impl fmt::Display for UtcOffset {
 pub struct Energy(pub u64);
 
 impl Energy {
-    /// Milliwatt-hours: the API's unit.
+    /// Milliwatt-hours: the API's unit. What does not fit is the largest value: it came from a socket.
     pub fn mwh(self) -> u64 {
-        self.0 * 100
+        self.0.saturating_mul(100)
     }
 }
 
@@ -151,6 +151,12 @@ mod tests {
         check(50_000, 1, 1); // 0.5 × 0.0001 = 0.00005 rounds up
         check(49_999, 1, 0);
         check(u32::MAX, u64::MAX, i64::MAX);
+    }
+
+    #[test]
+    fn milliwatt_hours_have_an_end() {
+        assert_eq!(Energy(46_223).mwh(), 4_622_300);
+        assert_eq!(Energy(u64::MAX).mwh(), u64::MAX);
     }
 
     #[test]

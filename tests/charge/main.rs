@@ -154,22 +154,29 @@ async fn a_start_answers_what_the_pile_answers() {
     assert_eq!(order.plug_deadline, None);
     pile.settle(1, serial, 10).await;
 
-    // The record of a failed start instead of 0x33.
-    let request = start_request(A, 1);
-    let (answer, serial) = tokio::join!(api.start(request.clone()), async {
-        let serial = pile.expect::<RemoteStart>().await.transaction_serial;
-        let stop_reason = StopReason::StartFailedNoBhm;
-        pile.settle_frame(TransactionRecord { stop_reason, ..frames::record(A, 1, serial, 0) }).await;
-        serial
-    });
-    let status = answer.expect_err("it failed on the pile");
-    assert_eq!(reason(&status), rejected());
-    assert_eq!((fact(&status, "code"), fact(&status, "frame")), (0x59.to_string(), "0x3b".into()));
-    let again = api.start(request).await.expect_err("the same");
-    assert_eq!((reason(&again), fact(&again, "code")), (rejected(), 0x59.to_string()));
-    let order = api.order(A, &serial.to_string()).await;
-    assert_eq!(order.state(), OrderState::Settled);
-    assert_eq!(order.failure.expect("a failure").kind(), pb::StartFailureKind::FailedOnPile);
+    // The record of a failed start instead of 0x33, in every layout.
+    let stop_reason = StopReason::StartFailedNoBhm;
+    for layout in ["0x3b", "0x3f", "0x3d"] {
+        let request = start_request(A, 1);
+        let (answer, serial) = tokio::join!(api.start(request.clone()), async {
+            let serial = pile.expect::<RemoteStart>().await.transaction_serial;
+            let record: Frame = match layout {
+                "0x3b" => TransactionRecord { stop_reason, ..frames::record(A, 1, serial, 0) }.into(),
+                "0x3f" => TransactionRecordV14 { stop_reason, ..frames::record_v14(A, 1, serial, 0) }.into(),
+                _ => TransactionRecordV17 { stop_reason, ..frames::record_v17(A, 1, serial, 0) }.into(),
+            };
+            pile.settle_frame(record).await;
+            serial
+        });
+        // The same again, of what is stored.
+        for status in [answer.expect_err("it failed on the pile"), api.start(request).await.expect_err("the same")] {
+            assert_eq!(reason(&status), rejected());
+            assert_eq!((fact(&status, "code"), fact(&status, "frame")), (0x59.to_string(), layout.to_owned()));
+        }
+        let order = api.order(A, &serial.to_string()).await;
+        assert_eq!(order.state(), OrderState::Settled);
+        assert_eq!(order.failure.expect("a failure").kind(), pb::StartFailureKind::FailedOnPile);
+    }
 
     let status = api.start(start_request(A, 2)).await.expect_err("one gun");
     assert_eq!(reason(&status), (Code::NotFound, "GUN_UNKNOWN".into()));

@@ -106,9 +106,10 @@ pub fn list_orders(request: pb::ListOrdersRequest) -> Result<OrderQuery, ApiErro
     let page_size = fields.page_size(page_size);
     let pile = if pile.is_empty() { None } else { fields.pile(&pile) };
     let state = fields.state(state);
-    // Orders are made on a whole millisecond: a bound between two is moved to the one inside.
-    let created_from = fields.time("created_from", created_from).map(|(at, rest)| at.plus_ms(u64::from(rest)));
-    let created_to = fields.time("created_to", created_to).map(|(at, _)| at);
+    // Orders are made on a whole millisecond. Of a bound between two, the later is the first that is not before it:
+    // the first inside of a lower bound, and the first outside of an upper one.
+    let mut bound = |field, at| fields.time(field, at).map(|(at, rest)| at.plus_ms(u64::from(rest)));
+    let (created_from, created_to) = (bound("created_from", created_from), bound("created_to", created_to));
     fields.finish(Some(OrderQuery { pile, state, created_from, created_to, page_size, page_token }))
 }
 
@@ -375,14 +376,27 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(refused(list_orders(bad)), ["page_size", "pile", "state", "created_to"]);
-        let from = prost_types::Timestamp { seconds: 1, nanos: 1 };
-        let query = pb::ListOrdersRequest { created_from: Some(from), created_to: Some(from), ..Default::default() };
-        let query = list_orders(query).expect("good");
-        assert_eq!((query.created_from, query.created_to), (Some(WallMs(1001)), Some(WallMs(1000))));
         let many = pb::WatchPilesRequest { piles: vec!["32010600019236".into(); 1001] };
         assert_eq!(refused(watch_piles(&many)), ["piles"]);
         let twice = pb::WatchPilesRequest { piles: vec!["32010600019236".into(); 2] };
         assert_eq!(watch_piles(&twice).expect("good").len(), 1);
+    }
+
+    #[test]
+    fn orders_are_listed_from_a_moment_to_before_a_moment() {
+        // Which milliseconds a bound leaves out: the ledger takes `created_from` in and leaves `created_to` out.
+        let check = |nanos, first_not_before| {
+            let at = Some(prost_types::Timestamp { seconds: 1, nanos });
+            let query = pb::ListOrdersRequest { created_from: at, created_to: at, ..Default::default() };
+            let query = list_orders(query).expect("good");
+            let bound = Some(WallMs(first_not_before));
+            assert_eq!((query.created_from, query.created_to), (bound, bound), "{nanos}");
+        };
+        check(0, 1000);
+        check(1, 1001); // made at 1000: before it
+        check(999_999, 1001);
+        check(1_000_000, 1001);
+        check(999_999_999, 2000);
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn steps(money: &Money, per_unit: i64) -> Option<i64> {
 }
 
 pub fn energy_mwh(energy: Energy) -> i64 {
-    integer(energy.0.saturating_mul(100))
+    integer(energy.mwh())
 }
 
 pub fn timestamp(at: WallMs) -> prost_types::Timestamp {

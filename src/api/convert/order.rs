@@ -64,15 +64,15 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
     }
 }
 
-/// What happened to `after`, the order after the change.
-pub fn event(stamped: &Stamped, what: Change, after: Order, zone: UtcOffset) -> pb::OrderEvent {
-    let (change, anomaly) = change(what);
-    pb::OrderEvent {
+/// What happened to `after`, the order after the change, if callers are told of it.
+pub fn event(stamped: &Stamped, what: Change, after: Order, zone: UtcOffset) -> Option<pb::OrderEvent> {
+    let (change, anomaly) = change(what)?;
+    Some(pb::OrderEvent {
         position: Some(position(stamped, zone)),
         change: change.into(),
         anomaly: anomaly.map_or(pb::OrderAnomalyKind::Unspecified, anomaly_kind).into(),
         order: Some(order(after, zone)),
-    }
+    })
 }
 
 pub fn state(state: OrderState) -> pb::OrderState {
@@ -142,20 +142,21 @@ fn anomaly_kind(kind: AnomalyKind) -> pb::OrderAnomalyKind {
     }
 }
 
-fn change(change: Change) -> (pb::OrderChange, Option<AnomalyKind>) {
+fn change(change: Change) -> Option<(pb::OrderChange, Option<AnomalyKind>)> {
     let change = match change {
         Change::Created => pb::OrderChange::Created,
         Change::WaitingForPlug => pb::OrderChange::WaitingForPlug,
         Change::Accepted => pb::OrderChange::Accepted,
         Change::Charging => pb::OrderChange::Charging,
         Change::StopRequested => pb::OrderChange::StopRequested,
-        Change::RepeatStop => pb::OrderChange::StopRepeated,
+        // No event: `stop.sent` counts it.
+        Change::RepeatStop => return None,
         Change::Finished => pb::OrderChange::Finished,
         Change::Failed => pb::OrderChange::Failed,
-        Change::Anomaly(kind) => return (pb::OrderChange::Anomaly, Some(kind)),
+        Change::Anomaly(kind) => return Some((pb::OrderChange::Anomaly, Some(kind))),
         Change::Settled => pb::OrderChange::Settled,
     };
-    (change, None)
+    Some((change, None))
 }
 
 fn metered(metered: Metered) -> pb::MeteredValues {
@@ -332,6 +333,28 @@ mod tests {
         check(Failure::NotPluggedIn, pb::StartFailureKind::NotPluggedIn, None);
         check(Failure::NoStart, pb::StartFailureKind::NoStart, None);
         check(Failure::NotSent, pb::StartFailureKind::NotSent, None);
+    }
+
+    #[test]
+    fn every_change_is_told_but_that_0x36_was_repeated() {
+        let anomaly = Change::Anomaly(AnomalyKind::LateStart);
+        let all = [
+            Change::Created,
+            Change::WaitingForPlug,
+            Change::Accepted,
+            Change::Charging,
+            Change::StopRequested,
+            Change::Finished,
+            Change::Failed,
+            anomaly,
+            Change::Settled,
+        ];
+        // In the order of the enumeration: each has its own value, and none is left over.
+        let told: Vec<_> = all.into_iter().filter_map(change).map(|(told, _)| i32::from(told)).collect();
+        assert_eq!(told, (1..=9).collect::<Vec<_>>());
+        assert!(pb::OrderChange::try_from(10).is_err());
+        assert_eq!(change(anomaly), Some((pb::OrderChange::Anomaly, Some(AnomalyKind::LateStart))));
+        assert_eq!(change(Change::RepeatStop), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::api::pb;
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::{GunState, GunStatus, Identity, Pile, Presence, TariffOnPile};
 use crate::domain::units::UtcOffset;
-use crate::domain::{EventKind, PileCode};
+use crate::domain::{EventKind, PileCode, WallMs};
 use crate::session::LiveSession;
 use crate::store::Stamped;
 
@@ -29,7 +29,7 @@ pub fn pile(pile: Pile, live: Option<&LiveSession>) -> pb::Pile {
         first_seen: Some(timestamp(first_seen)),
         last_seen: Some(timestamp(last_seen)),
         address,
-        guns: guns.into_iter().map(gun).collect(),
+        guns: guns.into_iter().map(|status| gun(reachable(status, there, presence_since))).collect(),
         tariff: tariff_on_pile(tariff),
         session: live.map(session),
     }
@@ -73,6 +73,14 @@ fn session(live: &LiveSession) -> pb::PileSession {
         frames: integer(*frames),
         swapped_crc_frames: integer(*swapped_crc_frames),
         refused_frames: integer(*refused_frames),
+    }
+}
+
+/// What is stored is what the gun last did. While its pile is offline nobody knows that, and callers are told so.
+fn reachable(status: GunStatus, there: Presence, since: WallMs) -> GunStatus {
+    match (there, status.state) {
+        (Presence::Online, _) | (Presence::Offline, GunState::Offline) => status,
+        (Presence::Offline, _) => GunStatus { state: GunState::Offline, since: since.max(status.since), ..status },
     }
 }
 
@@ -124,7 +132,8 @@ const OPERATORS: &[(u8, &str)] =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Epoch, Fence, Gun, SessionId, WallMs};
+    use crate::domain::{Epoch, Event, Fence, Gun, SessionId};
+    use crate::store::Partition;
 
     fn example() -> Pile {
         Pile {
@@ -157,6 +166,28 @@ mod tests {
         let tariff = TariffOnPile { fingerprint: 7, number: 0x02f0, confirmed: true };
         let told = pile(Pile { tariff, ..example() }, None);
         assert_eq!(told.tariff, Some(pb::TariffOnPile { number: "02f0".into(), confirmed: true }));
+    }
+
+    #[test]
+    fn the_guns_of_an_offline_pile_are_offline() {
+        let at = |gun, state, since| GunStatus { gun: Gun::new(gun).expect("gun"), state, faults: 1, since };
+        let guns = vec![at(1, GunState::Charging, WallMs(1)), at(2, GunState::Offline, WallMs(2))];
+        let away = Pile { presence: Presence::Offline, presence_since: WallMs(3000), guns, ..example() };
+        let offline = |gun, since| pb::GunStatus {
+            gun,
+            state: pb::GunState::Offline.into(),
+            fault_bits: 1,
+            since: Some(timestamp(since)),
+        };
+        let expected = [offline(1, WallMs(3000)), offline(2, WallMs(2))];
+        assert_eq!(pile(away.clone(), None).guns, expected);
+        let kind = EventKind::PileOffline { pile: Box::new(away.clone()), reason: OfflineReason::Silent };
+        let event_of = Event { pile: away.code, recorded_at: WallMs(3000), pile_time: None, kind };
+        let stamped = Stamped { partition: Partition(0), offset: 1, epoch: Epoch(1), seq: 1, event: event_of };
+        let told = event(&stamped, |_| None, UtcOffset::from_seconds(0).expect("zone")).expect("about the pile");
+        assert_eq!(told.pile.expect("after the change").guns, expected);
+        let back = Pile { presence: Presence::Online, ..away };
+        assert_eq!(pile(back, None).guns[0].state(), pb::GunState::Charging);
     }
 
     #[test]
