@@ -1,5 +1,8 @@
 //! ChargingService.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::convert::{self, args};
@@ -57,8 +60,15 @@ impl ChargingService for Charging {
 
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
         let (pile, serial) = args::get_order(request.get_ref())?;
-        let found = self.0.ledger.order(pile, serial).await.map_err(ApiError::from)?;
-        let (order, _) = found.ok_or(ApiError::OrderUnknown { pile, serial })?;
+        let deadline = Deadline::of(&request).min(Instant::now() + FRESH);
+        // Its session knows more than the store, and never less than any caller was told.
+        let known = self.0.sessions.execute(pile, Command::ReadOrder { serial }, deadline).await;
+        let order = if let Ok(Reply::Order(Some(order))) = known {
+            *order
+        } else {
+            let found = self.0.ledger.order(pile, serial).await.map_err(ApiError::from)?;
+            found.ok_or(ApiError::OrderUnknown { pile, serial })?.0
+        };
         let order = convert::order::order(order, self.0.offset);
         Ok(Response::new(pb::GetOrderResponse { order: Some(order) }))
     }
@@ -210,6 +220,9 @@ async fn snapshot(
 async fn send(client: &Client<pb::WatchOrdersResponse>, update: Update) -> Result<(), Ended> {
     client.send(pb::WatchOrdersResponse { update: Some(update) }).await
 }
+
+/// How long GetOrder waits for the pile's session before it tells what is stored.
+const FRESH: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

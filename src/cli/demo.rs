@@ -23,6 +23,13 @@ use crate::domain::{Amount, Energy, Period, PileCode, RequestId, Tariff};
 use crate::observe;
 use crate::sim::{self, PileConfig};
 
+/// Prints a line. Whoever closes our output has seen enough, and the story goes on to its end all the same.
+macro_rules! print_line {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 /// Watch one charge, from login to settled bill.
 #[derive(clap::Args)]
 pub struct DemoArgs {
@@ -72,13 +79,13 @@ async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let endpoint = format!("http://{}", app.grpc);
     let told = tokio::select! {
         told = tell(&endpoint, &tariff, Duration::from_secs(args.seconds)) => told,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        () = super::told_to_end() => Err(anyhow::anyhow!("interrupted")),
     };
     if args.keep && told.is_ok() {
         say(&format!("still running: gRPC (plaintext, with reflection) on {}, piles on {}", app.grpc, app.piles));
         say(&format!("try: grpcurl -plaintext {} pileway.v1.PileService/ListPiles", app.grpc));
         say("Ctrl-C ends it");
-        tokio::signal::ctrl_c().await.context("cannot listen for Ctrl-C")?;
+        super::told_to_end().await;
     }
     for pile in piles {
         pile.stop().await;
@@ -155,13 +162,13 @@ async fn all_online(piles: &mut PileServiceClient<Channel>) -> anyhow::Result<()
 
 async fn list(piles: &mut PileServiceClient<Channel>) -> anyhow::Result<()> {
     let listed = piles.list_piles(pb::ListPilesRequest::default()).await?.into_inner().piles;
-    println!("    {:<15} {:<4} {:<8} {:<9} guns", "pile", "type", "version", "software");
+    print_line!("    {:<15} {:<4} {:<8} {:<9} guns", "pile", "type", "version", "software");
     for pile in listed {
         let kind = pile.pile_type.as_ref().map_or("", |t| t.name.as_str());
         let guns: Vec<_> =
             pile.guns.iter().map(|gun| format!("{} {}", gun.gun, word(gun.state().as_str_name()))).collect();
         let (version, software) = (&pile.protocol_version, &pile.software_version);
-        println!("    {:<15} {kind:<4} {version:<8} {software:<9} {}", pile.pile, guns.join(", "));
+        print_line!("    {:<15} {kind:<4} {version:<8} {software:<9} {}", pile.pile, guns.join(", "));
     }
     Ok(())
 }
@@ -187,15 +194,15 @@ async fn watch_live(
         }
         seen += 1;
         if terminal {
-            print!("\r\x1b[K    {}", live_line(&live));
-            std::io::stdout().flush()?;
+            let mut out = std::io::stdout();
+            let _ = write!(out, "\r\x1b[K    {}", live_line(&live)).and_then(|()| out.flush());
         } else if Instant::now() >= next_line {
-            println!("    {}", live_line(&live));
+            print_line!("    {}", live_line(&live));
             next_line = Instant::now() + LINE_EVERY;
         }
     }
     if terminal {
-        println!();
+        print_line!();
     }
     ensure!(seen > 0, "no live telemetry came while charging");
     say(&format!("{seen} measurements in {} s", how_long.as_secs()));
@@ -232,9 +239,14 @@ async fn until_settled(mut orders: tonic::Streaming<pb::WatchOrdersResponse>) ->
 /// Prints the bill and compares it with what the configured tariff makes of its energies.
 fn show_bill(order: &pb::Order, tariff: &Tariff) -> anyhow::Result<()> {
     let bill = order.bill.as_ref().context("a settled order without a bill")?;
-    println!(
+    print_line!(
         "    {:<8} {:>9} {:>11} {:>11} {:>11} {:>11}",
-        "period", "CNY/kWh", "kWh", "CNY", "energy fee", "service fee"
+        "period",
+        "CNY/kWh",
+        "kWh",
+        "CNY",
+        "energy fee",
+        "service fee"
     );
     let mut total = Amount(0);
     for (billed, period) in bill.periods.iter().zip(Period::ALL) {
@@ -246,7 +258,7 @@ fn show_bill(order: &pb::Order, tariff: &Tariff) -> anyhow::Result<()> {
         if energy != Energy(0) {
             let fee = |money: &Option<pb::Money>| money.as_ref().and_then(to_amount).unwrap_or_default().to_string();
             let price = billed.unit_price.as_ref().and_then(to_price).unwrap_or_default();
-            println!(
+            print_line!(
                 "    {:<8} {:>9} {:>11} {:>11} {:>11} {:>11}",
                 period.name(),
                 price.to_string(),
@@ -259,7 +271,7 @@ fn show_bill(order: &pb::Order, tariff: &Tariff) -> anyhow::Result<()> {
     }
     let billed = bill.total_amount.as_ref().and_then(to_amount).context("a bill without a total")?;
     let energy = Energy(bill.total_energy_mwh.unsigned_abs() / 100);
-    println!("    {:<8} {:>9} {:>11} {:>11}", "total", "", energy.to_string(), billed.to_string());
+    print_line!("    {:<8} {:>9} {:>11} {:>11}", "total", "", energy.to_string(), billed.to_string());
     ensure!(total == billed, "the pile bills {billed} CNY, the tariff makes it {total}");
     ensure!(energy > Energy(0), "the bill is empty");
     let reason = bill.stop_reason.as_ref().map_or("", |reason| reason.name.as_str());
@@ -281,7 +293,7 @@ fn word(name: &str) -> String {
 fn say(line: &str) {
     // On a terminal the live line may stand where this one goes: it is drawn again below.
     let clear = if std::io::stdout().is_terminal() { "\r\x1b[K" } else { "" };
-    println!("{clear}==> {line}");
+    print_line!("{clear}==> {line}");
 }
 
 /// A random UUID (version 4).

@@ -77,6 +77,8 @@ async fn one_charge_from_login_to_settled_bill() {
     });
     let order = order.expect("the pile said yes");
     assert_eq!((order.state(), order.origin()), (OrderState::Starting, OrderOrigin::Platform));
+    let asked = api.order(A, &order.serial).await;
+    assert_eq!(asked.state(), OrderState::Starting, "never behind what a caller was told");
     assert_eq!(order.name, format!("piles/{A}/orders/{}", order.serial));
     assert_eq!(wire_serial(&order), start.transaction_serial);
     assert_eq!((start.gun_no, start.balance), (GunNo(2), Balance(5000)));
@@ -86,11 +88,16 @@ async fn one_charge_from_login_to_settled_bill() {
     pile.charge(2, start.transaction_serial, 10_000).await;
     let charging = api.order_becomes(A, &order.serial, OrderState::Charging).await;
     assert_eq!(charging.last_metered.expect("metered").energy_mwh, 1_000_000);
+    // GetOrder is as fresh as the last measurement, of which the store hears nothing.
+    pile.charge(2, start.transaction_serial, 15_000).await;
+    pile.served().await;
+    assert_eq!(api.order(A, &order.serial).await.last_metered.expect("metered").energy_mwh, 1_500_000);
 
     let (stopped, ()) = tokio::join!(api.stop(A, &order.serial), pile.answer_stop(StopFailure::None));
     let stopped = stopped.expect("the pile said yes");
     assert_eq!(stopped.confirmed_by(), pb::StopProof::Answer);
     assert_eq!(stopped.order.expect("an order").state(), OrderState::Stopping);
+    assert_eq!(api.order(A, &order.serial).await.state(), OrderState::Stopping);
     pile.idle(2).await;
     api.order_becomes(A, &order.serial, OrderState::Finished).await;
 

@@ -109,9 +109,10 @@ impl Api {
         }
     }
 
-    /// Waits until the order is in this state.
+    /// Waits until the order is in this state, as stored: GetOrder may be ahead of that, and of what watches tell.
     pub async fn order_becomes(&self, pile: &str, serial: &str, state: pb::OrderState) -> pb::Order {
-        let ask = || async { self.find_order(pile, serial).await.ok().filter(|order| order.state() == state) };
+        let is_it = |order: &pb::Order| order.serial == serial && order.state() == state;
+        let ask = || async { self.orders(pile).await.into_iter().find(is_it) };
         eventually(state.as_str_name(), ask).await
     }
 

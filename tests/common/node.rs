@@ -70,6 +70,13 @@ impl Node {
     /// SIGSTOP: it stands still, its sockets stay open.
     pub fn freeze(&self) {
         self.process.signal("STOP");
+        // The signal is on its way when `kill` returns; stopped is what /proc calls T.
+        let stat = format!("/proc/{}/stat", self.process.id());
+        let until = Instant::now() + PATIENCE;
+        while !std::fs::read_to_string(&stat).expect("a process").contains(") T ") {
+            assert!(Instant::now() < until, "not stopped after {PATIENCE:?}");
+            std::thread::yield_now();
+        }
     }
 
     /// SIGCONT
@@ -158,6 +165,10 @@ impl Process {
 
     pub fn terminate(&self) {
         self.signal("TERM");
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, name: &str) {
