@@ -58,6 +58,7 @@ macro_rules! all {
         mod ledger {
             suite! { ledger on $fresh:
                 a_write_goes_together_and_returns_versions
+                a_write_with_attributes_again_returns_the_stored_result
                 a_write_conflict_names_the_document_and_what_is_stored
                 a_write_of_a_session_that_is_over_is_fenced
                 a_login_brings_pile_and_open_orders

@@ -43,6 +43,18 @@ pub async fn a_write_goes_together_and_returns_versions(store: Any) {
     assert!(matches!(ledger.write(stray).await, Err(WriteError::Store(_))), "a write is of one pile");
 }
 
+pub async fn a_write_with_attributes_again_returns_the_stored_result(store: Any) {
+    let ledger = Ledger::new(store);
+    let mut order = order(pile(1), 1, NOW);
+    // So many that no map without an order of its own gives the same bytes twice.
+    order.attributes = (0..16).map(|n| (format!("key {n}"), n.to_string())).collect();
+    let events = vec![event(&order, Change::Created)];
+    let first = Write { events, ..write(pile(1), 1, vec![(of(&order), Expect::Absent)]) };
+    for _ in 0..4 {
+        assert_eq!(ledger.write(first.clone()).await, Ok(vec![1]));
+    }
+}
+
 pub async fn a_write_conflict_names_the_document_and_what_is_stored(store: Any) {
     let ledger = Ledger::new(store);
     let order = order(pile(1), 1, NOW);
