@@ -70,6 +70,7 @@ macro_rules! all {
                 a_start_attempt_is_found_by_its_request
                 piles_are_listed_by_code_over_all_partitions
                 orders_are_listed_newest_first
+                orders_of_one_pile_come_in_pages_of_any_size
                 a_page_token_belongs_to_its_query
                 orders_that_are_over_expire_after_14_days
                 a_watch_tells_everything_from_its_call_on

@@ -250,6 +250,17 @@ pub async fn orders_are_listed_newest_first(store: Any) {
     check(OrderQuery { created_to: to, ..all }, &|n| n < 20).await;
 }
 
+pub async fn orders_of_one_pile_come_in_pages_of_any_size(store: Any) {
+    let ledger = Ledger::new(store);
+    let order = order(pile(1), 1, NOW);
+    ledger.write(write(pile(1), 1, vec![(of(&order), Expect::Absent)])).await.expect("writes");
+    for page_size in [0, 1, 512, 513, 1000, 5000] {
+        let query = OrderQuery { pile: Some(pile(1)), page_size, ..OrderQuery::default() };
+        let page = ledger.orders(query).await.map(|page| page.items.len());
+        assert_eq!(page, Ok(1), "pages of {page_size}");
+    }
+}
+
 pub async fn a_page_token_belongs_to_its_query(store: Any) {
     let ledger = Ledger::new(store);
     for n in 1..=3 {
