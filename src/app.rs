@@ -54,6 +54,8 @@ pub enum StartError {
 pub enum Died {
     #[error("the gRPC API ended")]
     Api(#[source] Option<api::Error>),
+    #[error("the store's writer ended: nothing can be stored")]
+    Store,
     #[error("the task \"{0}\" ended")]
     Task(&'static str),
 }
@@ -103,7 +105,7 @@ impl App {
             Some(_) = self.pile_port.join_next() => Died::Task("pile port"),
             Some(ended) = self.api_port.join_next() => Died::Api(ended.ok().and_then(Result::err)),
             Some(_) = self.keepers.join_next() => Died::Task("keeper"),
-            else => Died::Task("all"),
+            () = self.store.closed() => Died::Store,
         }
     }
 
@@ -149,3 +151,22 @@ fn wall() -> WallMs {
 }
 
 const HOUSEKEEPING: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_node_whose_store_does_not_write_any_more_ends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut config = Config::defaults();
+        dir.path().clone_into(&mut config.store.data_dir);
+        config.pile.listen.set_port(0);
+        config.grpc.listen.set_port(0);
+        let mut app = App::start(config).await.expect("starts");
+        app.store.close().await;
+        let died = tokio::time::timeout(Duration::from_secs(20), app.died()).await;
+        assert!(matches!(died, Ok(Died::Store)), "{died:?}");
+        app.shut_down().await;
+    }
+}

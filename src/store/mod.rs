@@ -83,6 +83,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many partitions there are; fixed when the store was created.
     fn partitions(&self) -> u16;
+
+    /// Whether writes succeed, as far as is known without trying; if not, why. Reads may go on all the same.
+    fn health(&self) -> Result<(), StoreError>;
 }
 
 /// `crc16(pile code) mod P`.
