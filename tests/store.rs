@@ -66,6 +66,7 @@ macro_rules! all {
                 a_record_of_an_unknown_serial_makes_an_adopted_order
                 a_settlement_merges_with_what_was_written_meanwhile
                 a_conflicting_record_is_kept_and_flagged_once
+                a_record_that_differs_each_time_does_not_fill_the_store
                 many_copies_at_once_settle_once
                 a_start_attempt_is_found_by_its_request
                 piles_are_listed_by_code_over_all_partitions

@@ -161,6 +161,26 @@ pub async fn a_conflicting_record_is_kept_and_flagged_once(store: Any) {
     assert_eq!(store.log_end(partition(&*store, pile(1))).await, Ok(3), "settled, conflict, flagged");
 }
 
+pub async fn a_record_that_differs_each_time_does_not_fill_the_store(store: Any) {
+    let ledger = Ledger::new(store.clone());
+    let (order, neighbour) = (order(pile(1), 1, NOW), order(pile(1), 2, NOW));
+    ledger.settle(record(&order, 0), None, NOW).await.expect("settles");
+    for variant in 1..=40 {
+        let record = record(&order, variant);
+        let conflict = ledger.settle(record.clone(), None, NOW).await.expect("settles");
+        let kept = variant <= 16;
+        assert_eq!(conflict.outcome, Settled::Conflict { first: kept }, "{variant}");
+        let key = document::record_conflict_key(pile(1), order.serial, document::record_digest(&record));
+        assert_eq!(store.get(key).await.expect("reads").is_some(), kept, "{variant}");
+    }
+    assert_eq!(store.log_end(partition(&*store, pile(1))).await, Ok(18), "settled, 16 conflicts, flagged");
+    // Each order has its own.
+    for (variant, outcome) in [(0, Settled::First), (1, Settled::Conflict { first: true })] {
+        let settled = ledger.settle(record(&neighbour, variant), None, NOW).await.expect("settles");
+        assert_eq!(settled.outcome, outcome);
+    }
+}
+
 pub async fn many_copies_at_once_settle_once(store: Any) {
     let ledger = Ledger::new(store.clone());
     let order = order(pile(1), 1, NOW);
