@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use redb::{Database, DatabaseError, ReadTransaction};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -77,6 +77,7 @@ pub struct Embedded {
     disk: Arc<Disk>,
     /// `None` only while dropping.
     jobs: Option<mpsc::Sender<Message>>,
+    reads: Arc<Semaphore>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// The writer has.
     ended: CancellationToken,
@@ -118,7 +119,8 @@ impl Embedded {
         let ended = CancellationToken::new();
         let writer = Writer { disk: disk.clone(), waiting, feed: feed.clone(), partitions, ended: ended.clone() };
         let thread = writer.start().map_err(|source| OpenError::Io { path, source })?;
-        Ok(Self { disk, jobs: Some(jobs), writer: Mutex::new(Some(thread)), ended, feed, partitions, time_limit })
+        let (reads, writer) = (Arc::new(Semaphore::new(MAX_READS)), Mutex::new(Some(thread)));
+        Ok(Self { disk, jobs: Some(jobs), reads, writer, ended, feed, partitions, time_limit })
     }
 
     /// Returns when nothing can be written any more: after [`Embedded::close`], or because the writer panicked.
@@ -127,16 +129,19 @@ impl Embedded {
     }
 
     /// Carries out what waits, then ends the writer; later writes are [`StoreError::Unavailable`]. The file stays locked
-    /// until the store is dropped.
+    /// until the store is dropped. A writer that does not end within twice the time limit is left behind.
     pub async fn close(&self) {
-        if let Some(jobs) = &self.jobs {
+        let Some(jobs) = &self.jobs else { return };
+        let close = async {
             // Fails only if the writer has ended, which is what is wanted.
             let _ = jobs.send(Message::Close).await;
-        }
-        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // A panic of the writer has been logged by the writer.
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+            self.ended.cancelled().await;
+        };
+        let limit = 2 * self.time_limit;
+        if tokio::time::timeout(limit, close).await.is_err() {
+            tracing::error!(?limit, "the store's writer does not end: what waits for it is not stored");
+            // So that dropping the store does not wait either.
+            drop(self.writer.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 
@@ -157,15 +162,21 @@ impl Embedded {
     }
 
     /// Reads go to the blocking pool even though most of them hit a cache: a disk that hangs must not hang the sockets
-    /// that share the runtime, and the time limit could not end a read on a worker.
+    /// that share the runtime, and the time limit could not end a read on a worker. The pool's queue has no bound, so
+    /// the places in it have.
     async fn read<T, F>(&self, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&ReadTransaction) -> Result<T, Failure> + Send + 'static,
     {
-        let disk = self.disk.clone();
-        let read = tokio::task::spawn_blocking(move || operation(&disk.begin_read()?));
+        let (disk, places) = (self.disk.clone(), self.reads.clone());
         let call = async {
+            let place = places.acquire_owned().await.map_err(|_| unavailable("closing"))?;
+            let read = tokio::task::spawn_blocking(move || {
+                // Held until the read is over, though its caller may long have been told that it took too long.
+                let _place = place;
+                operation(&disk.begin_read()?)
+            });
             let answer = read.await.map_err(|_| unavailable("the read was given up"))?;
             if matches!(answer, Err(Failure::Disk(_))) {
                 self.tell_writer();
@@ -360,6 +371,8 @@ fn unavailable(why: &str) -> StoreError {
     StoreError::Unavailable(why.to_owned())
 }
 
+/// Reads at a time: a list reads all partitions at once, and tokio has 512 threads for such work.
+const MAX_READS: usize = 256;
 const FILE: &str = "pileway.redb";
 
 #[cfg(test)]

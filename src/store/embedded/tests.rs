@@ -104,6 +104,39 @@ async fn a_stuck_writer_and_a_full_queue_end_in_unavailable_within_the_limit() {
     while owner_of(&store).await.is_err() {}
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_writer_holds_up_neither_the_close_nor_the_drop() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path(), 1, Duration::from_millis(50));
+    let (_unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let stuck = store.write(move |_| Ok(blocked.recv().is_ok()));
+    // The second fills the queue, so that the close finds no room either.
+    let (stuck, _) = tokio::join!(stuck, owner_of(&store));
+    stuck.expect_err("it waits for the end of the test");
+    tokio::time::timeout(Duration::from_secs(20), store.close()).await.expect("goes on");
+    drop(store);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_hang_are_no_more_than_their_places() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path(), 8, Duration::from_millis(200));
+    let (hold, held): (Vec<_>, Vec<_>) = (0..MAX_READS).map(|_| std::sync::mpsc::channel::<()>()).unzip();
+    let hang = |held: std::sync::mpsc::Receiver<()>| store.read(move |_| Ok(held.recv().is_ok()));
+    let hung = futures_util::future::join_all(held.into_iter().map(hang)).await;
+    assert!(hung.iter().all(|answer| matches!(answer, Err(StoreError::Unavailable(_)))), "{hung:?}");
+
+    let ran = Arc::new(AtomicBool::new(false));
+    let late = ran.clone();
+    let answer = store.read(move |_| Ok(late.swap(true, Ordering::SeqCst))).await;
+    assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+
+    drop(hold);
+    let read = async { while store.log_end(Partition(0)).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), read).await.expect("the places are free again");
+    assert!(!ran.load(Ordering::SeqCst), "who found no place left nothing behind");
+}
+
 #[tokio::test]
 async fn one_refused_operation_does_not_disturb_the_others_of_its_group() {
     let dir = tempfile::tempdir().expect("a directory");
