@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
@@ -19,7 +19,7 @@ use crate::domain::WallMs;
 use crate::hub::Hub;
 use crate::session::{self, Departed, Node, Policy, Sessions};
 use crate::store::embedded::{self, Embedded, OpenError};
-use crate::store::ledger::Ledger;
+use crate::store::ledger::{self, Ledger};
 use crate::store::{PARTITIONS, StoreError};
 
 /// A node that serves.
@@ -95,7 +95,7 @@ impl App {
         api_port.spawn(api::serve(grpc, grpc_listener, services, stop_api.clone()));
         let mut keepers = JoinSet::new();
         keepers.spawn(departed.run(sessions, ledger.clone(), started, move || node.now()));
-        keepers.spawn(housekeep(ledger));
+        keepers.spawn(ledger::housekeep(ledger, HOUSEKEEPING, wall));
         Ok(Self { piles, grpc: grpc_address, store, stop_piles, stop_api, pile_port, api_port, keepers })
     }
 
@@ -125,20 +125,6 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, S
 
 fn address(listener: &TcpListener, key: &'static str, asked: SocketAddr) -> Result<SocketAddr, StartError> {
     listener.local_addr().map_err(|source| StartError::Listen { key, address: asked, source })
-}
-
-/// Deletes what has expired, a bounded lot at a time.
-async fn housekeep(ledger: Ledger) {
-    let mut tick = interval(HOUSEKEEPING);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        match ledger.expire(wall()).await {
-            Ok(0) => {}
-            Ok(deleted) => tracing::debug!(deleted, "expired documents deleted"),
-            Err(error) => tracing::warn!(%error, "housekeeping failed, will try again"),
-        }
-    }
 }
 
 /// Names this run of this node: unlike any other run's name, with all the certainty that 64 random bits give.

@@ -312,8 +312,9 @@ pub async fn housekeep(ledger: Ledger, every: Duration, now: impl Fn() -> WallMs
     loop {
         ticks.tick().await;
         match ledger.expire(now()).await {
+            Ok(0) => {}
             Ok(deleted) => tracing::debug!(deleted, "expired documents deleted"),
-            Err(error) => tracing::warn!(%error, "expired documents not deleted"),
+            Err(error) => tracing::warn!(%error, "housekeeping failed, will try again"),
         }
     }
 }
