@@ -184,6 +184,7 @@ pub(super) fn try_write(database: &Database) -> Result<(), redb::Error> {
 
 /// Of the layout; a file with another number is not touched.
 const FORMAT: u64 = 1;
-/// As much as many a group of writes.
-const TRIAL_BYTES: usize = 1024 * 1024;
+/// As much as many a group of writes. Just below a power of two, to which redb rounds up: a trial should not itself fill
+/// a disk that has little room.
+const TRIAL_BYTES: usize = 250 * 1024;
 pub(super) const NOTHING: &[u8] = &[];
