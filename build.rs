@@ -24,7 +24,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("pileway.bin"), public.encode_to_vec())?;
 
-    tonic_prost_build::configure().bytes(".").compile_fds(all)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        // A write that is repeated is encoded again, and has to give the same bytes: maps need an order.
+        .btree_map(".pileway.store")
+        .compile_fds(all)?;
     Ok(())
 }
 

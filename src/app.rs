@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
@@ -19,7 +19,7 @@ use crate::domain::WallMs;
 use crate::hub::Hub;
 use crate::session::{self, Departed, Node, Policy, Sessions, Watch};
 use crate::store::embedded::{self, Embedded, OpenError};
-use crate::store::ledger::Ledger;
+use crate::store::ledger::{self, Ledger};
 use crate::store::{PARTITIONS, StoreError};
 
 /// A node that serves.
@@ -41,7 +41,7 @@ pub struct App {
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("{0}")]
+    #[error("store.data_dir")]
     Store(#[from] OpenError),
     #[error("cannot read the store")]
     Read(#[from] StoreError),
@@ -54,6 +54,8 @@ pub enum StartError {
 pub enum Died {
     #[error("the gRPC API ended")]
     Api(#[source] Option<api::Error>),
+    #[error("the store's writer ended: nothing can be stored")]
+    Store,
     #[error("the task \"{0}\" ended")]
     Task(&'static str),
 }
@@ -94,7 +96,7 @@ impl App {
         let mut keepers = JoinSet::new();
         let watch = Watch { sessions, ledger: ledger.clone(), started, lost_after };
         keepers.spawn(departed.run(watch, move || node.now()));
-        keepers.spawn(housekeep(ledger));
+        keepers.spawn(ledger::housekeep(ledger, HOUSEKEEPING, wall));
         Ok(Self { piles, grpc: grpc_address, store, stop_piles, stop_api, pile_port, api_port, keepers })
     }
 
@@ -104,7 +106,7 @@ impl App {
             Some(_) = self.pile_port.join_next() => Died::Task("pile port"),
             Some(ended) = self.api_port.join_next() => Died::Api(ended.ok().and_then(Result::err)),
             Some(_) = self.keepers.join_next() => Died::Task("keeper"),
-            else => Died::Task("all"),
+            () = self.store.closed() => Died::Store,
         }
     }
 
@@ -126,20 +128,6 @@ fn address(listener: &TcpListener, key: &'static str, asked: SocketAddr) -> Resu
     listener.local_addr().map_err(|source| StartError::Listen { key, address: asked, source })
 }
 
-/// Deletes what has expired, a bounded lot at a time.
-async fn housekeep(ledger: Ledger) {
-    let mut tick = interval(HOUSEKEEPING);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        match ledger.expire(wall()).await {
-            Ok(0) => {}
-            Ok(deleted) => tracing::debug!(deleted, "expired documents deleted"),
-            Err(error) => tracing::warn!(%error, "housekeeping failed, will try again"),
-        }
-    }
-}
-
 /// Names this run of this node: unlike any other run's name, with all the certainty that 64 random bits give.
 fn incarnation() -> u64 {
     getrandom::u64().unwrap_or_else(|_| wall().0.unsigned_abs())
@@ -150,3 +138,22 @@ fn wall() -> WallMs {
 }
 
 const HOUSEKEEPING: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_node_whose_store_does_not_write_any_more_ends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut config = Config::defaults();
+        dir.path().clone_into(&mut config.store.data_dir);
+        config.pile.listen.set_port(0);
+        config.grpc.listen.set_port(0);
+        let mut app = App::start(config).await.expect("starts");
+        app.store.close().await;
+        let died = tokio::time::timeout(Duration::from_secs(20), app.died()).await;
+        assert!(matches!(died, Ok(Died::Store)), "{died:?}");
+        app.shut_down().await;
+    }
+}

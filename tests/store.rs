@@ -58,6 +58,7 @@ macro_rules! all {
         mod ledger {
             suite! { ledger on $fresh:
                 a_write_goes_together_and_returns_versions
+                a_write_with_attributes_again_returns_the_stored_result
                 a_write_conflict_names_the_document_and_what_is_stored
                 a_write_of_a_session_that_is_over_is_fenced
                 a_login_brings_pile_and_open_orders
@@ -65,10 +66,12 @@ macro_rules! all {
                 a_record_of_an_unknown_serial_makes_an_adopted_order
                 a_settlement_merges_with_what_was_written_meanwhile
                 a_conflicting_record_is_kept_and_flagged_once
+                a_record_that_differs_each_time_does_not_fill_the_store
                 many_copies_at_once_settle_once
                 a_start_attempt_is_found_by_its_request
                 piles_are_listed_by_code_over_all_partitions
                 orders_are_listed_newest_first
+                orders_of_one_pile_come_in_pages_of_any_size
                 a_page_token_belongs_to_its_query
                 orders_that_are_over_expire_after_14_days
                 a_watch_tells_everything_from_its_call_on

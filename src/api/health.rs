@@ -37,7 +37,11 @@ pub async fn report(
     std::future::pending().await
 }
 
+/// Both ways: a read may be answered from a cache long after the disk has stopped taking writes.
 async fn answers(ledger: &Ledger) -> bool {
+    if ledger.store().health().is_err() {
+        return false;
+    }
     let query = PileQuery { presence: None, page_size: 1, page_token: String::new() };
     matches!(tokio::time::timeout(PATIENCE, ledger.piles(query)).await, Ok(Ok(_)))
 }
@@ -46,3 +50,37 @@ async fn answers(ledger: &Ledger) -> bool {
 const STORE: &str = "pileway.store";
 const EVERY: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::domain::{SessionId, WallMs};
+    use crate::store::embedded::tests::on_a_disk_that_fills_up;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_that_reads_but_cannot_write_does_not_serve() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (store, full) = on_a_disk_that_fills_up(dir.path());
+        let ledger = Ledger::new(Arc::new(store));
+        let claim = |counter| {
+            let pile = "00000000000001".parse().expect("a pile");
+            ledger.claim(pile, SessionId { incarnation: 1, counter }, WallMs(1))
+        };
+        claim(1).await.expect("writes");
+        assert!(answers(&ledger).await);
+
+        full.store(true, Ordering::SeqCst);
+        claim(2).await.expect_err("the disk is full");
+        let reads = async { while ledger.piles(PileQuery::default()).await.is_err() {} };
+        tokio::time::timeout(Duration::from_secs(20), reads).await.expect("reads go on");
+        assert!(!answers(&ledger).await);
+
+        full.store(false, Ordering::SeqCst);
+        let mended = async { while !answers(&ledger).await {} };
+        tokio::time::timeout(Duration::from_secs(20), mended).await.expect("the disk has room again");
+        claim(3).await.expect("writes");
+    }
+}

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -87,6 +88,8 @@ fn run(config: Config) -> anyhow::Result<()> {
     let observation = runtime.block_on(async { observe::init(config.log.format, observe::NODE_FILTER) })?;
     let result = runtime.block_on(serve_until_told(config));
     drop(observation);
+    // A disk that hangs must not keep a node from ending.
+    runtime.shutdown_timeout(LAST_MOMENTS);
     result
 }
 
@@ -104,3 +107,6 @@ async fn serve_until_told(config: Config) -> anyhow::Result<()> {
     app.shut_down().await;
     died.map_or(Ok(()), |died: Died| Err(died.into()))
 }
+
+/// For reads that are under way when everything else has ended.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);

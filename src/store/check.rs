@@ -47,6 +47,9 @@ impl Settlement {
             Precondition::Absent(key) | Precondition::Version(key, _) if *key == order.key => {}
             other => return refuse(format!("{other:?} says nothing about {:?}", order.key)),
         }
+        if !conflict.key.id.starts_with(&record.id) {
+            return refuse(format!("{:?} is not counted as a conflict of {record:?}", conflict.key));
+        }
         record.check()?;
         order.check()?;
         conflict.check()

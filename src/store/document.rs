@@ -54,7 +54,8 @@ pub fn record_key(pile: PileCode, serial: Serial) -> Key {
     Key { kind: Kind::Record, pile, id: serial.bytes().to_vec() }
 }
 
-/// One per digest: the same conflicting copy is kept once.
+/// One per digest: the same conflicting copy is kept once, and of a serial at most
+/// [`super::Settlement::MAX_CONFLICTS`].
 pub fn record_conflict_key(pile: PileCode, serial: Serial, digest: [u8; 32]) -> Key {
     Key { kind: Kind::RecordConflict, pile, id: [&serial.bytes()[..], &digest].concat() }
 }

@@ -8,7 +8,12 @@
 //! Group commit is what makes fsync affordable: an fsync costs the same for one settlement as for 256, and the more
 //! callers wait, the bigger the groups get. An operation checks everything before its first write, so a refused one
 //! leaves no trace in the transaction it shares with others.
+//!
+//! When the disk fails (full, mostly), the writer opens the file again and tries, with growing pauses, whether it can
+//! write; until it can, writes are refused with what the disk said, and [`Store::health`] says it too. A writer that
+//! panicked does not come back: [`Embedded::closed`].
 
+mod disk;
 mod layout;
 mod tables;
 mod apply;
@@ -25,13 +30,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use redb::{Database, DatabaseError, ReadTransaction};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Batch, Claim, Claimed, Committed, Entry, Fence, Indexed, Key, Offset, PARTITIONS, Partition, PileCode, Scan,
     Settled, Settlement, Store, StoreError, Versioned,
 };
+use disk::{Disk, Open};
 use layout::Failure;
 use tables::Tables;
 use writer::{Message, Writer};
@@ -67,10 +74,13 @@ impl Config {
 }
 
 pub struct Embedded {
-    database: Arc<Database>,
+    disk: Arc<Disk>,
     /// `None` only while dropping.
     jobs: Option<mpsc::Sender<Message>>,
+    reads: Arc<Semaphore>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// The writer has.
+    ended: CancellationToken,
     feed: broadcast::Sender<Arc<Entry>>,
     partitions: u16,
     time_limit: Duration,
@@ -80,36 +90,58 @@ impl Embedded {
     /// Opens or creates the store in `config.dir`. After an unclean end redb verifies the whole file first, which takes
     /// about a second per gigabyte.
     pub fn open(config: Config) -> Result<Self, OpenError> {
-        let Config { dir, partitions, cache_bytes, queue, feed, time_limit } = config;
+        let (path, cache_bytes) = (config.dir.join(FILE), config.cache_bytes);
+        Self::open_with(config, Box::new(move || create(&path, cache_bytes)))
+    }
+
+    fn open_with(
+        config: Config,
+        create: Box<dyn Fn() -> Result<Database, OpenError> + Send + Sync>,
+    ) -> Result<Self, OpenError> {
+        let Config { dir, partitions, cache_bytes: _, queue, feed, time_limit } = config;
         if partitions == 0 {
             return Err(OpenError::NoPartitions { path: dir });
         }
         prepare(&dir)?;
         let path = dir.join(FILE);
-        let database = create(&path, cache_bytes)?;
-        tables::prepare(&database, &path, partitions)?;
+        let at = path.clone();
+        let open: Open = Box::new(move || {
+            let database = create()?;
+            tables::prepare(&database, &at, partitions)?;
+            Ok(database)
+        });
+        let disk = Arc::new(Disk::open(open)?);
         // The file's own fsync does not make its name durable.
         sync_dir(&dir)?;
 
-        let database = Arc::new(database);
         let (feed, _) = broadcast::channel(feed.max(1));
         let (jobs, waiting) = mpsc::channel(queue.max(1));
-        let writer = Writer { database: database.clone(), waiting, feed: feed.clone(), partitions };
+        let ended = CancellationToken::new();
+        let writer = Writer { disk: disk.clone(), waiting, feed: feed.clone(), partitions, ended: ended.clone() };
         let thread = writer.start().map_err(|source| OpenError::Io { path, source })?;
-        Ok(Self { database, jobs: Some(jobs), writer: Mutex::new(Some(thread)), feed, partitions, time_limit })
+        let (reads, writer) = (Arc::new(Semaphore::new(MAX_READS)), Mutex::new(Some(thread)));
+        Ok(Self { disk, jobs: Some(jobs), reads, writer, ended, feed, partitions, time_limit })
+    }
+
+    /// Returns when nothing can be written any more: after [`Embedded::close`], or because the writer panicked.
+    pub async fn closed(&self) {
+        self.ended.cancelled().await;
     }
 
     /// Carries out what waits, then ends the writer; later writes are [`StoreError::Unavailable`]. The file stays locked
-    /// until the store is dropped.
+    /// until the store is dropped. A writer that does not end within twice the time limit is left behind.
     pub async fn close(&self) {
-        if let Some(jobs) = &self.jobs {
+        let Some(jobs) = &self.jobs else { return };
+        let close = async {
             // Fails only if the writer has ended, which is what is wanted.
             let _ = jobs.send(Message::Close).await;
-        }
-        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // A panic of the writer has been logged by the writer.
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+            self.ended.cancelled().await;
+        };
+        let limit = 2 * self.time_limit;
+        if tokio::time::timeout(limit, close).await.is_err() {
+            tracing::error!(?limit, "the store's writer does not end: what waits for it is not stored");
+            // So that dropping the store does not wait either.
+            drop(self.writer.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 
@@ -130,22 +162,37 @@ impl Embedded {
     }
 
     /// Reads go to the blocking pool even though most of them hit a cache: a disk that hangs must not hang the sockets
-    /// that share the runtime, and the time limit could not end a read on a worker.
+    /// that share the runtime, and the time limit could not end a read on a worker. The pool's queue has no bound, so
+    /// the places in it have.
     async fn read<T, F>(&self, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&ReadTransaction) -> Result<T, Failure> + Send + 'static,
     {
-        let database = self.database.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let transaction = database.begin_read().map_err(Failure::disk)?;
-            operation(&transaction)
-        });
+        let (disk, places) = (self.disk.clone(), self.reads.clone());
         let call = async {
+            let place = places.acquire_owned().await.map_err(|_| unavailable("closing"))?;
+            let read = tokio::task::spawn_blocking(move || {
+                // Held until the read is over, though its caller may long have been told that it took too long.
+                let _place = place;
+                operation(&disk.begin_read()?)
+            });
             let answer = read.await.map_err(|_| unavailable("the read was given up"))?;
+            if matches!(answer, Err(Failure::Disk(_))) {
+                self.tell_writer();
+            }
             answer.map_err(StoreError::from)
         };
         self.bounded(call).await
+    }
+
+    /// After an error in a read redb is done with the file, which the writer finds out when it begins to write, even
+    /// nothing.
+    fn tell_writer(&self) {
+        if let (Some(jobs), None) = (&self.jobs, self.disk.trouble()) {
+            // A full queue has work that finds it out.
+            let _ = jobs.try_send(Message::Job(Box::new(|_| Ok(Box::new(|_| ())))));
+        }
     }
 
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -236,6 +283,13 @@ impl Store for Embedded {
     fn partitions(&self) -> u16 {
         self.partitions
     }
+
+    fn health(&self) -> Result<(), StoreError> {
+        if self.ended.is_cancelled() {
+            return Err(unavailable("the writer has ended"));
+        }
+        self.disk.trouble().map_or(Ok(()), |why| Err(StoreError::Unavailable(why)))
+    }
 }
 
 /// Carries out what waits before it returns: at most the queue, in groups.
@@ -263,10 +317,10 @@ pub enum OpenError {
     Partitions { path: PathBuf, found: u64, configured: u16 },
     #[error("store {}: partitions = 0: at least 1 is needed", path.display())]
     NoPartitions { path: PathBuf },
-    #[error("store {}: {source}", path.display())]
+    #[error("store {}: cannot be opened", path.display())]
     Io { path: PathBuf, source: io::Error },
     /// The file is none of ours, or is damaged.
-    #[error("store {}: {source}", path.display())]
+    #[error("store {}: damaged, or no store of ours", path.display())]
     Database { path: PathBuf, source: Box<redb::Error> },
 }
 
@@ -317,64 +371,9 @@ fn unavailable(why: &str) -> StoreError {
     StoreError::Unavailable(why.to_owned())
 }
 
+/// Reads at a time: a list reads all partitions at once, and tokio has 512 threads for such work.
+const MAX_READS: usize = 256;
 const FILE: &str = "pileway.redb";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(dir: &Path, queue: usize, time_limit: Duration) -> Embedded {
-        Embedded::open(Config { queue, time_limit, ..Config::new(dir) }).expect("opens")
-    }
-
-    fn owner_of(store: &Embedded) -> impl Future<Output = Result<bool, StoreError>> {
-        let fence =
-            Fence { session: crate::domain::SessionId { incarnation: 1, counter: 1 }, epoch: crate::domain::Epoch(1) };
-        store.release(PileCode::from_bcd([0; 7]).expect("a pile"), fence)
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_writer_that_panics_is_noticed_by_whoever_waits_and_by_all_later_calls() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = open(dir.path(), 8, Duration::from_mins(1));
-        let panics = store.write::<(), _>(|_| panic!("a defect"));
-        let (first, second) = tokio::join!(panics, owner_of(&store));
-        assert!(matches!(first, Err(StoreError::Unavailable(_))), "{first:?}");
-        assert!(!matches!(second, Ok(true)), "{second:?}");
-        let later = owner_of(&store).await;
-        assert!(matches!(later, Err(StoreError::Unavailable(_))), "{later:?}");
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_stuck_writer_and_a_full_queue_end_in_unavailable_within_the_limit() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = open(dir.path(), 1, Duration::from_millis(50));
-        let (unblock, blocked) = std::sync::mpsc::channel::<()>();
-        let stuck = store.write(move |_| Ok(blocked.recv().is_ok()));
-        let waiting = futures_util::future::join_all((0..4).map(|_| owner_of(&store)));
-        let (stuck, waiting) = tokio::join!(stuck, waiting);
-        assert!(matches!(stuck, Err(StoreError::Unavailable(_))), "{stuck:?}");
-        assert!(waiting.iter().all(|answer| matches!(answer, Err(StoreError::Unavailable(_)))), "{waiting:?}");
-
-        unblock.send(()).expect("the writer waits for it");
-        while owner_of(&store).await.is_err() {}
-    }
-
-    #[tokio::test]
-    async fn one_refused_operation_does_not_disturb_the_others_of_its_group() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = open(dir.path(), 8, Duration::from_mins(1));
-        let pile = PileCode::from_bcd([0; 7]).expect("a pile");
-        let append = super::super::Append { pile, payload: "kept".into() };
-        // The first holds the writer until the others wait behind it, so that they are one group.
-        let (unblock, blocked) = std::sync::mpsc::channel::<()>();
-        let hold = store.write(move |_| Ok(blocked.recv().is_ok()));
-        let refused = store.write::<(), _>(|_| Err(StoreError::Invalid("refused".to_owned()).into()));
-        let written = store.write(move |tables| tables.append(&append));
-        let unblock = async { unblock.send(()).expect("the writer waits for it") };
-        let (held, refused, written, ()) = tokio::join!(hold, refused, written, unblock);
-        assert_eq!((held, written), (Ok(true), Ok(1)));
-        assert_eq!(refused, Err(StoreError::Invalid("refused".to_owned())));
-        assert_eq!(store.log_end(Partition::of(pile, store.partitions)).await, Ok(1));
-    }
-}
+pub(crate) mod tests;

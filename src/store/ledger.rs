@@ -142,7 +142,8 @@ impl Ledger {
     }
 
     /// Makes a record durable and its order settled, once, whoever does it how often: a copy is [`Settled::Again`], a
-    /// record that says something else is kept beside the first and flagged on the order.
+    /// record that says something else is kept beside the first (up to [`Settlement::MAX_CONFLICTS`] of them) and flagged
+    /// on the order.
     ///
     /// `latest` is the caller's own copy of the order and the version it rests on; without it the stored order is
     /// taken, and a serial never seen makes an adopted one. If the stored order has moved on meanwhile, it is taken,
@@ -311,8 +312,9 @@ pub async fn housekeep(ledger: Ledger, every: Duration, now: impl Fn() -> WallMs
     loop {
         ticks.tick().await;
         match ledger.expire(now()).await {
+            Ok(0) => {}
             Ok(deleted) => tracing::debug!(deleted, "expired documents deleted"),
-            Err(error) => tracing::warn!(%error, "expired documents not deleted"),
+            Err(error) => tracing::warn!(%error, "housekeeping failed, will try again"),
         }
     }
 }

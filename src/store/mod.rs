@@ -83,6 +83,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many partitions there are; fixed when the store was created.
     fn partitions(&self) -> u16;
+
+    /// Whether writes succeed, as far as is known without trying; if not, why. Reads may go on all the same.
+    fn health(&self) -> Result<(), StoreError>;
 }
 
 /// `crc16(pile code) mod P`.
@@ -292,10 +295,15 @@ pub struct Settlement {
     pub order_is: Precondition,
     /// Appended with the order.
     pub event: Append,
-    /// Kept and appended instead, if a record with another digest is there. Kept once per key, so the key has the
-    /// digest in it.
+    /// Kept and appended instead, if a record with another digest is there: once per key, so the key is the record's id
+    /// and then the digest, and at most [`Settlement::MAX_CONFLICTS`] of a record.
     pub conflict: Put,
     pub conflict_event: Append,
+}
+
+impl Settlement {
+    /// Who sends so many different records of one order would send them for ever.
+    pub const MAX_CONFLICTS: usize = 16;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -304,7 +312,8 @@ pub enum Settled {
     First,
     /// The same record was there.
     Again,
-    /// Another record was there; this one is kept beside it. `first` is false if it was kept before.
+    /// Another record was there; this one is kept beside it. `first` is false if it was kept before, or is not kept
+    /// because [`Settlement::MAX_CONFLICTS`] others are.
     Conflict { first: bool },
 }
 

@@ -131,7 +131,7 @@ impl Walk {
             None => (0..store.partitions()).map(Partition).collect(),
         };
         // Twice an even share: then most partitions are read once.
-        self.scan.limit = (2 * size / partitions.len()).max(4);
+        self.scan.limit = (2 * size / partitions.len()).clamp(4, Scan::MAX_LIMIT);
         let mut heads = try_join_all(partitions.into_iter().map(|p| Head::start(store, p, self.scan.clone()))).await?;
 
         let mut items = Vec::new();

@@ -215,7 +215,11 @@ fn settlement(n: u64, digest: u8, order_is: Precondition) -> Settlement {
         order: put(pile, "serial", &format!("settled by {digest}")),
         order_is,
         event: append(pile, "settled"),
-        conflict: Put { key: record(Kind::RecordConflict, &[digest; 33]), value: text.into(), indexes: vec![] },
+        conflict: Put {
+            key: record(Kind::RecordConflict, &[b"serial", &[digest; 32][..]].concat()),
+            value: text.into(),
+            indexes: vec![],
+        },
         conflict_event: append(pile, "conflict"),
     }
 }

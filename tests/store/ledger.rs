@@ -43,6 +43,18 @@ pub async fn a_write_goes_together_and_returns_versions(store: Any) {
     assert!(matches!(ledger.write(stray).await, Err(WriteError::Store(_))), "a write is of one pile");
 }
 
+pub async fn a_write_with_attributes_again_returns_the_stored_result(store: Any) {
+    let ledger = Ledger::new(store);
+    let mut order = order(pile(1), 1, NOW);
+    // So many that no map without an order of its own gives the same bytes twice.
+    order.attributes = (0..16).map(|n| (format!("key {n}"), n.to_string())).collect();
+    let events = vec![event(&order, Change::Created)];
+    let first = Write { events, ..write(pile(1), 1, vec![(of(&order), Expect::Absent)]) };
+    for _ in 0..4 {
+        assert_eq!(ledger.write(first.clone()).await, Ok(vec![1]));
+    }
+}
+
 pub async fn a_write_conflict_names_the_document_and_what_is_stored(store: Any) {
     let ledger = Ledger::new(store);
     let order = order(pile(1), 1, NOW);
@@ -149,6 +161,26 @@ pub async fn a_conflicting_record_is_kept_and_flagged_once(store: Any) {
     assert_eq!(store.log_end(partition(&*store, pile(1))).await, Ok(3), "settled, conflict, flagged");
 }
 
+pub async fn a_record_that_differs_each_time_does_not_fill_the_store(store: Any) {
+    let ledger = Ledger::new(store.clone());
+    let (order, neighbour) = (order(pile(1), 1, NOW), order(pile(1), 2, NOW));
+    ledger.settle(record(&order, 0), None, NOW).await.expect("settles");
+    for variant in 1..=40 {
+        let record = record(&order, variant);
+        let conflict = ledger.settle(record.clone(), None, NOW).await.expect("settles");
+        let kept = variant <= 16;
+        assert_eq!(conflict.outcome, Settled::Conflict { first: kept }, "{variant}");
+        let key = document::record_conflict_key(pile(1), order.serial, document::record_digest(&record));
+        assert_eq!(store.get(key).await.expect("reads").is_some(), kept, "{variant}");
+    }
+    assert_eq!(store.log_end(partition(&*store, pile(1))).await, Ok(18), "settled, 16 conflicts, flagged");
+    // Each order has its own.
+    for (variant, outcome) in [(0, Settled::First), (1, Settled::Conflict { first: true })] {
+        let settled = ledger.settle(record(&neighbour, variant), None, NOW).await.expect("settles");
+        assert_eq!(settled.outcome, outcome);
+    }
+}
+
 pub async fn many_copies_at_once_settle_once(store: Any) {
     let ledger = Ledger::new(store.clone());
     let order = order(pile(1), 1, NOW);
@@ -236,6 +268,17 @@ pub async fn orders_are_listed_newest_first(store: Any) {
     check(OrderQuery { pile: Some(pile(3)), ..within }, &|n| n % 5 == 3 && (10..20).contains(&n)).await;
     check(OrderQuery { created_from: from, ..all.clone() }, &|n| n >= 10).await;
     check(OrderQuery { created_to: to, ..all }, &|n| n < 20).await;
+}
+
+pub async fn orders_of_one_pile_come_in_pages_of_any_size(store: Any) {
+    let ledger = Ledger::new(store);
+    let order = order(pile(1), 1, NOW);
+    ledger.write(write(pile(1), 1, vec![(of(&order), Expect::Absent)])).await.expect("writes");
+    for page_size in [0, 1, 512, 513, 1000, 5000] {
+        let query = OrderQuery { pile: Some(pile(1)), page_size, ..OrderQuery::default() };
+        let page = ledger.orders(query).await.map(|page| page.items.len());
+        assert_eq!(page, Ok(1), "pages of {page_size}");
+    }
 }
 
 pub async fn a_page_token_belongs_to_its_query(store: Any) {

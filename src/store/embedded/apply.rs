@@ -2,7 +2,7 @@
 
 use redb::ReadableTable;
 
-use super::layout::{BatchRow, Failure, Row, age_key, session_key};
+use super::layout::{BatchRow, Failure, Row, age_key, document_key, session_key};
 use super::read::{claimable_orders, due};
 use super::tables::{NOTHING, Tables};
 use crate::domain::{Epoch, Fence, PileCode};
@@ -86,12 +86,23 @@ impl Tables<'_> {
         if stored.digest == Some(*digest) {
             return Ok(Settled::Again);
         }
-        if self.row(&conflict.key)?.is_some() {
+        if self.row(&conflict.key)?.is_some() || self.conflicts(record, conflict.key.kind)? >= Settlement::MAX_CONFLICTS
+        {
             return Ok(Settled::Conflict { first: false });
         }
         self.put(conflict, None)?;
         self.append(conflict_event)?;
         Ok(Settled::Conflict { first: true })
+    }
+
+    /// How many are kept beside `record`; no more are counted than are kept.
+    fn conflicts(&self, record: &Key, kind: Kind) -> Result<usize, Failure> {
+        let all = document_key(&Key { kind, ..record.clone() });
+        let mut count = 0;
+        for row in self.documents.range::<&[u8]>(&*all..)?.take(Settlement::MAX_CONFLICTS) {
+            count += usize::from(row?.0.value().starts_with(&all));
+        }
+        Ok(count)
     }
 
     pub(super) fn expire(&mut self, partition: Partition, before: &str, limit: usize) -> Result<usize, Failure> {

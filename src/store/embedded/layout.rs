@@ -10,6 +10,7 @@
 //! | `piles`     | pile                                    | newest epoch, last seq, owner, previous owner          |
 //! | `batches`   | session                                 | last n, fingerprint, hour, result                      |
 //! | `batch_age` | hour, session                           | –                                                      |
+//! | `trial`     | nothing                                 | zeros; there only while a disk that failed is tried    |
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ pub(super) const LOG_ENDS: Definition = TableDefinition::new("log_ends");
 pub(super) const PILES: Definition = TableDefinition::new("piles");
 pub(super) const BATCHES: Definition = TableDefinition::new("batches");
 pub(super) const BATCH_AGE: Definition = TableDefinition::new("batch_age");
+pub(super) const TRIAL: Definition = TableDefinition::new("trial");
 
 /// Any of the tables above, in a read or a write transaction.
 pub(super) trait Bytewise: ReadableTable<&'static [u8], &'static [u8]> {}

@@ -8,8 +8,8 @@ use redb::{Database, ReadableTable, Table, TableError, WriteTransaction};
 
 use super::OpenError;
 use super::layout::{
-    BATCH_AGE, BATCHES, Bytewise, DOCUMENTS, Failure, INDEXES, LOG, LOG_ENDS, META, PILES, PileRow, Row, document_key,
-    index_key, log_key, log_value, number,
+    BATCH_AGE, BATCHES, Bytewise, DOCUMENTS, Failure, INDEXES, LOG, LOG_ENDS, META, PILES, PileRow, Row, TRIAL,
+    document_key, index_key, log_key, log_value, number,
 };
 use crate::domain::PileCode;
 use crate::store::{Append, Entry, Key, Offset, Partition, Put};
@@ -172,6 +172,19 @@ fn stamped(database: &Database, partitions: u16) -> Result<(u64, u64), redb::Err
     Ok((FORMAT, u64::from(partitions)))
 }
 
+/// Writes something, and takes it away again. Not little: in a full file there is always room for little.
+pub(super) fn try_write(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(TRIAL)?.insert(NOTHING, &*vec![0; TRIAL_BYTES])?;
+    transaction.commit()?;
+    let transaction = database.begin_write()?;
+    transaction.delete_table(TRIAL)?;
+    Ok(transaction.commit()?)
+}
+
 /// Of the layout; a file with another number is not touched.
 const FORMAT: u64 = 1;
+/// As much as many a group of writes. Just below a power of two, to which redb rounds up: a trial should not itself fill
+/// a disk that has little room.
+const TRIAL_BYTES: usize = 250 * 1024;
 pub(super) const NOTHING: &[u8] = &[];

@@ -1,13 +1,18 @@
 //! The one thread that writes.
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use redb::Database;
+use tokio::runtime::{self, Runtime};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
+use super::disk::Disk;
 use super::layout::Failure;
 use super::tables::Tables;
 use crate::store::{Entry, StoreError};
@@ -18,8 +23,9 @@ pub(super) enum Message {
     Close,
 }
 
-/// One operation: applied within the group's transaction, answered after its commit. The error is the disk's.
-pub(super) type Job = Box<dyn FnOnce(&mut Tables<'_>) -> Result<Answer, String> + Send>;
+/// One operation: applied within the group's transaction, answered after its commit. The error is the disk's. Without a
+/// transaction it is told why there is none, and tells its caller.
+pub(super) type Job = Box<dyn FnOnce(Result<&mut Tables<'_>, &str>) -> Result<Answer, String> + Send>;
 /// Called with how the group's commit went.
 pub(super) type Answer = Box<dyn FnOnce(Result<(), &str>) + Send>;
 
@@ -33,7 +39,11 @@ where
             // The caller was told that it took too long. Not doing it now is kinder than doing it late.
             return Ok(Box::new(|_| ()));
         }
-        let outcome = match operation(tables) {
+        let applied = match tables {
+            Ok(tables) => operation(tables),
+            Err(why) => Err(Failure::Disk(why.to_owned())),
+        };
+        let outcome = match applied {
             Ok(value) => Ok(value),
             Err(Failure::Refused(error)) => Err(error),
             Err(Failure::Disk(why)) => {
@@ -50,54 +60,103 @@ where
 }
 
 pub(super) struct Writer {
-    pub(super) database: Arc<Database>,
+    pub(super) disk: Arc<Disk>,
     pub(super) waiting: mpsc::Receiver<Message>,
     pub(super) feed: broadcast::Sender<Arc<Entry>>,
     pub(super) partitions: u16,
+    /// Cancelled when the thread ends, however it does.
+    pub(super) ended: CancellationToken,
 }
 
 impl Writer {
     pub(super) fn start(self) -> io::Result<JoinHandle<()>> {
+        let clock = runtime::Builder::new_current_thread().enable_time().build()?;
         std::thread::Builder::new().name("pileway-store".to_owned()).spawn(move || {
+            let _ended = self.ended.clone().drop_guard();
             // Whoever waits gets `Unavailable`: the queue and all reply slots are dropped with the panic.
-            if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.run(&clock))).is_err() {
                 tracing::error!("the store's writer panicked: nothing can be stored until a restart");
             }
         })
     }
 
-    fn run(mut self) {
-        let mut group = Vec::with_capacity(MAX_GROUP);
-        let mut failing = false;
-        while let Some(first) = self.waiting.blocking_recv() {
-            self.take(first, &mut group);
-            while group.len() < MAX_GROUP {
-                let Ok(next) = self.waiting.try_recv() else { break };
-                self.take(next, &mut group);
+    fn run(mut self, clock: &Runtime) {
+        let mut group = VecDeque::with_capacity(MAX_GROUP);
+        let (mut pause, mut mended) = (FIRST_PAUSE, None::<Instant>);
+        while let Some(why) = self.write(&mut group) {
+            tracing::error!(%why, "the store cannot write");
+            // A disk that passes the trial and fails soon after is tried ever more rarely.
+            if mended.is_none_or(|at| at.elapsed() > RELAPSE) {
+                pause = FIRST_PAUSE;
             }
-            let outcome = self.commit(&mut group);
-            match (&outcome, failing) {
-                (Err(why), false) => tracing::error!(%why, "the store cannot write"),
-                (Ok(()), true) => tracing::info!("the store can write again"),
-                (Err(_), true) | (Ok(()), false) => {}
-            }
-            failing = outcome.is_err();
+            let Some(next) = self.mend(why, pause, &mut group, clock) else { break };
+            tracing::info!("the store can write again");
+            (pause, mended) = (next, Some(Instant::now()));
         }
     }
 
-    fn take(&mut self, message: Message, group: &mut Vec<Job>) {
+    /// Until something fails, and why it did; `None` if the store is closed.
+    fn write(&mut self, group: &mut VecDeque<Job>) -> Option<String> {
+        while let Some(first) = self.waiting.blocking_recv() {
+            self.gather(first, group);
+            if let Err(why) = self.commit(group) {
+                return Some(why);
+            }
+        }
+        None
+    }
+
+    /// Until something can be written again, and what the next pause would have been; `None` if the store is closed
+    /// before. Meanwhile no operation is tried: each would add a failure, and after a failure readers have to do without
+    /// the file until it is open again.
+    fn mend(
+        &mut self,
+        why: String,
+        mut pause: Duration,
+        group: &mut VecDeque<Job>,
+        clock: &Runtime,
+    ) -> Option<Duration> {
+        let mut trouble = why;
+        loop {
+            if let Err(why) = self.disk.reopen() {
+                trouble = why;
+            }
+            self.disk.set_trouble(Some(trouble.clone()));
+            let until = Instant::now() + pause;
+            while let Ok(message) = clock.block_on(async { timeout_at(until, self.waiting.recv()).await }) {
+                self.gather(message?, group);
+                refuse(group, &trouble);
+            }
+            pause = (2 * pause).min(LAST_PAUSE);
+            match self.disk.try_write() {
+                Ok(()) => {
+                    self.disk.set_trouble(None);
+                    return Some(pause);
+                }
+                Err(why) => trouble = why,
+            }
+        }
+    }
+
+    fn gather(&mut self, first: Message, group: &mut VecDeque<Job>) {
+        self.take(first, group);
+        while group.len() < MAX_GROUP {
+            let Ok(next) = self.waiting.try_recv() else { break };
+            self.take(next, group);
+        }
+    }
+
+    fn take(&mut self, message: Message, group: &mut VecDeque<Job>) {
         match message {
-            Message::Job(job) => group.push(job),
+            Message::Job(job) => group.push_back(job),
             Message::Close => self.waiting.close(),
         }
     }
 
     /// One transaction, one fsync; then the feed, then the answers: whoever has an answer can find its events.
-    fn commit(&self, group: &mut Vec<Job>) -> Result<(), String> {
+    fn commit(&self, group: &mut VecDeque<Job>) -> Result<(), String> {
         let mut answers = Vec::with_capacity(group.len());
         let outcome = self.apply(group, &mut answers);
-        // Jobs that were not reached are dropped, which answers them.
-        group.clear();
         match outcome {
             Ok(entries) => {
                 for entry in entries {
@@ -110,23 +169,31 @@ impl Writer {
                 Ok(())
             }
             Err(why) => {
+                // Before the answers: whoever has one finds the store unhealthy.
+                self.disk.set_trouble(Some(why.clone()));
                 for answer in answers {
                     answer(Err(&why));
                 }
+                refuse(group, &why);
                 Err(why)
             }
         }
     }
 
-    fn apply(&self, group: &mut Vec<Job>, answers: &mut Vec<Answer>) -> Result<Vec<Arc<Entry>>, String> {
+    /// What it does not reach stays in the group.
+    fn apply(&self, group: &mut VecDeque<Job>, answers: &mut Vec<Answer>) -> Result<Vec<Arc<Entry>>, String> {
         fn disk(error: impl Into<redb::Error>) -> String {
             error.into().to_string()
         }
-        // Durability::Immediate is redb's default: commit returns after fsync.
-        let transaction = self.database.begin_write().map_err(disk)?;
+        let begun = match &*self.disk.database.read().unwrap_or_else(PoisonError::into_inner) {
+            // Durability::Immediate is redb's default: commit returns after fsync.
+            Some(database) => database.begin_write().map_err(disk),
+            None => Err("the database is not open".to_owned()),
+        };
+        let transaction = begun?;
         let mut tables = Tables::open(&transaction, self.partitions).map_err(disk)?;
-        for job in group.drain(..) {
-            answers.push(job(&mut tables)?);
+        while let Some(job) = group.pop_front() {
+            answers.push(job(Ok(&mut tables))?);
         }
         let written = tables.finish();
         match written {
@@ -136,5 +203,17 @@ impl Writer {
     }
 }
 
+fn refuse(group: &mut VecDeque<Job>, why: &str) {
+    for job in group.drain(..) {
+        // Its error is `why` again.
+        let _ = job(Err(why));
+    }
+}
+
 /// More would make the first of a group wait noticeably for the last.
 const MAX_GROUP: usize = 256;
+/// Before the first try to write again, doubled up to the last: opening a big file that was not closed reads all of it.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// A failure so soon after the last one was over is the same trouble.
+const RELAPSE: Duration = Duration::from_mins(2);
