@@ -61,14 +61,13 @@ impl ChargingService for Charging {
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
         let (pile, serial) = args::get_order(request.get_ref())?;
         let deadline = Deadline::of(&request).min(Instant::now() + FRESH);
-        // Its session knows more than the store, and never less than any caller was told.
-        let known = self.0.sessions.execute(pile, Command::ReadOrder { serial }, deadline).await;
-        let order = if let Ok(Reply::Order(Some(order))) = known {
-            *order
-        } else {
-            let found = self.0.ledger.order(pile, serial).await.map_err(ApiError::from)?;
-            found.ok_or(ApiError::OrderUnknown { pile, serial })?.0
+        let known = match self.0.sessions.execute(pile, Command::ReadOrder { serial }, deadline).await {
+            Ok(Reply::Order(known)) => known.map(|order| *order),
+            Ok(_) | Err(_) => None,
         };
+        let stored = self.0.ledger.order(pile, serial).await.map_err(ApiError::from)?;
+        let order = newest(known, stored.map(|(order, _)| order));
+        let order = order.ok_or(ApiError::OrderUnknown { pile, serial })?;
         let order = convert::order::order(order, self.0.offset);
         Ok(Response::new(pb::GetOrderResponse { order: Some(order) }))
     }
@@ -99,6 +98,17 @@ impl ChargingService for Charging {
 }
 
 /// A start answers with its order, unless the order says that it did not come about.
+/// What the order's session knows is never behind what a caller was told; what is stored is never behind what a watch
+/// told. A settled order is settled, whether its session has heard of it or not; else the session is ahead.
+fn newest(known: Option<Order>, stored: Option<Order>) -> Option<Order> {
+    let ended = |order: &Order| matches!(order.state, OrderState::Settled | OrderState::ClosedWithoutRecord);
+    match (known, stored) {
+        (_, Some(stored)) if ended(&stored) => Some(stored),
+        (Some(known), _) => Some(known),
+        (None, stored) => stored,
+    }
+}
+
 impl Charging {
     /// What has become of a start that was asked for before.
     async fn started_before(&self, pile: PileCode, serial: Serial) -> Result<Order, ApiError> {
@@ -246,5 +256,20 @@ mod tests {
         check(OrderState::Settled, Some(Failure::FailedOnPile { code: 0x59, name: "no BHM".into() }), false);
         check(OrderState::Failed, Some(Failure::NotPluggedIn), false);
         check(OrderState::Failed, Some(Failure::NotSent), false);
+    }
+
+    #[test]
+    fn a_settlement_is_told_even_before_its_session_has_heard_of_it() {
+        let order = |state| {
+            let (pile, gun) = ("32010600019236".parse().expect("14 digits"), Gun::new(1).expect("a gun"));
+            Some(Order { state, ..Order::requested(pile, gun, Serial::from_bytes([1; 16]), WallMs(0)) })
+        };
+        let check = |known, stored, told: Option<OrderState>| assert_eq!(newest(known, stored).map(|o| o.state), told);
+        check(order(OrderState::Finished), order(OrderState::Settled), Some(OrderState::Settled));
+        check(order(OrderState::Charging), order(OrderState::Starting), Some(OrderState::Charging));
+        check(order(OrderState::Charging), order(OrderState::Failed), Some(OrderState::Charging));
+        check(None, order(OrderState::Starting), Some(OrderState::Starting));
+        check(order(OrderState::Charging), None, Some(OrderState::Charging));
+        check(None, None, None);
     }
 }
