@@ -67,5 +67,6 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const TELL_AGAIN: Duration = Duration::from_millis(200);
-/// Longer than a session may linger.
+/// For what sessions still have for the store: by default more than one call of it may take. Records that
+/// are not settled by then were not acknowledged, so their piles send them again.
 const SHUTDOWN: Duration = Duration::from_secs(6);
