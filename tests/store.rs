@@ -1,12 +1,14 @@
 //! The store's contract as a suite, and the embedded store behind it.
 //!
-//! `contract.rs` speaks to the `Store` trait, `ledger.rs` to the typed door; both get a fresh, empty store per test. A
+//! `contract.rs` and `ownership.rs` speak to the `Store` trait, `ledger.rs` to the typed door; both get a fresh, empty store per test. A
 //! second implementation is a second pair of `suite!` lines with its own `fresh`.
 
 #[path = "store/common.rs"]
 mod common;
 #[path = "store/contract.rs"]
 mod contract;
+#[path = "store/ownership.rs"]
+mod ownership;
 #[path = "store/ledger.rs"]
 mod ledger;
 
@@ -52,6 +54,19 @@ macro_rules! all {
                 expiry_takes_what_is_due_and_no_more
                 bounds_are_refused
                 concurrent_writers_each_get_their_own_answer
+            }
+        }
+
+        mod ownership {
+            suite! { ownership on $fresh:
+                a_session_that_says_again_that_it_is_there_keeps_its_fence
+                what_the_store_has_forgotten_is_claimed_again_with_a_higher_epoch
+                after_a_loss_of_writes_the_epoch_goes_up_so_that_no_event_repeats_a_number
+                a_session_cannot_say_that_it_is_there_once_a_newer_one_was
+                a_pile_code_used_by_two_devices_stops_going_back_and_forth
+                what_ended_runs_have_left_is_found_in_pieces_and_nothing_else
+                runs_are_known_while_they_renew_their_lease
+                the_lineage_names_every_partition_and_stays_what_it_is
             }
         }
 
@@ -169,11 +184,11 @@ mod embedded {
         let database = redb::Database::open(data.join("pileway.redb")).expect("a database");
         let transaction = database.begin_write().expect("begins");
         let meta = redb::TableDefinition::<&str, u64>::new("meta");
-        transaction.open_table(meta).expect("a table").insert("format", 2).expect("inserts");
+        transaction.open_table(meta).expect("a table").insert("format", 3).expect("inserts");
         transaction.commit().expect("commits");
         drop(database);
         let error = refusal(Config::new(&data));
-        assert!(matches!(error, OpenError::Format { found: 2, known: 1, .. }), "{error}");
+        assert!(matches!(error, OpenError::Format { found: 3, known: 2, .. }), "{error}");
 
         std::fs::write(data.join("pileway.redb"), "not a database").expect("writes");
         let error = refusal(Config::new(&data));

@@ -58,6 +58,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{SessionId, WallMs};
+    use crate::store::Claim;
     use crate::store::embedded::tests::on_a_disk_that_fills_up;
 
     #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +68,7 @@ mod tests {
         let ledger = Ledger::new(Arc::new(store));
         let claim = |counter| {
             let pile = "00000000000001".parse().expect("a pile");
-            ledger.claim(pile, SessionId { incarnation: 1, counter }, WallMs(1))
+            ledger.claim(Claim::login(pile, SessionId { incarnation: 1, counter }, WallMs(1), 1))
         };
         claim(1).await.expect("writes");
         assert!(answers(&ledger).await);

@@ -466,9 +466,7 @@ impl Drop for Connection {
 fn perform_call(ledger: Ledger, session: SessionId, call: LedgerCall) -> BoxFuture<'static, (SessionId, Done)> {
     Box::pin(async move {
         let done = match call {
-            LedgerCall::Claim { pile, session, now } => {
-                Done::Claimed(ledger.claim(pile, session, now).await.map(Box::new))
-            }
+            LedgerCall::Claim(claim) => Done::Claimed(ledger.claim(claim).await.map(Box::new)),
             LedgerCall::Write(write) => Done::Written(ledger.write(*write).await),
             LedgerCall::Settle { record, latest, now } => {
                 Done::Settled(ledger.settle(*record, latest.map(|l| *l), now).await.map(Box::new))

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use super::pending::CommandId;
-use crate::domain::{
-    Command, CommandError, Fence, Order, PileCode, Record, Reply, Serial, SessionId, Telemetry, WallMs,
-};
-use crate::store::StoreError;
+use crate::domain::{Command, CommandError, Fence, Order, PileCode, Record, Reply, Serial, Telemetry, WallMs};
 use crate::store::ledger::{Login, SettledOrder, Write, WriteError};
+use crate::store::{Claim, StoreError};
 use crate::wire::{Frame, Packet, Sequence, SequenceCounter};
 
 /// What can happen to a session.
@@ -113,7 +111,7 @@ impl EndReason {
 /// What the ledger is asked to do.
 #[derive(Clone)]
 pub enum LedgerCall {
-    Claim { pile: PileCode, session: SessionId, now: WallMs },
+    Claim(Claim),
     Write(Box<Write>),
     Settle { record: Box<Record>, latest: Option<Box<(Order, u64)>>, now: WallMs },
     LookUp { pile: PileCode, serial: Serial },

@@ -20,8 +20,8 @@ use crate::domain::pile::{GunState, Presence};
 use crate::domain::telemetry::Measured;
 use crate::domain::{CommandError, Event, EventKind, Fence, Pile, PileCode, Reply, SessionId, Telemetry};
 use crate::observe;
-use crate::store::StoreError;
 use crate::store::ledger::Login;
+use crate::store::{Claim, StoreError};
 use crate::wire::{self, Frame, Packet, Sequence};
 
 /// One login of one pile.
@@ -63,11 +63,13 @@ impl Session {
         random: u64,
         out: &mut Out,
     ) -> Self {
+        let identity = translate::identity(request);
+        let claim = Claim::login(pile, id, now.wall, presence::device(&address, &identity));
         let session = Self {
             policy,
             id,
             phase: Phase::Claiming(sequence),
-            pile: presence::new_pile(pile, translate::identity(request), address, now.wall),
+            pile: presence::new_pile(pile, identity, address, now.wall),
             orders: vec![],
             pending: Pending::default(),
             jobs: Jobs::begun_with_claim(),
@@ -76,7 +78,7 @@ impl Session {
             random: random | 1,
             taken_over: false,
         };
-        out.list.push(Output::Ledger(LedgerCall::Claim { pile, session: id, now: now.wall }));
+        out.list.push(Output::Ledger(LedgerCall::Claim(claim)));
         session
     }
 

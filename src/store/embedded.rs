@@ -19,6 +19,7 @@ mod tables;
 mod apply;
 mod read;
 mod writer;
+mod members;
 
 use std::fs::{self, File};
 use std::future::Future;
@@ -27,7 +28,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use redb::{Database, DatabaseError, ReadTransaction};
@@ -35,11 +36,12 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Batch, Claim, Claimed, Committed, Entry, Fence, Indexed, Key, Offset, PARTITIONS, Partition, PileCode, Scan,
-    Settled, Settlement, Store, StoreError, Versioned,
+    Batch, Claim, Claimed, Committed, Entry, Fence, Indexed, Key, Lease, Offset, Orphan, PARTITIONS, Partition,
+    PileCode, Renewed, Scan, Settled, Settlement, Store, StoreError, Versioned,
 };
 use disk::{Disk, Open};
 use layout::Failure;
+use members::Members;
 use tables::Tables;
 use writer::{Message, Writer};
 
@@ -82,6 +84,7 @@ pub struct Embedded {
     /// The writer has.
     ended: CancellationToken,
     feed: broadcast::Sender<Arc<Entry>>,
+    members: Members,
     partitions: u16,
     time_limit: Duration,
 }
@@ -120,7 +123,17 @@ impl Embedded {
         let writer = Writer { disk: disk.clone(), waiting, feed: feed.clone(), partitions, ended: ended.clone() };
         let thread = writer.start().map_err(|source| OpenError::Io { path, source })?;
         let (reads, writer) = (Arc::new(Semaphore::new(MAX_READS)), Mutex::new(Some(thread)));
-        Ok(Self { disk, jobs: Some(jobs), reads, writer, ended, feed, partitions, time_limit })
+        Ok(Self {
+            disk,
+            jobs: Some(jobs),
+            reads,
+            writer,
+            ended,
+            feed,
+            members: Members::default(),
+            partitions,
+            time_limit,
+        })
     }
 
     /// Returns when nothing can be written any more: after [`Embedded::close`], or because the writer panicked.
@@ -233,6 +246,33 @@ impl Store for Embedded {
             settlement.check()?;
             self.write(move |tables| tables.settle(&settlement)).await
         })
+    }
+
+    fn renew(&self, lease: Lease) -> BoxFuture<'_, Result<Renewed, StoreError>> {
+        Box::pin(async move { Ok(self.members.renew(lease, Instant::now())) })
+    }
+
+    fn retire(&self, incarnation: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.members.retire(incarnation);
+            Ok(())
+        })
+    }
+
+    fn orphans(
+        &self,
+        partition: Partition,
+        living: Vec<u64>,
+        after: Option<Orphan>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Orphan>, StoreError>> {
+        let limit = limit.min(Scan::MAX_LIMIT);
+        Box::pin(self.read(move |transaction| read::orphans(transaction, partition, &living, after, limit)))
+    }
+
+    /// What was acknowledged is in the file.
+    fn lineage(&self) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
+        Box::pin(async { Ok(vec![0; usize::from(self.partitions)]) })
     }
 
     fn get(&self, key: Key) -> BoxFuture<'_, Result<Option<Versioned>, StoreError>> {

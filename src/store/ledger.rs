@@ -9,7 +9,7 @@ use super::{
     Batch, BatchId, Claim, Partition, Precondition, Put, Settled, Settlement, Store, StoreError, Versioned, document,
 };
 use crate::domain::order::{Change, Happening};
-use crate::domain::{Event, EventKind, Fence, Order, Pile, PileCode, Record, RequestId, Serial, SessionId, WallMs};
+use crate::domain::{Event, EventKind, Fence, Order, Pile, PileCode, Record, RequestId, Serial, WallMs};
 
 pub use super::document::StartAttempt;
 
@@ -86,9 +86,9 @@ impl Ledger {
         &self.store
     }
 
-    /// Makes `session` the pile's owner. Repeating it while it is the owner gives the same fence.
-    pub async fn claim(&self, pile: PileCode, session: SessionId, now: WallMs) -> Result<Login, StoreError> {
-        let claim = Claim { pile, session, now_ms: now.0.max(0).cast_unsigned() };
+    /// A login, or a session that says again that it is there: [`Store::claim`].
+    pub async fn claim(&self, claim: Claim) -> Result<Login, StoreError> {
+        let pile = claim.pile;
         let claimed = self.store.claim(claim).await?;
         let key = document::pile_key(pile);
         let document = claimed.pile.map(|stored| versioned(stored, |value| document::read_pile(&key, value)));
@@ -129,7 +129,9 @@ impl Ledger {
         let (failed, current) = match self.store.commit(self.partition(pile), batch).await {
             Ok(committed) => return Ok(committed.versions),
             Err(StoreError::Conflict { failed, current }) => (failed, current),
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Invalid(_))) => return Err(error.into()),
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Invalid(_))) => {
+                return Err(error.into());
+            }
         };
         let key = match *failed {
             Precondition::Owner(..) => return Err(WriteError::Fenced),
@@ -179,7 +181,9 @@ impl Ledger {
                     let stored = current.map(|stored| versioned(stored, |value| document::read_order(&key, value)));
                     base = stored.transpose()?.map(|(stored, version)| (merged(stored, ours.as_ref()), version));
                 }
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Invalid(_))) => return Err(error),
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Invalid(_))) => {
+                    return Err(error);
+                }
             }
         }
         Err(StoreError::Unavailable(format!("order {serial} of pile {pile} kept changing while it was settled")))
@@ -253,7 +257,9 @@ impl Ledger {
             match self.store.commit(self.partition(pile), batch).await {
                 Ok(_) => return Ok(()),
                 Err(StoreError::Conflict { .. }) => {}
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Invalid(_))) => return Err(error),
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Invalid(_))) => {
+                    return Err(error);
+                }
             }
         }
         Err(StoreError::Unavailable(format!("order {serial} of pile {pile} kept changing while it was flagged")))

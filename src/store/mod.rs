@@ -25,12 +25,13 @@ pub use watch::{EventWatch, Stamped};
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
-use crate::domain::{Epoch, Fence, PileCode, SessionId};
+use crate::domain::{Epoch, Fence, PileCode, SessionId, WallMs};
 
 /// The one contract. Every call is bounded in time by its implementation and ends in an answer or a [`StoreError`].
 ///
@@ -44,7 +45,8 @@ pub trait Store: Send + Sync + 'static {
     fn commit(&self, partition: Partition, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>>;
 
     /// Makes `claim.session` the owner of the pile. The same session claiming again, while it is the owner, gets the
-    /// same fence and the same previous owner; documents are as they are now.
+    /// same fence and the same previous owner; documents are as they are now. What [`Claim::held`] asks for instead is
+    /// said there.
     fn claim(&self, claim: Claim) -> BoxFuture<'_, Result<Claimed, StoreError>>;
 
     /// Forgets the owner if it is exactly `fence`; false if it is not (any more). The epoch is kept: the next one is
@@ -80,6 +82,26 @@ pub trait Store: Send + Sync + 'static {
 
     /// Deletes documents whose [`IndexName::Expiry`] sort string is below `before`, at most `limit`; how many it deleted.
     fn expire(&self, partition: Partition, before: String, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
+
+    /// Says that this run of this node is there, for `lease.ttl` from now on by the store's own clock, and who else is.
+    fn renew(&self, lease: Lease) -> BoxFuture<'_, Result<Renewed, StoreError>>;
+
+    /// This run is over: its lease goes at once, and what it owned is left to [`Store::orphans`].
+    fn retire(&self, incarnation: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Piles of one partition owned by sessions of runs that are not in `living`, in order of incarnation and pile code,
+    /// after `after`, at most `limit` ([`Scan::MAX_LIMIT`] at most).
+    fn orphans(
+        &self,
+        partition: Partition,
+        living: Vec<u64>,
+        after: Option<Orphan>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Orphan>, StoreError>>;
+
+    /// One number per partition, which changes when the partition may have lost writes that were acknowledged: another
+    /// server answers for it, or the same one has restarted. Never changes where an acknowledged write cannot be lost.
+    fn lineage(&self) -> BoxFuture<'_, Result<Vec<u64>, StoreError>>;
 
     /// How many partitions there are; fixed when the store was created.
     fn partitions(&self) -> u16;
@@ -258,13 +280,42 @@ pub struct Committed {
     pub offsets: Vec<Offset>,
 }
 
-/// A login.
+/// A login, or a session that says again that it is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Claim {
     pub pile: PileCode,
     pub session: SessionId,
     /// The claimer's clock: the epoch becomes max(stored + 1, this).
     pub now_ms: u64,
+    /// Tells two devices with one pile code apart: a hash of where it calls from and of its SIM card.
+    ///
+    /// A login that would take the pile from a session with another identity is refused with
+    /// [`StoreError::Contested`] if that has happened [`Claim::TAKEOVERS`] times in the last [`Claim::CONTEST_MS`].
+    pub identity: u64,
+    pub held: Held,
+}
+
+impl Claim {
+    /// Times a pile may go back and forth between two identities ...
+    pub const TAKEOVERS: usize = 3;
+    /// ... within this time.
+    pub const CONTEST_MS: u64 = 5 * 60 * 1000;
+
+    pub fn login(pile: PileCode, session: SessionId, now: WallMs, identity: u64) -> Self {
+        Self { pile, session, now_ms: now.0.max(0).cast_unsigned(), identity, held: Held::Nothing }
+    }
+}
+
+/// What a session that claims held before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Held {
+    /// Nothing: a login. The newest one wins.
+    Nothing,
+    /// This fence, which the store may have forgotten. If a higher epoch is stored under another session, somebody newer
+    /// is or was there: [`StoreError::Conflict`] with [`Precondition::Owner`], and nothing changes. Otherwise the
+    /// session is the owner. The fence stays what it was if exactly that is stored, unless `anew`: after a loss of
+    /// writes the pile's events must not repeat an (epoch, seq), so the epoch goes up. In all other cases it goes up too.
+    Fence { fence: Fence, anew: bool },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -280,6 +331,42 @@ pub struct Claimed {
 
 impl Claimed {
     pub const MAX_OPEN_ORDERS: usize = 256;
+}
+
+/// One run of one node, as others see it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    pub incarnation: u64,
+    /// What people call the node; stays the same over runs.
+    pub node: String,
+    /// Where other nodes reach it (`host:port`); empty if it stands alone.
+    pub peer: String,
+    /// Of pileway.
+    pub version: String,
+    /// It is going down and takes no new piles.
+    pub draining: bool,
+    pub started_at_ms: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lease {
+    pub member: Member,
+    pub ttl: Duration,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Renewed {
+    /// The lease had not been there: the first renewal, or it had run out, or the store has lost it.
+    pub fresh: bool,
+    /// Everybody whose lease has not run out, by incarnation; the renewer among them.
+    pub members: Vec<Member>,
+}
+
+/// A pile owned by a session of a run that is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Orphan {
+    pub pile: PileCode,
+    pub fence: Fence,
 }
 
 /// The bounds of a [`Batch`] hold here too, and everything is of one pile.
@@ -367,6 +454,9 @@ pub enum StoreError {
     /// Time-out, full disk, failing disk, shutting down: nothing is known to be durable.
     #[error("store unavailable: {0}")]
     Unavailable(String),
+    /// The pile goes back and forth between two devices that both call themselves so ([`Claim::identity`]).
+    #[error("two devices use pile code {pile}; this one has to wait")]
+    Contested { pile: PileCode },
     /// A batch beyond its bounds, a value that cannot be read: a defect on our side.
     #[error("store refused: {0}")]
     Invalid(String),

@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use pileway::domain::{Epoch, Fence, PileCode, SessionId};
 use pileway::store::{
-    Append, Batch, BatchId, Claim, IndexCursor, IndexEntry, IndexName, Key, Kind, Partition, Put, Scan, Store,
+    Append, Batch, BatchId, Claim, Held, IndexCursor, IndexEntry, IndexName, Key, Kind, Partition, Put, Scan, Store,
 };
+
+/// How long anything may take that is waited for.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// An empty store, and whatever must live as long as it.
 pub struct Fresh {
@@ -31,7 +34,7 @@ pub fn fence(counter: u64, epoch: u64) -> Fence {
 }
 
 pub fn claim(pile: PileCode, counter: u64, now_ms: u64) -> Claim {
-    Claim { pile, session: session(counter), now_ms }
+    Claim { pile, session: session(counter), now_ms, identity: 1, held: Held::Nothing }
 }
 
 /// Batch `n` of session `counter`.

@@ -13,7 +13,7 @@ use pileway::domain::{
     Tariff, WallMs,
 };
 use pileway::store::ledger::{Document, Expect, Ledger, StartAttempt, Write, WriteError};
-use pileway::store::{BatchId, Settled, Store, document};
+use pileway::store::{BatchId, Claim, Settled, Store, document};
 use pileway::store::{EventWatch, OrderQuery, PileQuery, QueryError};
 
 use crate::common::{partition, pile, session};
@@ -24,7 +24,7 @@ pub const NOW: WallMs = WallMs(1_760_000_000_000);
 
 pub async fn a_write_goes_together_and_returns_versions(store: Any) {
     let ledger = Ledger::new(store);
-    let fence = ledger.claim(pile(1), session(1), NOW).await.expect("claims").fence;
+    let fence = ledger.claim(Claim::login(pile(1), session(1), NOW, 1)).await.expect("claims").fence;
     let order = order(pile(1), 1, NOW);
     let documents = vec![(a_pile(1, Presence::Online), Expect::Absent), (of(&order), Expect::Absent)];
     let events = vec![event(&order, Change::Created)];
@@ -70,8 +70,8 @@ pub async fn a_write_conflict_names_the_document_and_what_is_stored(store: Any) 
 
 pub async fn a_write_of_a_session_that_is_over_is_fenced(store: Any) {
     let ledger = Ledger::new(store);
-    let old = ledger.claim(pile(1), session(1), NOW).await.expect("claims").fence;
-    ledger.claim(pile(1), session(2), NOW).await.expect("claims");
+    let old = ledger.claim(Claim::login(pile(1), session(1), NOW, 1)).await.expect("claims").fence;
+    ledger.claim(Claim::login(pile(1), session(2), NOW, 1)).await.expect("claims");
     // Fenced counts more than a conflict.
     let documents = vec![(a_pile(1, Presence::Online), Expect::Version(9))];
     let late = Write { fence: Some(old), ..write(pile(1), 1, documents) };
@@ -85,7 +85,7 @@ pub async fn a_login_brings_pile_and_open_orders(store: Any) {
     assert_eq!(failed.state, OrderState::Failed);
     let documents = [a_pile(1, Presence::Offline), of(&open), of(&failed)].map(|d| (d, Expect::Absent)).to_vec();
     ledger.write(write(pile(1), 1, documents)).await.expect("writes");
-    let login = ledger.claim(pile(1), session(1), NOW).await.expect("claims");
+    let login = ledger.claim(Claim::login(pile(1), session(1), NOW, 1)).await.expect("claims");
     assert_eq!(login.fence, Fence { session: session(1), epoch: pileway::domain::Epoch(NOW.0.unsigned_abs()) });
     assert_eq!(login.pile.map(|(pile, version)| (pile.presence, version)), Some((Presence::Offline, 1)));
     assert_eq!(login.open_orders, [(open, 1)]);

@@ -76,6 +76,15 @@ pub(super) fn new_pile(code: PileCode, identity: Identity, address: String, now:
     }
 }
 
+/// Tells two devices with one pile code apart: another address (not port, which changes with every connection), or another
+/// SIM card.
+pub(super) fn device(address: &str, identity: &Identity) -> u64 {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let bytes = host.bytes().chain([0]).chain(identity.iccid.bytes());
+    // FNV-1a: it has to be the same on every node and in every release.
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// As many guns as 0x01 says, at least one; what is known of them is kept.
 pub(super) fn guns(identity: &Identity, known: &[GunStatus], now: WallMs) -> Vec<GunStatus> {
     let numbers = 1..=identity.gun_count.max(1);

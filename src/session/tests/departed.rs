@@ -11,9 +11,9 @@ use crate::domain::pile::{Identity, Presence, TariffOnPile};
 use crate::domain::{EventKind, Fence, Gun, Order, OrderState, Pile, PileCode, Serial, SessionId, WallMs};
 use crate::session::departed::Absent;
 use crate::session::{Departed, Now, Sessions, Watch};
-use crate::store::BatchId;
 use crate::store::embedded::{Config, Embedded};
 use crate::store::ledger::{Document, Expect, Ledger, Write};
+use crate::store::{BatchId, Claim};
 
 const BEGUN: WallMs = WallMs(1_800_000_000_000);
 /// Long after every deadline.
@@ -34,7 +34,7 @@ async fn left() -> Left {
     let ledger = Ledger::new(Arc::new(store));
     let code: PileCode = "32010600019236".parse().expect("14 digits");
     let session = SessionId { incarnation: 7, counter: 1 };
-    let fence = ledger.claim(code, session, BEGUN).await.expect("claims").fence;
+    let fence = ledger.claim(Claim::login(code, session, BEGUN, 1)).await.expect("claims").fence;
     let pile = Pile {
         code,
         identity: Identity::default(),
@@ -114,7 +114,7 @@ async fn a_pile_somebody_else_has_claimed_since_is_theirs_to_judge() {
     let Left { ledger, fence, pile, order, _dir } = left().await;
     let (code, serial) = (pile.code, order.serial);
     let theirs = SessionId { incarnation: 9, counter: 1 };
-    ledger.claim(code, theirs, BEGUN).await.expect("claims");
+    ledger.claim(Claim::login(code, theirs, BEGUN, 1)).await.expect("claims");
     let departed = Departed::default();
     let begun = Now { mono: Duration::ZERO, wall: BEGUN };
     let (lost_at, reason) = (Some(Duration::from_secs(40)), OfflineReason::Disconnected);
@@ -123,7 +123,7 @@ async fn a_pile_somebody_else_has_claimed_since_is_theirs_to_judge() {
     let Left { pile: mut other, .. } = left().await;
     other.code = "32010600019237".parse().expect("14 digits");
     let session = SessionId { incarnation: 7, counter: 2 };
-    let other_fence = ledger.claim(other.code, session, BEGUN).await.expect("claims").fence;
+    let other_fence = ledger.claim(Claim::login(other.code, session, BEGUN, 1)).await.expect("claims").fence;
     let lost_at = Some(Duration::from_secs(500));
     let absent = Absent { fence: other_fence, pile: other, version: None, lost_at, reason, orders: vec![] };
     departed.left(begun, absent);

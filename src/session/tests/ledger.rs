@@ -6,7 +6,7 @@ use crate::domain::order::{Change, Happening};
 use crate::domain::{Epoch, Event, EventKind, Fence, Order, Pile, Record, RequestId, Serial, SessionId, WallMs};
 use crate::session::io::{Done, LedgerCall};
 use crate::store::ledger::{Document, Expect, Login, SettledOrder, StartAttempt, Write, WriteError};
-use crate::store::{Settled, StoreError};
+use crate::store::{Claim, Settled, StoreError};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
@@ -42,7 +42,7 @@ impl Store {
             return unavailable(call);
         }
         match call {
-            LedgerCall::Claim { session, .. } => {
+            LedgerCall::Claim(Claim { session, .. }) => {
                 let login = self.claim(*session);
                 Done::Claimed(if lost { Err(away()) } else { Ok(Box::new(login)) })
             }
@@ -168,7 +168,7 @@ impl Store {
 pub fn unavailable(call: &LedgerCall) -> Done {
     let away = || StoreError::Unavailable("switched off".into());
     match call {
-        LedgerCall::Claim { .. } => Done::Claimed(Err(away())),
+        LedgerCall::Claim(_) => Done::Claimed(Err(away())),
         LedgerCall::Write(_) => Done::Written(Err(away().into())),
         LedgerCall::Settle { .. } => Done::Settled(Err(away())),
         LedgerCall::LookUp { .. } => Done::LookedUp(Err(away())),

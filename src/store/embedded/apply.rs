@@ -2,12 +2,13 @@
 
 use redb::ReadableTable;
 
-use super::layout::{BatchRow, Failure, Row, age_key, document_key, session_key};
+use super::layout::{BatchRow, Failure, PileRow, Row, age_key, document_key, session_key};
 use super::read::{claimable_orders, due};
 use super::tables::{NOTHING, Tables};
 use crate::domain::{Epoch, Fence, PileCode};
 use crate::store::{
-    Batch, BatchId, Claim, Claimed, Committed, Key, Kind, Partition, Precondition, Put, Settled, Settlement, StoreError,
+    Batch, BatchId, Claim, Claimed, Committed, Held, Key, Kind, Partition, Precondition, Put, Settled, Settlement,
+    StoreError,
 };
 
 impl Tables<'_> {
@@ -44,22 +45,34 @@ impl Tables<'_> {
     }
 
     pub(super) fn claim(&mut self, claim: Claim) -> Result<Claimed, Failure> {
-        let Claim { pile, session, now_ms } = claim;
+        let Claim { pile, session, now_ms, identity, held } = claim;
         let document = self.row(&Key { kind: Kind::Pile, pile, id: vec![] })?;
         let open_orders = claimable_orders(&self.indexes, &self.documents, self.partition(pile), pile)?;
         let mut row = self.pile(pile)?;
-        if row.owner != Some(session) {
-            row.previous = row.fence();
-            row.epoch = Epoch(now_ms.max(row.epoch.0 + 1));
-            row.owner = Some(session);
-            self.put_pile(pile, &row)?;
+        let (before, was) = (row.owner, row.fence());
+        match held {
+            Held::Nothing if before == Some(session) => {}
+            Held::Nothing => {
+                row.take_over(&claim)?;
+                row.previous = row.fence();
+                row.epoch = Epoch(now_ms.max(row.epoch.0 + 1));
+            }
+            Held::Fence { fence, .. } if row.epoch > fence.epoch && before != Some(session) => {
+                let failed = Box::new(Precondition::Owner(pile, fence));
+                return Err(StoreError::Conflict { failed, current: None }.into());
+            }
+            Held::Fence { fence, anew } if anew || row.fence() != Some(fence) => {
+                row.epoch = Epoch(row.epoch.max(fence.epoch).0 + 1);
+            }
+            Held::Fence { .. } => {}
         }
-        Ok(Claimed {
-            fence: Fence { session, epoch: row.epoch },
-            previous: row.previous,
-            pile: document.map(Row::versioned),
-            open_orders,
-        })
+        let fence = Fence { session, epoch: row.epoch };
+        if was != Some(fence) {
+            (row.owner, row.identity) = (Some(session), identity);
+            self.put_owner(pile, before, &row)?;
+        }
+        let previous = row.previous;
+        Ok(Claimed { fence, previous, pile: document.map(Row::versioned), open_orders })
     }
 
     pub(super) fn release(&mut self, pile: PileCode, fence: Fence) -> Result<bool, Failure> {
@@ -69,7 +82,7 @@ impl Tables<'_> {
         }
         row.owner = None;
         row.previous = None;
-        self.put_pile(pile, &row)?;
+        self.put_owner(pile, Some(fence.session), &row)?;
         Ok(true)
     }
 
@@ -164,6 +177,21 @@ impl Tables<'_> {
             self.batch_age.remove(&*age)?;
             self.batches.remove(age.get(4..).unwrap_or_default())?;
         }
+        Ok(())
+    }
+}
+
+impl PileRow {
+    /// Counts a login that takes the pile from another identity, or refuses it if that has happened too often lately.
+    fn take_over(&mut self, claim: &Claim) -> Result<(), StoreError> {
+        if self.owner.is_none() || self.identity == claim.identity {
+            return Ok(());
+        }
+        self.takeovers.retain(|at| at + Claim::CONTEST_MS > claim.now_ms);
+        if self.takeovers.len() >= Claim::TAKEOVERS {
+            return Err(StoreError::Contested { pile: claim.pile });
+        }
+        self.takeovers.push(claim.now_ms);
         Ok(())
     }
 }

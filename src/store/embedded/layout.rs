@@ -7,7 +7,8 @@
 //! | `indexes`   | partition, index, sort, NUL, kind, pile, id | –                                                  |
 //! | `log`       | partition, offset                       | pile, epoch, seq, payload                              |
 //! | `log_ends`  | partition                               | newest offset                                          |
-//! | `piles`     | pile                                    | newest epoch, last seq, owner, previous owner          |
+//! | `piles`     | pile                                    | newest epoch, last seq, owner, previous owner, takeovers |
+//! | `owned`     | partition, incarnation, pile            | –                                                      |
 //! | `batches`   | session                                 | last n, fingerprint, hour, result                      |
 //! | `batch_age` | hour, session                           | –                                                      |
 //! | `trial`     | nothing                                 | zeros; there only while a disk that failed is tried    |
@@ -28,6 +29,7 @@ pub(super) const INDEXES: Definition = TableDefinition::new("indexes");
 pub(super) const LOG: Definition = TableDefinition::new("log");
 pub(super) const LOG_ENDS: Definition = TableDefinition::new("log_ends");
 pub(super) const PILES: Definition = TableDefinition::new("piles");
+pub(super) const OWNED: Definition = TableDefinition::new("owned");
 pub(super) const BATCHES: Definition = TableDefinition::new("batches");
 pub(super) const BATCH_AGE: Definition = TableDefinition::new("batch_age");
 pub(super) const TRIAL: Definition = TableDefinition::new("trial");
@@ -134,6 +136,10 @@ pub(super) struct PileRow {
     pub(super) owner: Option<SessionId>,
     /// What the owner's claim was told; repeated when it claims again.
     pub(super) previous: Option<Fence>,
+    /// Of the last one who claimed.
+    pub(super) identity: u64,
+    /// When the pile was last taken over by another identity; at most [`crate::store::Claim::TAKEOVERS`].
+    pub(super) takeovers: Vec<u64>,
 }
 
 impl PileRow {
@@ -142,13 +148,14 @@ impl PileRow {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let Self { epoch, seq, owner, previous } = self;
-        let mut row = Vec::with_capacity(64);
+        let Self { epoch, seq, owner, previous, identity, takeovers } = self;
+        let mut row = Vec::with_capacity(96);
         row.extend(epoch.0.to_be_bytes());
         row.extend(seq.to_be_bytes());
         row.push(u8::from(owner.is_some()) | u8::from(previous.is_some()) << 1);
         row.extend(owner.iter().flat_map(|s| session_key(*s)));
         row.extend(previous.iter().flat_map(|f| session_key(f.session).into_iter().chain(f.epoch.0.to_be_bytes())));
+        row.extend([*identity].iter().chain(takeovers).flat_map(|number| number.to_be_bytes()));
         row
     }
 
@@ -162,7 +169,12 @@ impl PileRow {
             0 => None,
             _ => Some(Fence { session: row.session()?, epoch: Epoch(row.u64()?) }),
         };
-        Ok(Self { epoch, seq, owner, previous })
+        let identity = row.u64()?;
+        let mut takeovers = Vec::new();
+        while !row.0.is_empty() {
+            takeovers.push(row.u64()?);
+        }
+        Ok(Self { epoch, seq, owner, previous, identity, takeovers })
     }
 }
 
@@ -238,6 +250,20 @@ pub(super) fn index_cursor(bytes: &[u8]) -> Result<(IndexCursor, &[u8]), Failure
     let pile = key.pile()?;
     let key = Key { kind, pile, id: key.0.to_vec() };
     Ok((IndexCursor { sort, key }, document))
+}
+
+pub(super) fn owned_key(partition: Partition, incarnation: u64, pile: PileCode) -> [u8; 17] {
+    let mut key = [0; 17];
+    key[..2].copy_from_slice(&partition.0.to_be_bytes());
+    key[2..10].copy_from_slice(&incarnation.to_be_bytes());
+    key[10..].copy_from_slice(&pile.bcd());
+    key
+}
+
+/// Run and pile of a key of `owned`.
+pub(super) fn owned(key: &[u8]) -> Result<(u64, PileCode), Failure> {
+    let mut key = Reader(key.get(2..).ok_or_else(damaged)?);
+    Ok((key.u64()?, key.pile()?))
 }
 
 pub(super) fn log_key(partition: Partition, offset: Offset) -> [u8; 10] {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use redb::ReadTransaction;
 
 use super::layout::{
-    Bytewise, DOCUMENTS, Failure, INDEXES, LOG, LOG_ENDS, PILES, damaged, document_key, index_cursor, index_key,
-    index_prefix, log_entry, log_key,
+    self, Bytewise, DOCUMENTS, Failure, INDEXES, LOG, LOG_ENDS, OWNED, PILES, damaged, document_key, index_cursor,
+    index_key, index_prefix, log_entry, log_key, owned_key,
 };
 use super::tables;
 use crate::domain::{Fence, PileCode};
-use crate::store::{Claimed, Entry, IndexName, Indexed, Key, Offset, Partition, Scan, Versioned};
+use crate::store::{Claimed, Entry, IndexName, Indexed, Key, Offset, Orphan, Partition, Scan, Versioned};
 
 pub(super) fn get(transaction: &ReadTransaction, key: &Key) -> Result<Option<Versioned>, Failure> {
     let documents = transaction.open_table(DOCUMENTS)?;
@@ -21,6 +21,31 @@ pub(super) fn get(transaction: &ReadTransaction, key: &Key) -> Result<Option<Ver
 pub(super) fn owner(transaction: &ReadTransaction, pile: PileCode) -> Result<Option<Fence>, Failure> {
     let piles = transaction.open_table(PILES)?;
     Ok(tables::pile_row(&piles, pile)?.fence())
+}
+
+pub(super) fn orphans(
+    transaction: &ReadTransaction,
+    partition: Partition,
+    living: &[u64],
+    after: Option<Orphan>,
+    limit: usize,
+) -> Result<Vec<Orphan>, Failure> {
+    let (owned, piles) = (transaction.open_table(OWNED)?, transaction.open_table(PILES)?);
+    let start = match after {
+        Some(Orphan { pile, fence }) => Bound::Excluded(owned_key(partition, fence.session.incarnation, pile).to_vec()),
+        None => Bound::Included(partition.0.to_be_bytes().to_vec()),
+    };
+    let end = [&partition.0.to_be_bytes()[..], &[0xFF; 16]].concat();
+    let mut found = Vec::new();
+    for row in owned.range::<&[u8]>((start.as_ref().map(|key| &key[..]), Bound::Included(&end[..])))? {
+        if found.len() >= limit {
+            break;
+        }
+        let (incarnation, pile) = layout::owned(row?.0.value())?;
+        let fence = tables::pile_row(&piles, pile)?.fence();
+        found.extend(fence.filter(|_| !living.contains(&incarnation)).map(|fence| Orphan { pile, fence }));
+    }
+    Ok(found)
 }
 
 pub(super) fn list(transaction: &ReadTransaction, partition: Partition, scan: &Scan) -> Result<Vec<Indexed>, Failure> {

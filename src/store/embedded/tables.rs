@@ -8,10 +8,10 @@ use redb::{Database, ReadableTable, Table, TableError, WriteTransaction};
 
 use super::OpenError;
 use super::layout::{
-    BATCH_AGE, BATCHES, Bytewise, DOCUMENTS, Failure, INDEXES, LOG, LOG_ENDS, META, PILES, PileRow, Row, TRIAL,
-    document_key, index_key, log_key, log_value, number,
+    BATCH_AGE, BATCHES, Bytewise, DOCUMENTS, Failure, INDEXES, LOG, LOG_ENDS, META, OWNED, PILES, PileRow, Row, TRIAL,
+    document_key, index_key, log_key, log_value, number, owned_key,
 };
-use crate::domain::PileCode;
+use crate::domain::{PileCode, SessionId};
 use crate::store::{Append, Entry, Key, Offset, Partition, Put};
 
 pub(super) struct Tables<'t> {
@@ -20,6 +20,7 @@ pub(super) struct Tables<'t> {
     pub(super) log: Bytes<'t>,
     pub(super) log_ends: Bytes<'t>,
     pub(super) piles: Bytes<'t>,
+    owned: Bytes<'t>,
     pub(super) batches: Bytes<'t>,
     pub(super) batch_age: Bytes<'t>,
     pub(super) partitions: u16,
@@ -41,6 +42,7 @@ impl<'t> Tables<'t> {
             log: transaction.open_table(LOG)?,
             log_ends: transaction.open_table(LOG_ENDS)?,
             piles: transaction.open_table(PILES)?,
+            owned: transaction.open_table(OWNED)?,
             batches: transaction.open_table(BATCHES)?,
             batch_age: transaction.open_table(BATCH_AGE)?,
             partitions,
@@ -121,6 +123,18 @@ impl<'t> Tables<'t> {
         pile_row(&self.piles, pile)
     }
 
+    /// Makes `row.owner` the pile's owner, also in the list of what each run owns.
+    pub(super) fn put_owner(&mut self, pile: PileCode, old: Option<SessionId>, row: &PileRow) -> Result<(), Failure> {
+        let partition = self.partition(pile);
+        if let Some(old) = old {
+            self.owned.remove(&owned_key(partition, old.incarnation, pile)[..])?;
+        }
+        if let Some(new) = row.owner {
+            self.owned.insert(&owned_key(partition, new.incarnation, pile)[..], NOTHING)?;
+        }
+        self.put_pile(pile, row)
+    }
+
     pub(super) fn put_pile(&mut self, pile: PileCode, row: &PileRow) -> Result<(), Failure> {
         self.written = true;
         self.piles.insert(&pile.bcd()[..], &*row.encode())?;
@@ -183,7 +197,7 @@ pub(super) fn try_write(database: &Database) -> Result<(), redb::Error> {
 }
 
 /// Of the layout; a file with another number is not touched.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// As much as many a group of writes. Just below a power of two, to which redb rounds up: a trial should not itself fill
 /// a disk that has little room.
 const TRIAL_BYTES: usize = 250 * 1024;

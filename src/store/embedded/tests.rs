@@ -6,6 +6,7 @@ use redb::StorageBackend;
 use redb::backends::FileBackend;
 
 use super::*;
+use crate::domain::WallMs;
 
 /// The flag is whether the disk is full.
 pub(crate) fn on_a_disk_that_fills_up(dir: &Path) -> (Embedded, Arc<AtomicBool>) {
@@ -162,7 +163,7 @@ async fn a_disk_that_was_full_is_written_again_without_a_restart() {
     let pile = PileCode::from_bcd([0; 7]).expect("a pile");
     let claim = |counter| {
         let session = crate::domain::SessionId { incarnation: 1, counter };
-        store.claim(Claim { pile, session, now_ms: 1 })
+        store.claim(Claim::login(pile, session, WallMs(1), 1))
     };
     let before = claim(1).await.expect("writes").fence;
     assert_eq!(store.health(), Ok(()));
