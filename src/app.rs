@@ -17,7 +17,7 @@ use crate::api;
 use crate::config::Config;
 use crate::domain::WallMs;
 use crate::hub::Hub;
-use crate::session::{self, Departed, Node, Policy, Sessions, Watch};
+use crate::session::{self, Departed, Nobody, Node, Policy, Sessions, Watch};
 use crate::store::embedded::{self, Embedded, OpenError};
 use crate::store::ledger::{self, Ledger};
 use crate::store::{PARTITIONS, StoreError};
@@ -83,6 +83,7 @@ impl App {
             ledger: ledger.clone(),
             hub: hub.clone(),
             departed: departed.clone(),
+            neighbours: Arc::new(Nobody),
             started,
         });
         departed.left_by_last_run(&ledger, node.now(), lost_after).await?;

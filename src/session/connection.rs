@@ -20,6 +20,7 @@ use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;
 
 use super::io::{Done, EndReason, Input, LedgerCall, Out, Output};
+use super::neighbours::{Eviction, Whom};
 use super::node::Node;
 use super::pending::CommandId;
 use super::state::Session;
@@ -345,12 +346,18 @@ impl Connection {
                     self.calls.push(perform_call(self.node.ledger.clone(), self.sessions[at].id(), call));
                 }
             }
-            Output::Register(fence) => {
+            Output::Register { fence, previous } => {
                 let Some(at) = at else { return };
                 let pile = self.sessions[at].pile_code();
                 let handle = Handle { fence, link: self.link.clone() };
                 if self.node.sessions.register(pile, handle) {
                     self.node.departed.came_back(pile);
+                    let elsewhere =
+                        previous.filter(|previous| previous.session.incarnation != fence.session.incarnation);
+                    if let Some(previous) = elsewhere {
+                        let whom = Whom::Run(previous.session.incarnation);
+                        self.node.neighbours.evict(Eviction { pile, by: fence, whom });
+                    }
                     observe::login("accepted");
                     tracing::info!(%pile, address = %self.link.address, epoch = fence.epoch.0, "pile logged in");
                 } else {

@@ -37,8 +37,11 @@ pub enum Output {
     },
     /// To be started, never awaited; its result comes back as [`Input::Done`].
     Ledger(LedgerCall),
-    /// The claim is won: make the session findable.
-    Register(Fence),
+    /// The claim is won: make the session findable, and end the one it takes the pile from, wherever it is.
+    Register {
+        fence: Fence,
+        previous: Option<Fence>,
+    },
     Publish(Box<Telemetry>),
     Reply {
         to: CommandId,

@@ -15,6 +15,7 @@
 //! [`state`] decides and has no socket, clock, channel or await; [`connection`] performs; [`listen`] accepts;
 //! [`translate`] is the one place where wire and domain meet; [`Sessions`] is how the rest of pileway finds a pile.
 
+mod neighbours;
 mod node;
 mod connection;
 mod mailbox;
@@ -34,7 +35,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ use mailbox::{Mailbox, NotTaken};
 
 pub use departed::{Departed, Watch};
 pub use io::EndReason;
+pub use neighbours::{Eviction, Neighbours, Nobody, Whom};
 pub use node::Node;
 
 /// Timers and bounds of connections and sessions.
@@ -158,7 +160,13 @@ struct Table {
     shards: [Mutex<HashMap<PileCode, Handle>>; SHARDS],
     incarnation: u64,
     counter: AtomicU64,
+    /// Whether these sessions are still ours is not known.
+    suspended: AtomicBool,
 }
+
+/// The pile's session is another one than was asked for, or there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotHere;
 
 /// How to reach one session. Replaced when the pile logs in again.
 #[derive(Clone)]
@@ -219,7 +227,12 @@ impl Sessions {
     /// `incarnation` names this run of this node.
     pub fn new(incarnation: u64) -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
-        Self(Arc::new(Table { shards, incarnation, counter: AtomicU64::new(0) }))
+        Self(Arc::new(Table { shards, incarnation, counter: AtomicU64::new(0), suspended: AtomicBool::new(false) }))
+    }
+
+    /// The name of this run of this node.
+    pub fn incarnation(&self) -> u64 {
+        self.0.incarnation
     }
 
     /// Hands `command` to the pile's session and waits for what comes of it, at the latest until `deadline`. A pile
@@ -231,10 +244,33 @@ impl Sessions {
         result
     }
 
+    /// The same for a caller on another node, who means exactly the session `fence`.
+    pub async fn execute_as(
+        &self,
+        pile: PileCode,
+        fence: Fence,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Result<Reply, CommandError>, NotHere> {
+        if self.live(pile).is_none_or(|live| live.fence != fence) {
+            return Err(NotHere);
+        }
+        Ok(self.execute(pile, command, deadline).await)
+    }
+
+    /// Whether commands are taken. Not after this node stood still for so long that its piles may be elsewhere: until it
+    /// has found out, a command could be written to a socket nobody reads.
+    pub fn suspend(&self, suspended: bool) {
+        self.0.suspended.store(suspended, Ordering::Release);
+    }
+
     async fn hand_over(&self, pile: PileCode, command: Command, deadline: Instant) -> Result<Reply, CommandError> {
         let Some(handle) = self.shard(pile).get(&pile).cloned() else {
             return Err(CommandError::PileOffline { last_seen: None });
         };
+        if self.0.suspended.load(Ordering::Acquire) {
+            return Err(CommandError::SessionLost { written: false });
+        }
         let (reply, answer) = oneshot::channel();
         let letter = Letter::Command { pile, command, deadline, reply };
         match handle.link.mailbox.put(Box::new(letter), handle.link.capacity) {
@@ -268,6 +304,19 @@ impl Sessions {
         for handle in handles {
             deliver(&handle, Letter::Shutdown);
         }
+    }
+
+    /// The pile has logged in elsewhere with `by`: ends its session here, if that is an older one. False if there is none.
+    pub fn evict(&self, pile: PileCode, by: Fence) -> bool {
+        let older = self.shard(pile).get(&pile).filter(|there| there.fence.epoch < by.epoch).cloned();
+        let Some(handle) = older else { return false };
+        deliver(&handle, Letter::Evict { pile, fence: handle.fence });
+        true
+    }
+
+    /// Every pile that is logged in here.
+    pub fn piles(&self) -> Vec<PileCode> {
+        self.0.shards.iter().flat_map(|shard| lock(shard).keys().copied().collect::<Vec<_>>()).collect()
     }
 
     /// Whether a session of this run of this node got this fence.

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 use super::departed::Departed;
+use super::neighbours::Neighbours;
 use super::{Now, Policy, Sessions};
 use crate::domain::WallMs;
 use crate::hub::Hub;
@@ -18,6 +19,7 @@ pub struct Node {
     pub ledger: Ledger,
     pub hub: Hub,
     pub departed: Departed,
+    pub neighbours: Arc<dyn Neighbours>,
     /// Monotonic time counts from here.
     pub started: Instant,
 }

@@ -147,7 +147,7 @@ impl Session {
     }
 
     fn claimed(&mut self, now: Now, sequence: Sequence, login: Login, out: &mut Out) {
-        let Login { fence, previous: _, pile: stored, open_orders } = login;
+        let Login { fence, previous, pile: stored, open_orders } = login;
         self.phase = Phase::Live(fence);
         self.orders = open_orders.into_iter().map(|(order, version)| Held::stored(order, version)).collect();
         let was_online = stored.as_ref().is_some_and(|(pile, _)| pile.presence == Presence::Online);
@@ -164,7 +164,7 @@ impl Session {
         if !was_online {
             self.event(now, None, EventKind::PileOnline(Box::new(self.pile.clone())));
         }
-        out.list.push(Output::Register(fence));
+        out.list.push(Output::Register { fence, previous });
         out.reply(sequence, login_response(self.pile.code));
     }
 

@@ -332,7 +332,7 @@ impl Pile {
                     self.calls.push_back(call);
                     assert_eq!(self.calls.len(), 1, "one call of a pile at a time");
                 }
-                Output::Register(fence) => self.registered = Some(fence),
+                Output::Register { fence, previous: _ } => self.registered = Some(fence),
                 Output::Publish(telemetry) => self.published.push(*telemetry),
                 Output::Reply { to, result } => {
                     assert!(self.replies.insert(to.0, result).is_none(), "command {} was answered twice", to.0);
