@@ -129,7 +129,12 @@ impl Ledger {
         let (failed, current) = match self.store.commit(self.partition(pile), batch).await {
             Ok(committed) => return Ok(committed.versions),
             Err(StoreError::Conflict { failed, current }) => (failed, current),
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Invalid(_))) => {
+            Err(
+                error @ (StoreError::Unavailable(_)
+                | StoreError::Contested { .. }
+                | StoreError::Superseded { .. }
+                | StoreError::Invalid(_)),
+            ) => {
                 return Err(error.into());
             }
         };
@@ -181,7 +186,12 @@ impl Ledger {
                     let stored = current.map(|stored| versioned(stored, |value| document::read_order(&key, value)));
                     base = stored.transpose()?.map(|(stored, version)| (merged(stored, ours.as_ref()), version));
                 }
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Invalid(_))) => {
+                Err(
+                    error @ (StoreError::Unavailable(_)
+                    | StoreError::Contested { .. }
+                    | StoreError::Superseded { .. }
+                    | StoreError::Invalid(_)),
+                ) => {
                     return Err(error);
                 }
             }
@@ -257,7 +267,12 @@ impl Ledger {
             match self.store.commit(self.partition(pile), batch).await {
                 Ok(_) => return Ok(()),
                 Err(StoreError::Conflict { .. }) => {}
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Invalid(_))) => {
+                Err(
+                    error @ (StoreError::Unavailable(_)
+                    | StoreError::Contested { .. }
+                    | StoreError::Superseded { .. }
+                    | StoreError::Invalid(_)),
+                ) => {
                     return Err(error);
                 }
             }
