@@ -303,7 +303,7 @@ impl Claim {
     /// ... within this time.
     pub const CONTEST_MS: u64 = 5 * 60 * 1000;
     /// Owners of a pile that are remembered after they were superseded.
-    pub const REMEMBERED: usize = 4;
+    pub const REMEMBERED: usize = 8;
 
     pub fn login(pile: PileCode, session: SessionId, now: WallMs, identity: u64) -> Self {
         Self { pile, session, now_ms: now.0.max(0).cast_unsigned(), identity, held: Held::Nothing }
