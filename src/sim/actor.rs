@@ -44,12 +44,7 @@ pub fn spawn(config: PileConfig, addresses: Vec<String>) -> Handle {
 }
 
 /// Starts a pile that counts together with others, and begins with the address number `first`.
-pub(super) fn spawn_counting(
-    config: PileConfig,
-    addresses: Arc<[String]>,
-    first: usize,
-    stats: Arc<Stats>,
-) -> Handle {
+pub(super) fn spawn_counting(config: PileConfig, addresses: Arc<[String]>, first: usize, stats: Arc<Stats>) -> Handle {
     // One person at the pile does one thing at a time.
     let (actions, inbox) = mpsc::channel(4);
     let clock = HostClock::start();

@@ -145,16 +145,8 @@ impl Notes {
             return change(order);
         }
         self.forgotten += make_room(&mut self.orders, room);
-        let mut order = OrderNote {
-            serial,
-            starts: 0,
-            stops: 0,
-            charges: 0,
-            records: 0,
-            sends: 0,
-            acked: false,
-            lost: false,
-        };
+        let mut order =
+            OrderNote { serial, starts: 0, stops: 0, charges: 0, records: 0, sends: 0, acked: false, lost: false };
         change(&mut order);
         self.orders.push_back(order);
     }
