@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pileway::domain;
-use pileway::sim::{AddressReport, Fleet, FleetConfig, PileConfig, Reconnect};
+use pileway::sim::{AddressReport, Fleet, FleetConfig, Handle, PileConfig, Reconnect};
 use serde_json::Value;
 
 use crate::station::*;
@@ -46,7 +46,7 @@ async fn piles_spread_evenly_over_the_addresses() {
     let online: Vec<(&str, u64)> = report.addresses.iter().map(|at| (at.address.as_str(), at.online)).collect();
     assert_eq!(online, [(a.address.as_str(), 3), (b.address.as_str(), 2), (c.address.as_str(), 2)]);
     assert_eq!((fleet.online(), report.counters.logins), (7, 7), "the sum of all addresses");
-    assert_eq!(fleet.pile(code(4)).map(|pile| pile.code()), Some(code(4)));
+    assert_eq!(fleet.pile(code(4)).map(Handle::code), Some(code(4)));
     assert!(fleet.pile(code(7)).is_none());
     fleet.stop().await;
 }

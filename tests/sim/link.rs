@@ -92,15 +92,17 @@ fn failed_connects_are_repeated_with_growing_pauses() {
     assert!(pauses[0] <= 1 && pauses[7] >= 30 && pauses[7] <= 45, "{pauses:?}");
 }
 
+/// What ends a pile's attempt at a connection, or the connection.
+type Loss = dyn Fn(&mut Platform);
+
 #[test]
 fn the_pause_before_a_connect_doubles_to_its_bound_and_begins_anew_after_a_login() {
-    let millis = Duration::from_millis;
     let mut p = Platform::new(|config| {
         config.reconnect = Reconnect { min: millis(100), max: millis(800) };
         config.login_again = millis(10);
     });
     // From the loss to the next connect; up to half is chance.
-    let pause = |p: &mut Platform, lose: &dyn Fn(&mut Platform)| {
+    let pause = |p: &mut Platform, lose: &Loss| {
         lose(p);
         p.wanted.clear();
         let at = p.mono;
@@ -130,7 +132,7 @@ fn the_pause_before_a_connect_doubles_to_its_bound_and_begins_anew_after_a_login
     };
     p.wait(Duration::ZERO);
     assert_eq!(p.wanted.pop(), Some("connect"));
-    let cases: [(&str, &dyn Fn(&mut Platform), u64); 10] = [
+    let cases: [(&str, &Loss, u64); 10] = [
         ("first", &fail, 100),
         ("second", &close_before_login, 200),
         ("third", &never_answer, 400),
@@ -246,4 +248,8 @@ fn a_charge_outlives_its_connection() {
     p.sent.clear();
     p.send(TariffCheckResponse { pile_code: CODE, tariff_model_no: TariffNo([1, 0]), result: TariffCheck::Same });
     assert_eq!((p.live().transaction_serial, p.live().status), (Serial([1; 16]), GunStatus::Charging));
+}
+
+fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
 }
