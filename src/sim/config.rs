@@ -43,6 +43,8 @@ pub struct PileConfig {
     pub start_after: Duration,
     /// How long to wait before another connect.
     pub reconnect: Reconnect,
+    /// From 0x03 to 0x03, real time. Three rounds without any 0x04 end the connection.
+    pub heartbeat: Duration,
     /// 0x01, 0x05 and 0x09 are repeated after so long without an answer. Three unanswered 0x01 end the connection.
     pub login_again: Duration,
     /// How many orders, and how many commands, the pile's [`Notes`](super::Notes) hold; the oldest go. 0: it takes none,
@@ -71,6 +73,7 @@ impl PileConfig {
             behaviours: Vec::new(),
             start_after: Duration::ZERO,
             reconnect: Reconnect::default(),
+            heartbeat: Duration::from_secs(10),
             login_again: Duration::from_secs(10),
             notes: 0,
             seed: code.bcd().iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte)),

@@ -218,7 +218,7 @@ impl Pile {
             online.unanswered += 1;
             online.heartbeat_sent = Some(now);
         }
-        online.heartbeat_at = now + HEARTBEAT;
+        online.heartbeat_at = now + self.config.heartbeat;
         self.link = Link::Online(online);
         if first {
             self.outbox.replay(now);
@@ -251,7 +251,7 @@ impl Pile {
                 since: now,
                 tariff: TariffState::Checking { again_at: now },
                 ready: false,
-                heartbeat_at: now + HEARTBEAT,
+                heartbeat_at: now + self.config.heartbeat,
                 heartbeat_sent: None,
                 unanswered: 0,
             });
@@ -360,7 +360,6 @@ fn tariff(row: &TariffSet) -> Option<Tariff> {
     Some(Tariff { prices, half_hours })
 }
 
-const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Unanswered heartbeats after which the link is dead.
 const MISSED: u8 = 3;
 /// Unanswered 0x01 after which the connection is as good as none.

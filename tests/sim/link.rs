@@ -92,6 +92,17 @@ fn failed_connects_are_repeated_with_growing_pauses() {
     assert!(pauses[0] <= 1 && pauses[7] >= 30 && pauses[7] <= 45, "{pauses:?}");
 }
 
+#[test]
+fn a_pile_told_to_beat_faster_finds_a_dead_link_sooner() {
+    let mut p = Platform::ready(|config| config.heartbeat = seconds(2));
+    p.wait(seconds(60));
+    assert_eq!((p.count(0x03), p.wanted.len()), (30, 0));
+    p.pass(seconds(7), false);
+    assert_eq!(p.wanted, [""; 0]);
+    p.pass(seconds(1), false);
+    assert_eq!(p.wanted, ["close"]);
+}
+
 /// What ends a pile's attempt at a connection, or the connection.
 type Loss = dyn Fn(&mut Platform);
 
