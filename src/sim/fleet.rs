@@ -198,7 +198,7 @@ impl Fleet {
         }
     }
 
-    /// Waits until `wanted` holds of the fleet as a whole, looking again and again. Set a time-out.
+    /// Waits until `wanted` holds of the fleet as a whole, looking a hundred times a second. Set a time-out.
     pub async fn until(&self, mut wanted: impl FnMut(&Self) -> bool) {
         while !wanted(self) {
             sleep(LOOK_AGAIN).await;
@@ -215,7 +215,8 @@ impl Fleet {
         online(&self.stats.counters())
     }
 
-    /// A copy of what all piles remember; empty unless [`PileConfig::notes`] says how much.
+    /// A copy of what all piles remember; empty unless [`PileConfig::notes`] says how much. For the end: to wait for
+    /// something, [`stats`](Self::stats) costs less.
     pub fn ledger(&self) -> Ledger {
         Ledger { piles: self.piles.iter().map(|pile| (pile.code(), pile.notes())).collect() }
     }

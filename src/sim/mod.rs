@@ -1,7 +1,8 @@
 //! Simulated piles: the other side of the protocol.
 //!
-//! [`Pile`] is a pile as a pure state machine; [`spawn`] runs one over TCP; [`Fleet`] runs thousands and reports. All of it
-//! follows the protocol's description, not this crate's server: it uses [`crate::wire`] and value types of
+//! [`Pile`] is a pile as a pure state machine; [`spawn`] runs one over TCP; [`Fleet`] runs thousands, spread over the
+//! addresses of a platform, and reports. Piles that take [`Notes`] can be asked afterwards what became of every order. All
+//! of it follows the protocol's description, not this crate's server: it uses [`crate::wire`] and value types of
 //! [`crate::domain`] only, and works against any YKC platform.
 
 mod config;

@@ -160,3 +160,33 @@ fn make_room<T>(notes: &mut VecDeque<T>, room: usize) -> u64 {
 /// 0x34, 0xA4, 0xA8.
 const STARTS: [u8; 3] = [0x34, 0xA4, 0xA8];
 const STOP: u8 = 0x36;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_acknowledged_only_until_it_leaves_another_record() {
+        let mut notes = Notes::default();
+        let serial = Serial::from_bytes([1; 16]);
+        let mut after = |count| {
+            notes.take(10, Instant::now(), count);
+            let order = notes.orders.back().expect("the order");
+            (order.records, order.sends, order.acked, order.lost)
+        };
+        let steps = [
+            (Count::RecordMade(serial), (1, 0, false, false)),
+            (Count::RecordSent(serial), (1, 1, false, false)),
+            (Count::RecordAcked(serial), (1, 1, true, false)),
+            // A second charge under the same serial: nobody has that record yet.
+            (Count::RecordMade(serial), (2, 1, false, false)),
+            (Count::RecordSent(serial), (2, 2, false, false)),
+            (Count::RecordRepeated(serial), (2, 3, false, false)),
+            (Count::RecordLost(serial), (2, 3, false, true)),
+        ];
+        for (count, expected) in steps {
+            assert_eq!(after(count), expected, "{count:?}");
+        }
+        assert_eq!((notes.orders.len(), notes.forgotten), (1, 0));
+    }
+}

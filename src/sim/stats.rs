@@ -72,11 +72,6 @@ pub enum Count {
     Trouble(Trouble),
 }
 
-/// An order as the rest of the crate knows it.
-pub(super) fn known(serial: wire::Serial) -> Serial {
-    Serial::from_bytes(serial.0)
-}
-
 /// What goes wrong with a pile's link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trouble {
@@ -373,6 +368,11 @@ impl Default for Histogram {
     fn default() -> Self {
         Self { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), longest: AtomicU64::new(0) }
     }
+}
+
+/// An order as the rest of the crate knows it.
+pub(super) fn known(serial: wire::Serial) -> Serial {
+    Serial::from_bytes(serial.0)
 }
 
 /// 16 exact buckets, then 16 for each of the powers 2⁴ … 2³¹.

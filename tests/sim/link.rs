@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pileway::sim::{Action, Behaviour, Input, Reconnect};
+use pileway::sim::{Action, Behaviour, Count, Input, Reconnect};
 use pileway::wire::*;
 
 use crate::platform::*;
@@ -216,6 +216,18 @@ fn a_stubborn_pile_repeats_its_record_until_it_is_acknowledged() {
     p.send(TransactionRecordAck { transaction_serial: Serial([1; 16]), result: RecordResult::UploadAccepted });
     p.wait(seconds(1000));
     assert_eq!(p.count(0x3B), 101);
+}
+
+#[test]
+fn a_full_memory_loses_its_oldest_record_and_says_so() {
+    let mut p = Platform::ready(|_| {});
+    for serial in 1..=65 {
+        p.start(serial, 100_000);
+        p.stop();
+    }
+    let lost: Vec<&Count> = p.counts.iter().filter(|count| matches!(count, Count::RecordLost(_))).collect();
+    assert_eq!(lost, [&Count::RecordLost(pileway::domain::Serial::from_bytes([1; 16]))]);
+    assert_eq!(p.pile.unacked(), 64);
 }
 
 #[test]
