@@ -1,7 +1,7 @@
-//! The store's contract as a suite, and the embedded store behind it.
+//! The store's contract as a suite, and the embedded store and Redis behind it.
 //!
-//! `contract.rs` and `ownership.rs` speak to the `Store` trait, `ledger.rs` to the typed door; both get a fresh, empty store per test. A
-//! second implementation is a second pair of `suite!` lines with its own `fresh`.
+//! `contract.rs` and `ownership.rs` speak to the `Store` trait, `ledger.rs` to the typed door; each test gets a fresh, empty
+//! store. Another implementation is another `all!` with its own `fresh`: `redis.rs` has two.
 
 #[path = "store/common.rs"]
 mod common;
@@ -97,6 +97,11 @@ macro_rules! all {
         }
     };
 }
+
+#[path = "common/redis.rs"]
+mod servers;
+#[path = "store/redis.rs"]
+mod redis_store;
 
 mod embedded {
     use std::sync::Arc;

@@ -19,6 +19,7 @@ mod watch;
 pub mod document;
 mod check;
 pub mod embedded;
+pub mod redis;
 
 pub use query::{DEFAULT_PAGE, MAX_PAGE, OrderQuery, Page, PileQuery, QueryError};
 pub use watch::{EventWatch, Stamped};
