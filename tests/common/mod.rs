@@ -8,6 +8,7 @@ pub mod api;
 pub mod frames;
 pub mod node;
 pub mod pile;
+pub mod redis;
 
 use std::time::{Duration, Instant};
 
