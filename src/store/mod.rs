@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!   session, api ──▶ ledger (domain values) ──▶ dyn Store (bytes) ──▶ embedded (redb, group-committed fsync)
+//!                    │                                        └─▶ redis (many nodes; one script per operation)
 //!                    ├─ query  lists over partitions          ▲
 //!                    └─ watch  the log, from now on        check (bounds every implementation enforces)
 //! ```

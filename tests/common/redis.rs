@@ -8,19 +8,19 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, mpsc};
+use std::sync::{LazyLock, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use redis::{FromRedisValue, RedisResult, Value};
 use tempfile::TempDir;
 
 /// Longer than anything takes that works at all.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// One server, on a port and a directory of its own. Killed when dropped.
 pub struct Redis {
     pub port: u16,
-    dir: Arc<TempDir>,
+    dir: TempDir,
     options: Vec<String>,
     child: Option<Child>,
     tls: bool,
@@ -35,7 +35,7 @@ impl Redis {
     /// With more lines for its configuration, which overrule ours.
     pub fn with(options: &[&str]) -> Self {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        Self::on_free_port(Arc::new(TempDir::new().expect("a directory")), options, false)
+        Self::on_free_port(TempDir::new().expect("a directory"), options, false)
     }
 
     /// Speaks TLS only; the certificate authority to trust is in [`Redis::ca_file`].
@@ -50,7 +50,7 @@ impl Redis {
             format!("tls-{option} {}", dir.path().join(format!("{file}.pem")).display())
         });
         let options = files.into_iter().chain(["tls-auth-clients no".to_owned()]).collect();
-        Self::on_free_port(Arc::new(dir), options, true)
+        Self::on_free_port(dir, options, true)
     }
 
     /// Where it keeps what it keeps.
@@ -118,14 +118,13 @@ impl Redis {
         stats.lines().filter_map(count).collect()
     }
 
-    fn on_free_port(dir: Arc<TempDir>, options: Vec<String>, tls: bool) -> Self {
-        loop {
-            let mut redis = Self { port: free_port(), dir: dir.clone(), options: options.clone(), child: None, tls };
+    fn on_free_port(dir: TempDir, options: Vec<String>, tls: bool) -> Self {
+        let mut redis = Self { port: 0, dir, options, child: None, tls };
+        while redis.child.is_none() {
+            redis.port = free_port();
             redis.child = redis.spawn();
-            if redis.child.is_some() {
-                return redis;
-            }
         }
+        redis
     }
 
     /// `None` if the port is taken.

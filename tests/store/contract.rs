@@ -204,7 +204,7 @@ pub async fn only_the_exact_owner_releases(store: Any) {
     assert_eq!(store.owner(pile).await, Ok(None));
 }
 
-fn settlement(n: u64, digest: u8, order_is: Precondition) -> Settlement {
+pub fn settlement(n: u64, digest: u8, order_is: Precondition) -> Settlement {
     let pile = pile(n);
     let record = |kind, id: &[u8]| Key { kind, pile, id: id.to_vec() };
     let text = format!("record {digest}");

@@ -5,7 +5,7 @@
 //! is next in its log; who has the answer then finds the event.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -19,7 +19,8 @@ use super::read;
 use crate::store::{Entry, Offset, Partition, StoreError};
 
 pub(super) struct Feed {
-    listeners: broadcast::Sender<Arc<Entry>>,
+    listeners: Mutex<broadcast::Sender<Arc<Entry>>>,
+    capacity: usize,
     wanted: Notify,
     /// By partition: the offset of the last entry that was handed on; `None` before the first look.
     seen: Mutex<Vec<Option<Offset>>>,
@@ -27,19 +28,21 @@ pub(super) struct Feed {
 
 impl Feed {
     pub(super) fn new(partitions: u16, capacity: usize) -> Self {
-        let (listeners, _) = broadcast::channel(capacity.max(1));
-        Self { listeners, wanted: Notify::new(), seen: Mutex::new(vec![None; usize::from(partitions)]) }
+        let capacity = capacity.max(1);
+        let (listeners, _) = broadcast::channel(capacity);
+        let seen = Mutex::new(vec![None; usize::from(partitions)]);
+        Self { listeners: Mutex::new(listeners), capacity, wanted: Notify::new(), seen }
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Entry>> {
-        let listener = self.listeners.subscribe();
+        let listener = self.listeners().subscribe();
         self.wanted.notify_one();
         listener
     }
 
     /// Entries of one partition that this node has just appended, in order.
     pub(super) fn appended(&self, entries: &[Arc<Entry>]) {
-        if self.listeners.receiver_count() == 0 {
+        if !self.is_wanted() {
             return;
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,7 +52,7 @@ impl Feed {
             if seen.unwrap_or(entry.offset - 1) + 1 == entry.offset {
                 *seen = Some(entry.offset);
                 // Nobody listens any more: fine.
-                let _ = self.listeners.send(entry.clone());
+                let _ = self.listeners().send(entry.clone());
             }
         }
     }
@@ -58,7 +61,7 @@ impl Feed {
     pub(super) async fn follow(self: Arc<Self>, link: Arc<Link>) {
         let following = async {
             loop {
-                if self.listeners.receiver_count() == 0 {
+                if !self.is_wanted() {
                     self.seen.lock().unwrap_or_else(PoisonError::into_inner).fill(None);
                     self.wanted.notified().await;
                     continue;
@@ -79,7 +82,7 @@ impl Feed {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick is at once: what was appended before the subscription.
-        while self.listeners.receiver_count() > 0 {
+        while self.is_wanted() {
             tokio::select! {
                 message = published.next() => {
                     let Some(message) = message else { return Err(lost()) };
@@ -114,8 +117,7 @@ impl Feed {
             match self.seen(partition) {
                 None => self.begin(link, partition, end).await,
                 Some(seen) if seen > end => {
-                    tracing::warn!(%partition, seen, end, "a log has become shorter: what it has lost was acknowledged");
-                    self.set(partition, end);
+                    self.begin_again(partition, seen, end);
                     Ok(())
                 }
                 Some(seen) if seen < end => self.catch_up(link, partition).await,
@@ -129,7 +131,9 @@ impl Feed {
     /// So the newest one is, however old it is: who has not seen it learns from its offset that something is missing.
     async fn begin(&self, link: &Link, partition: Partition, end: Offset) -> Result<(), StoreError> {
         let newest = read::log(link, partition, end.saturating_sub(1), 1).await?;
-        self.hand_on(partition, &newest, true);
+        self.hand_on(partition, &newest);
+        // Nothing in it, or nothing any more.
+        self.change(partition, |seen| seen.or(Some(end)));
         Ok(())
     }
 
@@ -139,24 +143,35 @@ impl Feed {
                 return self.begin(link, partition, read::log_end(link, partition).await?).await;
             };
             let entries = read::log(link, partition, seen, READ_AT_ONCE).await?;
-            self.hand_on(partition, &entries, false);
+            self.hand_on(partition, &entries);
+            if entries.is_empty() {
+                let end = read::log_end(link, partition).await?;
+                if end < seen {
+                    self.begin_again(partition, seen, end);
+                }
+            }
             if entries.len() < READ_AT_ONCE {
                 return Ok(());
             }
         }
     }
 
+    /// After a fail-over to a copy that was behind, offsets that have been handed on come a second time. So everybody's
+    /// feed ends here, which tells them that what they know of the logs may not be so.
+    fn begin_again(&self, partition: Partition, seen: Offset, end: Offset) {
+        tracing::warn!(%partition, seen, end, "a log has become shorter: what it has lost was acknowledged");
+        self.change(partition, |_| Some(end));
+        *self.listeners() = broadcast::channel(self.capacity).0;
+    }
+
     /// As they are in the log; what was handed on meanwhile is left out.
-    fn hand_on(&self, partition: Partition, entries: &[Arc<Entry>], first: bool) {
+    fn hand_on(&self, partition: Partition, entries: &[Arc<Entry>]) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(seen) = seen.get_mut(usize::from(partition.0)) else { return };
-        if first && entries.is_empty() && seen.is_none() {
-            *seen = Some(0);
-        }
         for entry in entries {
             if seen.is_none_or(|seen| entry.offset > seen) {
                 *seen = Some(entry.offset);
-                let _ = self.listeners.send(entry.clone());
+                let _ = self.listeners().send(entry.clone());
             }
         }
     }
@@ -174,11 +189,19 @@ impl Feed {
         seen.get(usize::from(partition.0)).copied().flatten()
     }
 
-    fn set(&self, partition: Partition, to: Offset) {
+    fn change(&self, partition: Partition, change: impl FnOnce(Option<Offset>) -> Option<Offset>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seen) = seen.get_mut(usize::from(partition.0)) {
-            *seen = Some(to);
+            *seen = change(*seen);
         }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.listeners().receiver_count() > 0
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, broadcast::Sender<Arc<Entry>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn partitions(&self) -> u16 {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use futures_util::future::try_join_all;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, from_redis_value};
 
 use super::connection::{Connected, Connection, Mode, failed};
@@ -103,18 +104,17 @@ pub(super) async fn inspect(connected: &mut Connected, keys: &Keys, expected: &E
 }
 
 /// Whether it takes writes now, wherever we have any.
-pub(super) async fn try_write(connection: &mut Connection, keys: &Keys, partitions: u16) -> RedisResult<()> {
-    let trial = |base: String| {
-        let at = format!("{base}trial:string");
-        script::TRIAL.on(&base).key(at).arg(keys.channel())
-    };
-    trial(keys.global()).send(connection).await?;
+pub(super) async fn try_write(connection: &Connection, keys: &Keys, partitions: u16) -> RedisResult<()> {
+    let mut bases = vec![keys.global()];
     if matches!(connection, Connection::Cluster(_)) {
-        for partition in (0..partitions).map(Partition) {
-            trial(keys.base(partition)).send(connection).await?;
-        }
+        bases.extend((0..partitions).map(|partition| keys.base(Partition(partition))));
     }
-    Ok(())
+    let trials = bases.into_iter().map(|base| {
+        let trial = script::TRIAL.on(&base).key(format!("{base}trial:string")).arg(keys.channel());
+        let mut connection = connection.clone();
+        async move { trial.send(&mut connection).await }
+    });
+    try_join_all(trials).await.map(drop)
 }
 
 /// A number per partition that changes with the server that answers for it, and with each of its starts.

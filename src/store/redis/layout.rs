@@ -97,13 +97,13 @@ pub(super) fn name(key: &Key) -> Vec<u8> {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// A document's row behind its version.
 pub(super) fn row_tail(value: &Bytes, entries: &[String], digest: Option<&[u8; 32]>) -> Vec<u8> {
     let digest = digest.map_or_else(|| "-".to_owned(), |digest| hex(digest));
-    let lengths: String = entries.iter().map(|entry| format!(" {}", entry.len())).collect();
+    let lengths = entries.iter().fold(String::new(), |text, entry| text + &format!(" {}", entry.len()));
     [format!(" {digest}{lengths}\n{}", entries.concat()).as_bytes(), value].concat()
 }
 
@@ -279,4 +279,73 @@ fn text(bytes: &[u8]) -> Result<&str, StoreError> {
 /// Something under our keys that we have not written.
 pub(super) fn damaged() -> StoreError {
     StoreError::Invalid("what Redis answers cannot be read".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(kind: Kind, id: &[u8]) -> Key {
+        Key { kind, pile: "32010200000001".parse().expect("a pile"), id: id.to_vec() }
+    }
+
+    #[test]
+    fn keys_of_a_partition_share_its_tag() {
+        let keys = Keys::new("pw".to_owned());
+        let base = keys.base(Partition(7));
+        assert_eq!(base, "pw:{p07}:");
+        assert_eq!(document(&base, &key(Kind::Order, b"ab\xFF")), b"pw:{p07}:d:232010200000001ab\xFF");
+        assert_eq!((keys.global(), keys.channel()), ("pw:{pg}:".to_owned(), "pw:feed".to_owned()));
+    }
+
+    #[test]
+    fn rows_and_cursors_are_read_as_they_are_written() {
+        let put = Put {
+            key: key(Kind::RecordConflict, b"\0\n 7"),
+            value: Bytes::from_static(b"1 2\n\0"),
+            indexes: ["b", "a", "b"]
+                .map(|sort| IndexEntry { index: IndexName::Expiry, sort: sort.to_owned() })
+                .to_vec(),
+        };
+        let entries = entries(&put);
+        assert_eq!(entries, ["0", "7a", "7b"]);
+        for digest in [None, Some([0xAB; 32])] {
+            let row = [b"12", &*row_tail(&put.value, &entries, digest.as_ref())].concat();
+            assert_eq!(versioned(&row), Ok(Versioned { version: 12, value: put.value.clone() }));
+        }
+        for damaged in ["", "1", "x -\n", "1 - 5\nabc", "1 - -1\nabc"] {
+            assert!(versioned(damaged.as_bytes()).is_err(), "{damaged:?}");
+        }
+        let member = [b"sort\0", &*name(&put.key)].concat();
+        assert_eq!(cursor(&member), Ok(IndexCursor { sort: "sort".to_owned(), key: put.key }));
+        assert!(cursor(b"no name").is_err() && cursor(b"sort\09").is_err());
+    }
+
+    #[test]
+    fn the_conflicts_of_a_record_end_where_the_next_record_begins() {
+        let range = |id: &[u8]| conflicts(&key(Kind::Record, id), Kind::RecordConflict);
+        let member = |rest: &[u8]| [b"\x00432010200000001", rest].concat();
+        assert_eq!(range(b"a"), ([b"[", &*member(b"a")].concat(), [b"(", &*member(b"b")].concat()));
+        assert_eq!(range(b"a\xFF\xFF").1, [b"(", &*member(b"b")].concat());
+        // All of the pile: the successor of its last digit.
+        assert_eq!(range(b"\xFF").1, b"(\x00432010200000002");
+    }
+
+    #[test]
+    fn sessions_are_read_as_they_are_written_and_sort_by_run() {
+        let id = SessionId { incarnation: 0xABC, counter: u64::MAX };
+        let fence = fence(session(id).as_bytes(), b"1760000000000").expect("a fence");
+        assert_eq!((fence.session, fence.epoch), (id, Epoch(1_760_000_000_000)));
+        assert!(session(id).starts_with(&run(id.incarnation)));
+        assert!(run(9) < run(10) && run(u64::MAX - 1) < run(u64::MAX));
+    }
+
+    #[test]
+    fn members_of_other_releases_are_read() {
+        let newer = br#"{"incarnation":7,"node":"a","peer":"b:1","version":"9","zone":{"name":"x"}}"#;
+        let read = member(newer).expect("is read");
+        assert_eq!((read.incarnation, &*read.node, read.draining), (7, "a", false));
+        assert_eq!(member(&say(&read)), Ok(read));
+        assert!(member(b"7").is_err());
+    }
 }

@@ -91,7 +91,8 @@ impl Link {
     pub(super) async fn keep(self: Arc<Self>) {
         let keeping = async {
             loop {
-                if self.health().is_ok() {
+                // A word of something that is over already wakes it for nothing.
+                while self.health().is_ok() {
                     self.broken.notified().await;
                 }
                 self.recover().await;
@@ -201,19 +202,18 @@ impl Link {
             let mut connected = Connected::connect(&self.address, limit).await?;
             let report = inspect::inspect(&mut connected, &self.keys, &self.expected).await?;
             let partitions = self.expected.partitions;
-            let trial = inspect::try_write(&mut connected.connection, &self.keys, partitions).await;
+            let trial = inspect::try_write(&connected.connection, &self.keys, partitions).await;
             Ok((connected, report, trial))
         };
         let answer = tokio::time::timeout(limit, connecting).await;
         let late = || super::connection::failed(format!("no answer within {limit:?}"));
-        let (connected, report, trial) = match answer {
-            Ok(Ok(connected)) => connected,
-            Ok(Err(trouble)) => {
+        let (connected, report, trial) = match answer.unwrap_or_else(|_| Err(late().into())) {
+            Ok(connected) => connected,
+            Err(trouble) => {
                 // What can be neither reached nor used is not read from either.
                 self.state().connected = None;
                 return Err(trouble);
             }
-            Err(_) => return Err(late().into()),
         };
         // With a full memory or disk, a server still answers what it is asked.
         let usable = trial.as_ref().err().is_none_or(|error| blame(error) == Blame::Writes);

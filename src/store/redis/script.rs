@@ -1,5 +1,6 @@
 //! The scripts, and how one is called: by its hash, with its text only if the server does not know it.
 
+use std::fmt::Display;
 use std::sync::LazyLock;
 
 use redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind, Value};
@@ -63,8 +64,8 @@ impl Invocation {
         self
     }
 
-    pub(super) fn number(self, argument: impl ToString) -> Self {
-        self.arg(argument.to_string())
+    pub(super) fn number(self, argument: impl Display) -> Self {
+        self.arg(format!("{argument}"))
     }
 
     pub(super) fn add_key(&mut self, key: impl Into<Vec<u8>>) {
@@ -75,8 +76,8 @@ impl Invocation {
         self.arguments.push(argument.into());
     }
 
-    pub(super) fn add_number(&mut self, argument: impl ToString) {
-        self.add_arg(argument.to_string());
+    pub(super) fn add_number(&mut self, argument: impl Display) {
+        self.add_arg(format!("{argument}"));
     }
 
     pub(super) async fn send(&self, connection: &mut Connection) -> RedisResult<Value> {

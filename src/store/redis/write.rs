@@ -35,11 +35,17 @@ pub(super) async fn commit(
     }
     call.add_number(BatchId::KEPT_MS);
     call.add_number(require.len());
-    require.iter().for_each(|precondition| add_precondition(&mut call, &base, precondition));
+    for precondition in require {
+        add_precondition(&mut call, &base, precondition);
+    }
     call.add_number(put.len());
-    put.iter().for_each(|put| add_put(&mut call, &base, put));
+    for put in put {
+        add_put(&mut call, &base, put);
+    }
     call.add_number(delete.len());
-    delete.iter().for_each(|key| call.add_key(document(&base, key)));
+    for key in delete {
+        call.add_key(document(&base, key));
+    }
     call.add_number(append.len());
     for Append { pile, payload } in append {
         call.add_arg(pile.to_string());
