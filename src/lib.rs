@@ -10,7 +10,7 @@
 //! ```text
 //! src/
 //!   main.rs       parse arguments, run one subcommand, exit code
-//!   cli/          demo, sim, serve, config, decode: what people type
+//!   cli/          demo, sim, serve, config, decode, journal: what people type
 //!   app.rs        composition root: build, start, ordered shutdown
 //!   config.rs     composes every component's Config; defaults < file < environment < flags; all errors at once
 //!   config/       the commented default file, and the tariff as people write it

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use opentelemetry::metrics::{Counter, Histogram, Meter};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 use opentelemetry::{KeyValue, global};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tracing_subscriber::EnvFilter;
@@ -93,6 +93,21 @@ pub fn settlement(outcome: &'static str) {
     METRICS.settlements.add(1, &[KeyValue::new("outcome", outcome)]);
 }
 
+/// `pileway.journal.depth`: what waits for the store.
+pub fn journal_depth(entries: usize) {
+    METRICS.journal_depth.record(entries as u64, &[]);
+}
+
+/// `pileway.journal.dropped` by what it was: documents that were out of date when the store was back.
+pub fn journal_dropped(what: &'static str) {
+    METRICS.journal_dropped.add(1, &[KeyValue::new("what", what)]);
+}
+
+/// `pileway.journal.doubtful`: batches that waited so long that the store may have forgotten whether it has them.
+pub fn journal_doubtful() {
+    METRICS.journal_doubtful.add(1, &[]);
+}
+
 /// `pileway.orders.anomalies` by kind.
 pub fn anomaly(kind: &'static str) {
     METRICS.anomalies.add(1, &[KeyValue::new("kind", kind)]);
@@ -112,6 +127,9 @@ struct Metrics {
     logins: Counter<u64>,
     sessions_ended: Counter<u64>,
     settlements: Counter<u64>,
+    journal_depth: Gauge<u64>,
+    journal_dropped: Counter<u64>,
+    journal_doubtful: Counter<u64>,
     anomalies: Counter<u64>,
     command_duration: Histogram<f64>,
 }
@@ -127,6 +145,12 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         logins: counter(&meter, "pileway.logins", "Logins, by result"),
         sessions_ended: counter(&meter, "pileway.sessions.ended", "Sessions that ended, by reason"),
         settlements: counter(&meter, "pileway.settlements", "Records made durable, by outcome"),
+        journal_depth: meter
+            .u64_gauge("pileway.journal.depth")
+            .with_description("Batches and records in the journal that are not in the store yet")
+            .build(),
+        journal_dropped: counter(&meter, "pileway.journal.dropped", "Journaled documents that came too late, by kind"),
+        journal_doubtful: counter(&meter, "pileway.journal.doubtful", "Batches that may have been written twice"),
         anomalies: counter(&meter, "pileway.orders.anomalies", "Breaches of supervised rules, by kind"),
         command_duration: meter
             .f64_histogram("pileway.command.duration")

@@ -7,8 +7,9 @@
 //! ```text
 //!   session, api ──▶ ledger (domain values) ──▶ dyn Store (bytes) ──▶ embedded (redb, group-committed fsync)
 //!                    │                                        └─▶ redis (many nodes; one script per operation)
-//!                    ├─ query  lists over partitions          ▲
-//!                    └─ watch  the log, from now on        check (bounds every implementation enforces)
+//!                    ├─ query    lists over partitions        ▲
+//!                    ├─ watch    the log, from now on      check (bounds every implementation enforces)
+//!                    └─ journal  where writes wait while a store that may be away is
 //! ```
 //!
 //! Everything of a pile lives in partition `crc16(pile code) mod P`, and one [`Batch`] changes any of it, all or nothing.
@@ -21,6 +22,7 @@ pub mod document;
 mod check;
 pub mod embedded;
 pub mod redis;
+pub mod journal;
 
 pub use query::{DEFAULT_PAGE, MAX_PAGE, OrderQuery, Page, PileQuery, QueryError};
 pub use watch::{EventWatch, Stamped};
@@ -156,10 +158,13 @@ pub enum Kind {
     RecordConflict = 4,
     /// A StartCharging attempt, by request id.
     StartRequest = 5,
+    /// What waits in a node's journal, by sequence number. Only there.
+    Journal = 6,
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [Self::Pile, Self::Order, Self::Record, Self::RecordConflict, Self::StartRequest];
+    pub const ALL: [Self; 6] =
+        [Self::Pile, Self::Order, Self::Record, Self::RecordConflict, Self::StartRequest, Self::Journal];
 }
 
 /// A document as stored.
@@ -255,6 +260,21 @@ pub enum IndexName {
     OrderOpen = 6,
     /// When to delete the document: unix milliseconds, 20 digits.
     Expiry = 7,
+    /// Entries of a journal that are not in the store yet: sequence number, 20 digits. Only there.
+    JournalPending = 8,
+}
+
+impl IndexName {
+    pub const ALL: [Self; 8] = [
+        Self::Pile,
+        Self::PilePresence,
+        Self::OrderTime,
+        Self::OrderPile,
+        Self::OrderState,
+        Self::OrderOpen,
+        Self::Expiry,
+        Self::JournalPending,
+    ];
 }
 
 /// An event to append. The store gives it offset, epoch and the pile's next seq.
@@ -305,7 +325,7 @@ impl Claim {
     /// ... within this time.
     pub const CONTEST_MS: u64 = 5 * 60 * 1000;
     /// Owners of a pile that are remembered after they were superseded.
-    pub const REMEMBERED: usize = 4;
+    pub const REMEMBERED: usize = 8;
 
     pub fn login(pile: PileCode, session: SessionId, now: WallMs, identity: u64) -> Self {
         Self { pile, session, now_ms: now.0.max(0).cast_unsigned(), identity, held: Held::Nothing }
@@ -409,6 +429,9 @@ pub enum Settled {
     /// Another record was there; this one is kept beside it. `first` is false if it was kept before, or is not kept
     /// because [`Settlement::MAX_CONFLICTS`] others are.
     Conflict { first: bool },
+    /// The record is durable in the node's journal and gets to the store later. A [`ledger`] with a journal answers
+    /// this, a store never does.
+    Journaled,
 }
 
 impl Settled {
@@ -418,6 +441,7 @@ impl Settled {
             Self::First => "first",
             Self::Again => "again",
             Self::Conflict { .. } => "conflict",
+            Self::Journaled => "journaled",
         }
     }
 }

@@ -8,6 +8,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::document::StoredEvent;
 use super::ledger::Ledger;
 use super::{Entry, Offset, Partition, Store, StoreError, document};
 use crate::domain::{Epoch, Event};
@@ -20,6 +21,8 @@ pub struct Stamped {
     /// (pile, epoch, seq) is unique; seq counts the events of a pile without a gap.
     pub epoch: Epoch,
     pub seq: u64,
+    /// It waited in a node's journal: what the log tells before it may have happened after it.
+    pub late: bool,
     pub event: Event,
 }
 
@@ -123,8 +126,8 @@ impl EventWatch {
 
 fn stamped(entry: &Entry) -> Result<Stamped, StoreError> {
     let Entry { partition, offset, pile: _, epoch, seq, payload } = entry;
-    let event = document::read_event(&format!("{offset} of partition {partition}"), payload)?;
-    Ok(Stamped { partition: *partition, offset: *offset, epoch: *epoch, seq: *seq, event })
+    let StoredEvent { event, late } = document::read_event(&format!("{offset} of partition {partition}"), payload)?;
+    Ok(Stamped { partition: *partition, offset: *offset, epoch: *epoch, seq: *seq, late, event })
 }
 
 const READ_AT_ONCE: usize = 256;

@@ -53,6 +53,11 @@ impl Redis {
         Self::on_free_port(dir, options, true)
     }
 
+    /// Where it keeps what it keeps.
+    pub fn data_dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     pub fn ca_file(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
     }

@@ -23,10 +23,10 @@ pub async fn what_the_store_has_forgotten_is_claimed_again_with_a_higher_epoch(s
     // Never heard of it.
     let again = store.claim(held(pile, mine, false)).await.expect("claims");
     assert_eq!(again.fence, fence(1, 1001));
-    // Remembers somebody older, as after a fail-over to a copy that was behind.
-    let mine = fence(2, 5000);
+    // Remembers somebody older, as after a fail-over to a copy that was behind: who that is has to be told.
+    let (older, mine) = (again.fence, fence(2, 5000));
     let again = store.claim(held(pile, mine, false)).await.expect("claims");
-    assert_eq!(again.fence, fence(2, 5001));
+    assert_eq!((again.fence, again.previous), (fence(2, 5001), Some(older)));
     // Was told meanwhile that the session is gone.
     assert_eq!(store.release(pile, again.fence).await, Ok(true));
     let again = store.claim(held(pile, again.fence, false)).await.expect("claims");

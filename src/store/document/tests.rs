@@ -125,7 +125,10 @@ fn only_open_orders_are_in_the_open_index_and_only_others_expire() {
 fn event_comes_back(kind: EventKind) {
     let pile_time = Some(jiff::civil::date(2026, 1, 2).at(3, 4, 5, 678_000_000));
     let event = Event { pile: pile().code, recorded_at: WallMs(8), pile_time, kind };
-    assert_eq!(read_event("1", &append(&event).payload), Ok(event));
+    let on_time = append(&event);
+    let stored = |late| Ok(StoredEvent { event: event.clone(), late });
+    assert_eq!(read_event("1", &on_time.payload), stored(false));
+    assert_eq!(read_event("1", &late(on_time).payload), stored(true));
 }
 
 fn changes() -> Vec<Change> {

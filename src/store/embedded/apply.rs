@@ -62,7 +62,12 @@ impl Tables<'_> {
                     return Err(StoreError::Superseded { pile }.into());
                 }
             }
-            Held::Fence { fence, anew } if anew || was != Some(fence) => row.epoch = Epoch(fence.epoch.0 + 1),
+            Held::Fence { fence, anew } if anew || was != Some(fence) => {
+                if before != Some(session) {
+                    row.previous = was;
+                }
+                row.epoch = Epoch(fence.epoch.0 + 1);
+            }
             Held::Fence { .. } => {}
         }
         let fence = Fence { session, epoch: row.epoch };

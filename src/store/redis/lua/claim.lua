@@ -29,6 +29,8 @@ if held == 'nothing' then
 elseif epoch > held_epoch then
     if owner ~= session then return {'superseded'} end
 elseif held == 'anew' or owner ~= held_session or epoch ~= held_epoch then
+    -- Whoever is found here has to be told.
+    if owner ~= session then previous_session, previous_epoch = owner or '', owner and num(epoch) or '' end
     new = held_epoch + 1
 end
 
