@@ -131,6 +131,22 @@ async fn a_full_memory_refuses_writes_and_answers_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_becomes_a_replica_is_no_longer_asked() {
+    let server = servers::Redis::start();
+    let store = open(server.url()).await;
+    write(&store, pile(1), 1).await.expect("commits");
+    // Of nobody: what it has stays, and grows old.
+    let _: () = server.cli(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert!(unavailable(&write(&store, pile(1), 2).await));
+    let replica = async || store.health().is_err_and(|error| error.to_string().contains("replica"));
+    eventually("the reason", replica).await;
+    assert!(unavailable(&store.get(key(pile(1), "a")).await), "it may be old");
+    let _: () = server.cli(&["REPLICAOF", "NO", "ONE"]);
+    healthy(&store).await;
+    write(&store, pile(1), 2).await.expect("commits");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sentinel_fail_over_is_followed() {
     let mut sentinel = servers::Sentinel::start();
     let store = open(sentinel.url()).await;
