@@ -17,7 +17,7 @@
 //!   api/          gRPC in, gRPC out: one file per service, convert, error, layers, deadline
 //!   session/      a pile's life on a socket
 //!   hub.rs        live telemetry: the latest of each gun, and who watches
-//!   store/        documents, logs, ownership: one contract; ledger is its typed door
+//!   store/        documents, logs, ownership: one contract, embedded or in Redis; ledger is its typed door
 //!   sim/          simulated piles: the same wire module, the other side
 //!   domain/       PURE. piles, orders, records, tariffs, commands, events
 //!   wire/         PURE. bytes <-> frames

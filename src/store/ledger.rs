@@ -154,7 +154,12 @@ impl Ledger {
         let (failed, current) = match written {
             Ok(versions) => return Ok(versions),
             Err(StoreError::Conflict { failed, current }) => (failed, current),
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Invalid(_))) => {
+            Err(
+                error @ (StoreError::Unavailable(_)
+                | StoreError::Contested { .. }
+                | StoreError::Superseded { .. }
+                | StoreError::Invalid(_)),
+            ) => {
                 return Err(error.into());
             }
         };
@@ -241,7 +246,12 @@ impl Ledger {
                     let stored = current.map(|stored| versioned(stored, |value| document::read_order(&key, value)));
                     base = stored.transpose()?.map(|(stored, version)| (merged(stored, ours), version));
                 }
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Invalid(_))) => {
+                Err(
+                    error @ (StoreError::Unavailable(_)
+                    | StoreError::Contested { .. }
+                    | StoreError::Superseded { .. }
+                    | StoreError::Invalid(_)),
+                ) => {
                     return Err(error);
                 }
             }
@@ -317,7 +327,12 @@ impl Ledger {
             match self.store.commit(self.partition(pile), batch).await {
                 Ok(_) => return Ok(()),
                 Err(StoreError::Conflict { .. }) => {}
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Invalid(_))) => {
+                Err(
+                    error @ (StoreError::Unavailable(_)
+                    | StoreError::Contested { .. }
+                    | StoreError::Superseded { .. }
+                    | StoreError::Invalid(_)),
+                ) => {
                     return Err(error);
                 }
             }

@@ -1,5 +1,5 @@
 //! Following the log: the feed while it keeps up, the log itself when it does not. Nothing is lost or repeated, and
-//! each partition comes in its order.
+//! each partition comes in its order; unless the store itself loses the end of a log.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -89,7 +89,11 @@ impl EventWatch {
                 Err(RecvError::Lagged(_)) => {
                     self.behind = (0..self.store.partitions()).map(Partition).collect();
                 }
-                Err(RecvError::Closed) => return Err(StoreError::Unavailable("closing".to_owned())),
+                // A store that cannot stand by what its feed has told ends it.
+                Err(RecvError::Closed) => {
+                    self.feed = self.store.feed();
+                    self.behind = (0..self.store.partitions()).map(Partition).collect();
+                }
             }
         }
     }
@@ -97,6 +101,17 @@ impl EventWatch {
     async fn read_log(&mut self, partition: Partition) -> Result<(), StoreError> {
         let seen = self.seen.get(usize::from(partition.0)).copied().unwrap_or(0);
         let entries = self.store.read_log(partition, seen, READ_AT_ONCE).await?;
+        if entries.is_empty() {
+            // A log that has lost its end counts on from where it is now. What was appended since then cannot be told from
+            // what was seen before; waiting for the old offset would only lose more.
+            let end = self.store.log_end(partition).await?;
+            if let Some(seen) = self.seen.get_mut(usize::from(partition.0))
+                && end < *seen
+            {
+                tracing::warn!(%partition, seen = *seen, end, "a log has become shorter: going on from its end");
+                *seen = end;
+            }
+        }
         // No await from here on: what was read is kept.
         if entries.len() < READ_AT_ONCE {
             self.behind.remove(&partition);
