@@ -399,7 +399,10 @@ impl Drop for Doubt<'_> {
 fn not_journaled(error: StoreError) -> StoreError {
     match error {
         StoreError::Unavailable(why) => StoreError::Unavailable(format!("journal: {why}")),
-        other @ (StoreError::Conflict { .. } | StoreError::Contested { .. } | StoreError::Superseded { .. } | StoreError::Invalid(_)) => other,
+        other @ (StoreError::Conflict { .. }
+        | StoreError::Contested { .. }
+        | StoreError::Superseded { .. }
+        | StoreError::Invalid(_)) => other,
     }
 }
 

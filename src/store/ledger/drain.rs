@@ -228,7 +228,9 @@ impl Ledger {
                     }
                     return Err(StoreError::Invalid(why));
                 }
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Superseded { .. })) => return Err(error),
+                Err(
+                    error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Superseded { .. }),
+                ) => return Err(error),
             }
         }
         Ok(Delivery::Done { dropped })
@@ -242,7 +244,9 @@ impl Ledger {
         match self.store.commit(self.partition(pile), Batch { require, ..Batch::new(id) }).await {
             Err(StoreError::Conflict { .. }) => Ok(false),
             Ok(_) | Err(StoreError::Invalid(_)) => Ok(true),
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Superseded { .. })) => Err(error),
+            Err(
+                error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Superseded { .. }),
+            ) => Err(error),
         }
     }
 }

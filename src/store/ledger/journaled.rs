@@ -100,7 +100,12 @@ impl Ledger {
                 placed.keep().await;
                 Ok(settled)
             }
-            Err(StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Superseded { .. } | StoreError::Conflict { .. }) => {
+            Err(
+                StoreError::Unavailable(_)
+                | StoreError::Contested { .. }
+                | StoreError::Superseded { .. }
+                | StoreError::Conflict { .. },
+            ) => {
                 placed.wait();
                 Ok(journaled)
             }
