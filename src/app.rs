@@ -20,7 +20,7 @@ use crate::hub::Hub;
 use crate::session::{self, Departed, Nobody, Node, Policy, Sessions, Watch};
 use crate::store::embedded::{self, Embedded, OpenError};
 use crate::store::ledger::{self, Ledger};
-use crate::store::{PARTITIONS, StoreError};
+use crate::store::{PARTITIONS, Partition, Scan, Store, StoreError};
 
 /// A node that serves.
 pub struct App {
@@ -86,7 +86,7 @@ impl App {
             neighbours: Arc::new(Nobody),
             started,
         });
-        departed.left_by_last_run(&ledger, node.now(), lost_after).await?;
+        adopt_orphans(&node, &*store).await?;
 
         let (stop_piles, stop_api) = (CancellationToken::new(), CancellationToken::new());
         let mut pile_port = JoinSet::new();
@@ -119,6 +119,25 @@ impl App {
         self.keepers.shutdown().await;
         self.store.close().await;
     }
+}
+
+/// What earlier runs left behind.
+async fn adopt_orphans(node: &Node, store: &dyn Store) -> Result<(), StoreError> {
+    let living = vec![node.sessions.incarnation()];
+    for partition in (0..store.partitions()).map(Partition) {
+        let mut after = None;
+        loop {
+            let orphans = store.orphans(partition, living.clone(), after, Scan::MAX_LIMIT).await?;
+            for orphan in &orphans {
+                node.departed.adopt(&node.ledger, node.now(), *orphan, node.policy.config.lost_after).await?;
+            }
+            after = orphans.last().copied();
+            if orphans.len() < Scan::MAX_LIMIT {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

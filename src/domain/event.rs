@@ -43,8 +43,8 @@ pub enum OfflineReason {
     Silent,
     /// The connection ended and the pile did not come back within 40 s.
     Disconnected,
-    /// The node that held it was restarted and the pile did not come back.
-    NodeRestarted,
+    /// The run of the node that held it is over, and the pile did not come back, on whatever node.
+    NodeLost,
 }
 
 impl OfflineReason {
@@ -52,7 +52,7 @@ impl OfflineReason {
         match self {
             Self::Silent => "silent",
             Self::Disconnected => "disconnected",
-            Self::NodeRestarted => "node_restarted",
+            Self::NodeLost => "node_lost",
         }
     }
 }

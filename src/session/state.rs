@@ -134,7 +134,7 @@ impl Session {
         let stored = self.orders.into_iter().filter(|held| held.order.state.is_open() && held.unsent.is_none());
         let orders = stored.filter_map(|held| Some((held.order, held.version?))).collect();
         let (version, reason) = (self.jobs.pile_version, OfflineReason::Disconnected);
-        Some(Absent { fence, pile: self.pile, version, lost_at, reason, orders })
+        Some(Absent { fence, pile: self.pile, version, lost_at, reason, orders, elsewhere: false })
     }
 
     /// Until when an unanswered start may be written, if there is one.

@@ -63,7 +63,8 @@ pub fn presence(presence: Presence) -> pb::PilePresence {
 }
 
 fn session(live: &LiveSession) -> pb::PileSession {
-    let LiveSession { fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames } = live;
+    let LiveSession { fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames, provisional: _ } =
+        live;
     pb::PileSession {
         session_id: fence.session.to_string(),
         epoch: integer(fence.epoch.0),
@@ -117,7 +118,7 @@ fn offline_reason(reason: OfflineReason) -> pb::OfflineReason {
     match reason {
         OfflineReason::Silent => pb::OfflineReason::Silent,
         OfflineReason::Disconnected => pb::OfflineReason::Disconnected,
-        OfflineReason::NodeRestarted => pb::OfflineReason::NodeRestarted,
+        OfflineReason::NodeLost => pb::OfflineReason::NodeLost,
     }
 }
 
@@ -200,6 +201,7 @@ mod tests {
             frames: 3,
             swapped_crc_frames: 1,
             refused_frames: 0,
+            provisional: false,
         };
         let told = pile(example(), Some(&live));
         assert_eq!(told.last_seen, Some(timestamp(WallMs(3000))));

@@ -111,4 +111,4 @@ fn read_change(change: i32, anomaly: i32) -> Result<Change, Unreadable> {
     })
 }
 
-enumeration!(OfflineReason, OfflineReason: Silent Disconnected NodeRestarted);
+enumeration!(OfflineReason, OfflineReason: Silent Disconnected NodeLost);

@@ -32,7 +32,7 @@ fn everything_comes_back_as_it_was() {
     for change in changes() {
         event_comes_back(EventKind::Order { order: Box::new(order()), change });
     }
-    for reason in [OfflineReason::Silent, OfflineReason::Disconnected, OfflineReason::NodeRestarted] {
+    for reason in [OfflineReason::Silent, OfflineReason::Disconnected, OfflineReason::NodeLost] {
         event_comes_back(EventKind::PileOffline { pile: Box::new(pile.clone()), reason });
     }
     event_comes_back(EventKind::PileOnline(Box::new(pile.clone())));
