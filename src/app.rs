@@ -17,7 +17,7 @@ use crate::api;
 use crate::config::Config;
 use crate::domain::WallMs;
 use crate::hub::Hub;
-use crate::session::{self, Departed, Nobody, Node, Policy, Sessions, Watch};
+use crate::session::{self, Departed, Drain, Nobody, Node, Policy, Sessions, Watch};
 use crate::store::embedded::{self, Embedded, OpenError};
 use crate::store::ledger::{self, Ledger};
 use crate::store::{PARTITIONS, Partition, Scan, Store, StoreError};
@@ -62,7 +62,8 @@ pub enum Died {
 
 impl App {
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let Config { pile, grpc, store, log: _, tariff } = config;
+        // Nobody else could take the piles of a node that stands alone.
+        let Config { pile, grpc, drain: _, store, log: _, tariff } = config;
         let store = Arc::new(Embedded::open(embedded::Config {
             partitions: PARTITIONS,
             cache_bytes: store.cache_mib as usize * 1024 * 1024,
@@ -90,7 +91,7 @@ impl App {
 
         let (stop_piles, stop_api) = (CancellationToken::new(), CancellationToken::new());
         let mut pile_port = JoinSet::new();
-        pile_port.spawn(session::listen::run(node.clone(), pile_listener, stop_piles.clone()));
+        pile_port.spawn(session::listen::run(node.clone(), pile_listener, stop_piles.clone(), Drain::AT_ONCE));
         let mut api_port = JoinSet::new();
         let services = api::Services { sessions: sessions.clone(), ledger: ledger.clone(), hub, offset };
         api_port.spawn(api::serve(grpc, grpc_listener, services, stop_api.clone()));

@@ -31,6 +31,15 @@ pub enum EventKind {
         order: Box<Order>,
         change: Change,
     },
+    /// Two devices use one pile code, and one of them was turned away.
+    DuplicatePileCode {
+        /// As it is stored: mostly, of the other device.
+        pile: Box<Pile>,
+        /// Where the device that was turned away called from.
+        address: String,
+        /// Its SIM card, 20 hex digits.
+        iccid: String,
+    },
     /// A record that differs from the one that settled its order; kept beside it.
     RecordConflict {
         serial: Serial,

@@ -6,13 +6,14 @@
 
 mod perform;
 
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::net::TcpStream;
@@ -21,13 +22,13 @@ use tokio::time::{Sleep, sleep_until, timeout};
 use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;
 
-use super::io::{Done, EndReason, Input, Out, Output};
+use super::io::{Done, EndReason, Input, Out, Output, Reassertion};
 use super::node::Node;
 use super::pending::CommandId;
 use super::state::Session;
 use super::translate::{self, wire_pile};
 use super::{Letter, Link, Mail, Now};
-use crate::domain::{CommandError, PileCode, Reply, SessionId};
+use crate::domain::{CommandError, Fence, PileCode, Reply, SessionId};
 use crate::observe;
 use crate::wire::{self, Codec, CrcOrder, Direction, Frame, Packet, Refused};
 
@@ -61,6 +62,12 @@ struct Connection {
     /// The oldest moment at which the frame that is begun now may have begun.
     partial_since: Option<Duration>,
     timer: Pin<Box<Sleep>>,
+    /// Until when what waits to be written may be.
+    write_by: Option<Duration>,
+    /// How often this node had stood still when everything that lay in the socket had been read.
+    standstills: u64,
+    /// Whoever asked whether a pile is still ours. Bounded by what others ask.
+    reassertions: Vec<(SessionId, oneshot::Sender<Reassertion>)>,
     /// Set when the socket is done with: until then what is left for the store may still get there.
     closing: Option<Duration>,
 }
@@ -77,7 +84,7 @@ impl Connection {
     fn new(node: Arc<Node>, socket: TcpStream, address: SocketAddr) -> Self {
         let now = node.now();
         Self {
-            link: Arc::new(Link::new(address, node.policy.config.mailbox, now.wall)),
+            link: Arc::new(Link::new(address, node.policy.config.mailbox, node.started, now)),
             framed: Framed::with_capacity(socket, Codec::new(), READ_BUFFER),
             sessions: Vec::new(),
             calls: FuturesUnordered::new(),
@@ -89,6 +96,9 @@ impl Connection {
             silent: false,
             partial_since: None,
             timer: Box::pin(sleep_until(node.started + now.mono)),
+            write_by: None,
+            standstills: node.sessions.standstills(now.mono),
+            reassertions: Vec::new(),
             closing: None,
             node,
         }
@@ -182,8 +192,7 @@ impl Connection {
     /// Any valid frame is a sign of life of every pile on the connection (A36).
     fn valid_frame(&mut self, now: Now) {
         self.last_frame = now.mono;
-        self.link.last_seen.store(now.wall.0, Ordering::Relaxed);
-        self.link.frames.fetch_add(1, Ordering::Relaxed);
+        self.link.hears(now);
         if std::mem::take(&mut self.silent) {
             self.apply_to_all(now, || Input::Heard);
         }
@@ -227,7 +236,7 @@ impl Connection {
         if self.sessions.len() >= self.node.policy.config.per_connection {
             let result = wire::LoginResult::Rejected;
             let frame = wire::LoginResponse { pile_code: wire_pile(pile), result }.into();
-            self.perform(now, Output::Send { sequence, frame }, None);
+            self.perform(now, Output::Send { sequence, frame, until: None }, None);
             observe::login("rejected");
             tracing::warn!(%pile, address = %self.link.address, "login rejected: too many piles on one connection");
             return;
@@ -251,19 +260,56 @@ impl Connection {
                     let _ = reply.send(Err(CommandError::PileOffline { last_seen: None }));
                     return;
                 };
+                if !self.has_caught_up(now) {
+                    let _ = reply.send(Err(CommandError::SessionLost { written: false }));
+                    return;
+                }
                 self.next_command += 1;
                 let id = CommandId(self.next_command);
                 self.callers.push((id, reply));
                 let deadline = deadline.saturating_duration_since(self.node.started);
                 self.apply(now, at, Input::Command { id, command, deadline });
             }
-            Letter::Evict { pile, fence } => {
-                if let Some(at) = self.sessions.iter().position(|s| s.pile_code() == pile && s.fence() == Some(fence)) {
-                    self.apply(now, at, Input::End(EndReason::TakenOver));
+            Letter::Evict { pile, fence, reason } => {
+                if let Some(at) = self.session(pile, fence) {
+                    self.apply(now, at, Input::End(reason));
+                }
+            }
+            Letter::Reassert { pile, fence, anew, reply } => {
+                // Otherwise it is dropped, which tells that the session is not here.
+                if let Some(at) = self.session(pile, fence) {
+                    self.reassertions.push((self.sessions[at].id(), reply));
+                    self.apply(now, at, Input::Reassert { anew });
+                }
+            }
+            Letter::Drain { pile, fence, patience } => {
+                if let Some(at) = self.session(pile, fence) {
+                    self.apply(now, at, Input::Drain(patience));
                 }
             }
             Letter::Shutdown => self.close(now, EndReason::Shutdown),
         }
+    }
+
+    fn session(&self, pile: PileCode, fence: Fence) -> Option<usize> {
+        self.sessions.iter().position(|s| s.pile_code() == pile && s.fence() == Some(fence))
+    }
+
+    /// After this node stood still, what lies in the socket is read before anything new is written: it may say that the
+    /// pile has gone, or has long been elsewhere. The runtime learns late what has arrived, so the socket itself is asked.
+    fn has_caught_up(&mut self, now: Now) -> bool {
+        let standstills = self.node.sessions.standstills(now.mono);
+        if standstills == self.standstills {
+            return true;
+        }
+        if !self.read_what_is_there(now) || self.closing.is_some() {
+            return false;
+        }
+        let waiting = socket2::SockRef::from(self.framed.get_ref()).peek(&mut [MaybeUninit::uninit()]);
+        if waiting.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
+            self.standstills = standstills;
+        }
+        self.standstills == standstills
     }
 
     fn tick(&mut self, now: Now) {
@@ -323,15 +369,15 @@ impl Connection {
         if self.framed.write_buffer().is_empty() {
             return;
         }
-        // A start must not leave after its deadline, whatever the pile's window is waiting for.
+        // A command must not leave after its deadline, whatever the pile's window is waiting for.
         let now = self.node.now();
-        let starts = self.sessions.iter().filter_map(Session::start_due).min();
-        let until_start = starts.map_or(Duration::MAX, |due| due.saturating_sub(now.mono));
-        let limit = self.node.policy.config.write_timeout.min(until_start);
-        let reason = match timeout(limit, self.framed.flush()).await {
-            Ok(Ok(())) => return,
-            Ok(Err(_)) => EndReason::ConnectionClosed,
-            Err(_) => EndReason::WriteTimeout,
+        let left = self.write_by.take().map_or(Duration::MAX, |due| due.saturating_sub(now.mono));
+        let limit = self.node.policy.config.write_timeout.min(left);
+        // Not even tried if no time is left.
+        let reason = match timeout(limit, OptionFuture::from((!left.is_zero()).then(|| self.framed.flush()))).await {
+            Ok(Some(Ok(()))) => return,
+            Ok(Some(Err(_))) => EndReason::ConnectionClosed,
+            Ok(None) | Err(_) => EndReason::WriteTimeout,
         };
         self.framed.write_buffer_mut().clear();
         self.close(self.node.now(), reason);
@@ -357,6 +403,7 @@ impl Connection {
         }
         if self.closing.is_none() && !self.sessions.is_empty() && self.sessions.iter().all(Session::has_ended) {
             self.closing = Some(now.mono + LINGER);
+            self.hang_up();
         }
     }
 

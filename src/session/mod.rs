@@ -6,11 +6,15 @@
 //!   Sessions::execute ─┘                                              ▼ its result comes back as an Input
 //!
 //!   a pile's session:  CLAIMING ──claimed──▶ LIVE ──newer login | connection gone | told to──▶ ENDED
-//!                                            │  ▲
-//!                                    40 s silent, any valid frame
-//!                                            ▼  │
-//!                                            LOST
+//!                         │                  ▲  │  ▲
+//!             the store is away              │ 40 s silent, any valid frame
+//!                         ▼                  │  ▼  │
+//!                     PROVISIONAL ──claimed──┘  LOST
 //! ```
+//!
+//! While the store is away sessions go on, and piles may log in: such a session is *provisional*. It serves what needs
+//! no owner, judges nothing and starts nothing; of two of them, on whatever nodes, the one that heard the pile later
+//! goes on.
 //!
 //! [`state`] decides and has no socket, clock, channel or await; [`connection`] performs; [`listen`] accepts;
 //! [`translate`] is the one place where wire and domain meet; [`Sessions`] is how the rest of pileway finds a pile.
@@ -18,6 +22,7 @@
 mod config;
 mod neighbours;
 mod node;
+mod fleet;
 mod connection;
 mod mailbox;
 mod io;
@@ -47,12 +52,14 @@ use crate::domain::units::UtcOffset;
 use crate::domain::{Command, CommandError, Fence, PileCode, Reply, SessionId, Tariff, WallMs};
 use crate::observe;
 
+use io::{Patience, Reassertion};
 use mailbox::{Mailbox, NotTaken};
 
-pub use config::Config;
+pub use config::{Config, Drain};
 pub use departed::{Departed, Watch};
+pub use fleet::Reasserted;
 pub use io::EndReason;
-pub use neighbours::{Eviction, Neighbours, Nobody, Whom};
+pub use neighbours::{Evicted, Eviction, Neighbours, Nobody, Whom};
 pub use node::Node;
 
 /// What a session must know of the deployment.
@@ -83,6 +90,11 @@ struct Table {
     counter: AtomicU64,
     /// Whether these sessions are still ours is not known.
     suspended: AtomicBool,
+    /// When this node was last seen to run, and how often it stood still before: milliseconds of its monotonic clock.
+    beat: AtomicU64,
+    standstills: AtomicU64,
+    /// Pile codes that were told to be used twice, and when. Bounded.
+    duplicates: Mutex<HashMap<PileCode, Duration>>,
 }
 
 /// The pile's session is another one than was asked for, or there is none.
@@ -107,6 +119,9 @@ pub(crate) struct Link {
     address: SocketAddr,
     connected_at: WallMs,
     last_seen: AtomicI64,
+    /// The same on the node's monotonic clock, in milliseconds since `started`.
+    heard: AtomicU64,
+    started: Instant,
     frames: AtomicU64,
     swapped_crc_frames: AtomicU64,
     refused_frames: AtomicU64,
@@ -143,6 +158,20 @@ enum Letter {
     Evict {
         pile: PileCode,
         fence: Fence,
+        reason: EndReason,
+    },
+    /// Say to the store again that the pile is here; only the session with this fence is meant.
+    Reassert {
+        pile: PileCode,
+        fence: Fence,
+        anew: bool,
+        reply: oneshot::Sender<Reassertion>,
+    },
+    /// The node is going down, and this session's turn has come.
+    Drain {
+        pile: PileCode,
+        fence: Fence,
+        patience: Patience,
     },
     /// The node is going down.
     Shutdown,
@@ -152,7 +181,15 @@ impl Sessions {
     /// `incarnation` names this run of this node.
     pub fn new(incarnation: u64) -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
-        Self(Arc::new(Table { shards, incarnation, counter: AtomicU64::new(0), suspended: AtomicBool::new(false) }))
+        Self(Arc::new(Table {
+            shards,
+            incarnation,
+            counter: AtomicU64::new(0),
+            suspended: AtomicBool::new(false),
+            beat: AtomicU64::new(0),
+            standstills: AtomicU64::new(0),
+            duplicates: Mutex::default(),
+        }))
     }
 
     /// The name of this run of this node.
@@ -222,23 +259,6 @@ impl Sessions {
         self.0.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    /// Ends every session; each still brings to the store what it has for it.
-    fn shut_down(&self) {
-        let handles: Vec<_> =
-            self.0.shards.iter().flat_map(|s| lock(s).values().cloned().collect::<Vec<_>>()).collect();
-        for handle in handles {
-            deliver(&handle, Letter::Shutdown);
-        }
-    }
-
-    /// The pile has logged in elsewhere with `by`: ends its session here, if that is an older one. False if there is none.
-    pub fn evict(&self, pile: PileCode, by: Fence) -> bool {
-        let older = self.shard(pile).get(&pile).filter(|there| there.fence.epoch < by.epoch).cloned();
-        let Some(handle) = older else { return false };
-        deliver(&handle, Letter::Evict { pile, fence: handle.fence });
-        true
-    }
-
     /// Every pile that is logged in here.
     pub fn piles(&self) -> Vec<PileCode> {
         self.0.shards.iter().flat_map(|shard| lock(shard).keys().copied().collect::<Vec<_>>()).collect()
@@ -252,23 +272,6 @@ impl Sessions {
     fn next_session(&self) -> SessionId {
         let counter = self.0.counter.fetch_add(1, Ordering::Relaxed) + 1;
         SessionId { incarnation: self.0.incarnation, counter }
-    }
-
-    /// Makes `handle` the pile's session unless a newer one is there, and tells the one it replaces. False if it came
-    /// too late: claims finish in any order, the epoch decides.
-    fn register(&self, pile: PileCode, handle: Handle) -> bool {
-        let fence = handle.fence;
-        let replaced = {
-            let mut shard = self.shard(pile);
-            match shard.get(&pile) {
-                Some(there) if there.fence.epoch > fence.epoch => return false,
-                _ => shard.insert(pile, handle),
-            }
-        };
-        if let Some(old) = replaced.filter(|old| old.fence != fence) {
-            deliver(&old, Letter::Evict { pile, fence: old.fence });
-        }
-        true
     }
 
     /// Takes the session with exactly this fence out of the table. False if it is not there (any more).
@@ -294,17 +297,30 @@ fn deliver(to: &Handle, letter: Letter) {
 }
 
 impl Link {
-    fn new(address: SocketAddr, capacity: usize, now: WallMs) -> Self {
+    fn new(address: SocketAddr, capacity: usize, started: Instant, now: Now) -> Self {
         Self {
             mailbox: Mailbox::new(),
             capacity,
             address,
-            connected_at: now,
-            last_seen: AtomicI64::new(now.0),
+            connected_at: now.wall,
+            last_seen: AtomicI64::new(now.wall.0),
+            heard: AtomicU64::new(now.mono.as_millis() as u64),
+            started,
             frames: AtomicU64::new(0),
             swapped_crc_frames: AtomicU64::new(0),
             refused_frames: AtomicU64::new(0),
         }
+    }
+
+    /// A valid frame has come.
+    fn hears(&self, now: Now) {
+        self.last_seen.store(now.wall.0, Ordering::Relaxed);
+        self.heard.store(now.mono.as_millis() as u64, Ordering::Relaxed);
+        self.frames.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn heard_ms_ago(&self) -> u64 {
+        (self.started.elapsed().as_millis() as u64).saturating_sub(self.heard.load(Ordering::Relaxed))
     }
 
     fn seen_with(&self, handle: &Handle) -> LiveSession {

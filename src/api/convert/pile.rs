@@ -45,9 +45,21 @@ pub fn event(
         EventKind::PileOnline(pile) => (pb::PileChange::Online, None, pile),
         EventKind::PileOffline { pile, reason } => (pb::PileChange::Offline, Some(*reason), pile),
         EventKind::GunChanged(pile) => (pb::PileChange::Gun, None, pile),
+        EventKind::DuplicatePileCode { pile, .. } => (pb::PileChange::DuplicateCode, None, pile),
         EventKind::Order { .. } | EventKind::RecordConflict { .. } => return None,
     };
+    let duplicate = match &stamped.event.kind {
+        EventKind::DuplicatePileCode { pile: _, address, iccid } => {
+            Some(pb::DuplicatePile { address: address.clone(), iccid: iccid.clone() })
+        }
+        EventKind::PileOnline(_)
+        | EventKind::PileOffline { .. }
+        | EventKind::GunChanged(_)
+        | EventKind::Order { .. }
+        | EventKind::RecordConflict { .. } => None,
+    };
     Some(pb::PileEvent {
+        duplicate,
         position: Some(position(stamped, zone)),
         change: change.into(),
         offline_reason: reason.map_or(pb::OfflineReason::Unspecified, offline_reason).into(),

@@ -36,7 +36,9 @@ fn everything_comes_back_as_it_was() {
         event_comes_back(EventKind::PileOffline { pile: Box::new(pile.clone()), reason });
     }
     event_comes_back(EventKind::PileOnline(Box::new(pile.clone())));
-    event_comes_back(EventKind::GunChanged(Box::new(pile)));
+    event_comes_back(EventKind::GunChanged(Box::new(pile.clone())));
+    let (address, iccid) = ("192.0.2.1:4711".to_owned(), "89860".repeat(4));
+    event_comes_back(EventKind::DuplicatePileCode { pile: Box::new(pile), address, iccid });
     event_comes_back(EventKind::RecordConflict { serial: serial() });
 }
 
