@@ -17,10 +17,10 @@ use crate::api;
 use crate::config::Config;
 use crate::domain::WallMs;
 use crate::hub::Hub;
-use crate::session::{self, Departed, Nobody, Node, Policy, Sessions, Watch};
+use crate::session::{self, Departed, Drain, Nobody, Node, Policy, Sessions, Watch};
 use crate::store::embedded::{self, Embedded, OpenError};
 use crate::store::ledger::{self, Ledger};
-use crate::store::{PARTITIONS, StoreError};
+use crate::store::{PARTITIONS, Partition, Scan, Store, StoreError};
 
 /// A node that serves.
 pub struct App {
@@ -62,7 +62,8 @@ pub enum Died {
 
 impl App {
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let Config { pile, grpc, store, log: _, tariff } = config;
+        // Nobody else could take the piles of a node that stands alone.
+        let Config { pile, grpc, drain: _, store, log: _, tariff } = config;
         let store = Arc::new(Embedded::open(embedded::Config {
             partitions: PARTITIONS,
             cache_bytes: store.cache_mib as usize * 1024 * 1024,
@@ -86,11 +87,11 @@ impl App {
             neighbours: Arc::new(Nobody),
             started,
         });
-        departed.left_by_last_run(&ledger, node.now(), lost_after).await?;
+        adopt_orphans(&node, &*store).await?;
 
         let (stop_piles, stop_api) = (CancellationToken::new(), CancellationToken::new());
         let mut pile_port = JoinSet::new();
-        pile_port.spawn(session::listen::run(node.clone(), pile_listener, stop_piles.clone()));
+        pile_port.spawn(session::listen::run(node.clone(), pile_listener, stop_piles.clone(), Drain::AT_ONCE));
         let mut api_port = JoinSet::new();
         let services = api::Services { sessions: sessions.clone(), ledger: ledger.clone(), hub, offset };
         api_port.spawn(api::serve(grpc, grpc_listener, services, stop_api.clone()));
@@ -119,6 +120,25 @@ impl App {
         self.keepers.shutdown().await;
         self.store.close().await;
     }
+}
+
+/// What earlier runs left behind.
+async fn adopt_orphans(node: &Node, store: &dyn Store) -> Result<(), StoreError> {
+    let living = vec![node.sessions.incarnation()];
+    for partition in (0..store.partitions()).map(Partition) {
+        let mut after = None;
+        loop {
+            let orphans = store.orphans(partition, living.clone(), after, Scan::MAX_LIMIT).await?;
+            for orphan in &orphans {
+                node.departed.adopt(&node.ledger, node.now(), *orphan, node.policy.config.lost_after).await?;
+            }
+            after = orphans.last().copied();
+            if orphans.len() < Scan::MAX_LIMIT {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

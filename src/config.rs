@@ -25,6 +25,7 @@ use crate::{api, observe, session};
 pub struct Config {
     pub pile: Pile,
     pub grpc: api::Config,
+    pub drain: session::Drain,
     pub store: Store,
     pub log: Log,
     pub tariff: Tariff,
@@ -188,6 +189,7 @@ impl Layers {
     fn finish(mut self) -> Result<Config, ConfigError> {
         let pile = self.section::<Pile>("pile");
         let grpc = self.section::<api::Config>("grpc");
+        let drain = self.section::<session::Drain>("drain");
         let store = self.section::<Store>("store");
         let log = self.section::<Log>("log");
         let tariff = tariff::read(&self.values);
@@ -197,13 +199,16 @@ impl Layers {
         if let Some(grpc) = &grpc {
             self.found("grpc", grpc.problems());
         }
+        if let Some(drain) = &drain {
+            self.found("drain", drain.problems());
+        }
         if let Some(store) = &store {
             self.found("store", store.problems());
         }
         let tariff = tariff.map_err(|problems| self.problems.extend(problems)).ok();
-        match (pile, grpc, store, log, tariff) {
-            (Some(pile), Some(grpc), Some(store), Some(log), Some(tariff)) if self.problems.is_empty() => {
-                Ok(Config { pile, grpc, store, log, tariff })
+        match (pile, grpc, drain, store, log, tariff) {
+            (Some(pile), Some(grpc), Some(drain), Some(store), Some(log), Some(tariff)) if self.problems.is_empty() => {
+                Ok(Config { pile, grpc, drain, store, log, tariff })
             }
             _ => Err(ConfigError(self.problems)),
         }

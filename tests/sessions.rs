@@ -376,7 +376,7 @@ async fn a_pile_that_died_with_its_node_is_reported_once() {
 
     let back = Pile::login(&node, B).await;
     let mut seen = events.until(A, PileChange::Offline).await;
-    assert_eq!(seen.last().expect("one").offline_reason(), OfflineReason::NodeRestarted);
+    assert_eq!(seen.last().expect("one").offline_reason(), OfflineReason::NodeLost);
     assert_eq!(api.pile(A).await.presence(), PilePresence::Offline);
 
     // B leaves now: by the time it is reported, A has been due again if it ever is.

@@ -14,6 +14,21 @@ pub struct Eviction {
     pub pile: PileCode,
     pub by: Fence,
     pub whom: Whom,
+    /// How long ago the pile was heard on the connection of `by`, when this was made. Whoever sends it later asks again:
+    /// [`Sessions::heard_ms_ago`](super::Sessions::heard_ms_ago).
+    pub heard_ms_ago: u64,
+}
+
+/// What an eviction came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Evicted {
+    /// There was an older session, and it ends.
+    Ended,
+    /// There is no session, or a newer one.
+    NotHere,
+    /// `by` is a guess, and the session here has heard the pile later: it is the other one that has to end
+    /// ([`Sessions::end_provisional`](super::Sessions::end_provisional)).
+    HeardLater,
 }
 
 /// Who may hold a session of the pile.

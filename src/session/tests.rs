@@ -10,5 +10,8 @@ mod watch;
 mod stop;
 mod record;
 mod end;
+mod claims;
+mod provisional;
+mod fleet;
 mod departed;
 mod walk;

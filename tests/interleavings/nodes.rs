@@ -48,7 +48,7 @@ impl World {
             let stored = self.ledger.pile_versioned(pile).await.expect("reads");
             let expect = stored.map_or(Expect::Absent, |(_, version)| Expect::Version(version));
             let gone = presence(pile, Presence::Offline, self.now);
-            let kind = EventKind::PileOffline { pile: Box::new(gone.clone()), reason: OfflineReason::NodeRestarted };
+            let kind = EventKind::PileOffline { pile: Box::new(gone.clone()), reason: OfflineReason::NodeLost };
             self.runs += 1;
             let write = Write {
                 id: BatchId { session: SessionId { incarnation: u64::MAX, counter: self.runs }, n: 1 },

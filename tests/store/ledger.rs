@@ -329,7 +329,7 @@ pub async fn a_watch_tells_everything_from_its_call_on(store: Any) {
     let order = order(pile(1), 2, NOW);
     let kinds = [
         EventKind::PileOnline(a_pile.clone()),
-        EventKind::PileOffline { pile: a_pile.clone(), reason: OfflineReason::NodeRestarted },
+        EventKind::PileOffline { pile: a_pile.clone(), reason: OfflineReason::NodeLost },
         EventKind::GunChanged(a_pile),
         EventKind::Order { order: Box::new(order.clone()), change: Change::Anomaly(AnomalyKind::LateStart) },
         EventKind::RecordConflict { serial: order.serial },

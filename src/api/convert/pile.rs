@@ -45,9 +45,21 @@ pub fn event(
         EventKind::PileOnline(pile) => (pb::PileChange::Online, None, pile),
         EventKind::PileOffline { pile, reason } => (pb::PileChange::Offline, Some(*reason), pile),
         EventKind::GunChanged(pile) => (pb::PileChange::Gun, None, pile),
+        EventKind::DuplicatePileCode { pile, .. } => (pb::PileChange::DuplicateCode, None, pile),
         EventKind::Order { .. } | EventKind::RecordConflict { .. } => return None,
     };
+    let duplicate = match &stamped.event.kind {
+        EventKind::DuplicatePileCode { pile: _, address, iccid } => {
+            Some(pb::DuplicatePile { address: address.clone(), iccid: iccid.clone() })
+        }
+        EventKind::PileOnline(_)
+        | EventKind::PileOffline { .. }
+        | EventKind::GunChanged(_)
+        | EventKind::Order { .. }
+        | EventKind::RecordConflict { .. } => None,
+    };
     Some(pb::PileEvent {
+        duplicate,
         position: Some(position(stamped, zone)),
         change: change.into(),
         offline_reason: reason.map_or(pb::OfflineReason::Unspecified, offline_reason).into(),
@@ -63,7 +75,8 @@ pub fn presence(presence: Presence) -> pb::PilePresence {
 }
 
 fn session(live: &LiveSession) -> pb::PileSession {
-    let LiveSession { fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames } = live;
+    let LiveSession { fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames, provisional: _ } =
+        live;
     pb::PileSession {
         session_id: fence.session.to_string(),
         epoch: integer(fence.epoch.0),
@@ -117,7 +130,7 @@ fn offline_reason(reason: OfflineReason) -> pb::OfflineReason {
     match reason {
         OfflineReason::Silent => pb::OfflineReason::Silent,
         OfflineReason::Disconnected => pb::OfflineReason::Disconnected,
-        OfflineReason::NodeRestarted => pb::OfflineReason::NodeRestarted,
+        OfflineReason::NodeLost => pb::OfflineReason::NodeLost,
     }
 }
 
@@ -200,6 +213,7 @@ mod tests {
             frames: 3,
             swapped_crc_frames: 1,
             refused_frames: 0,
+            provisional: false,
         };
         let told = pile(example(), Some(&live));
         assert_eq!(told.last_seen, Some(timestamp(WallMs(3000))));

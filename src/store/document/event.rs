@@ -54,6 +54,10 @@ impl From<&EventKind> for v1::event::Kind {
                 Self::PileOffline(v1::PileOffline { pile: Some(stored(pile)), reason })
             }
             EventKind::GunChanged(pile) => Self::GunChanged(stored(pile)),
+            EventKind::DuplicatePileCode { pile, address, iccid } => {
+                let (address, iccid) = (address.clone(), iccid.clone());
+                Self::DuplicatePileCode(v1::DuplicatePileCode { pile: Some(stored(pile)), address, iccid })
+            }
             EventKind::Order { order, change } => {
                 let (change, anomaly) = change_numbers(*change);
                 let order = Some(v1::Order::from(&**order));
@@ -79,6 +83,10 @@ impl TryFrom<v1::event::Kind> for EventKind {
                 reason: enumerated::<v1::OfflineReason, _>("pile_offline.reason", reason)?,
             },
             Kind::GunChanged(pile) => Self::GunChanged(read(pile)?),
+            Kind::DuplicatePileCode(v1::DuplicatePileCode { pile, address, iccid }) => {
+                let pile = read(required("duplicate_pile_code.pile", pile)?)?;
+                Self::DuplicatePileCode { pile, address, iccid }
+            }
             Kind::Order(v1::OrderChanged { order, change, anomaly }) => Self::Order {
                 order: Box::new(required("order.order", order)?.try_into()?),
                 change: read_change(change, anomaly)?,
@@ -122,4 +130,4 @@ fn read_change(change: i32, anomaly: i32) -> Result<Change, Unreadable> {
     })
 }
 
-enumeration!(OfflineReason, OfflineReason: Silent Disconnected NodeRestarted);
+enumeration!(OfflineReason, OfflineReason: Silent Disconnected NodeLost);

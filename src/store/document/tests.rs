@@ -32,11 +32,13 @@ fn everything_comes_back_as_it_was() {
     for change in changes() {
         event_comes_back(EventKind::Order { order: Box::new(order()), change });
     }
-    for reason in [OfflineReason::Silent, OfflineReason::Disconnected, OfflineReason::NodeRestarted] {
+    for reason in [OfflineReason::Silent, OfflineReason::Disconnected, OfflineReason::NodeLost] {
         event_comes_back(EventKind::PileOffline { pile: Box::new(pile.clone()), reason });
     }
     event_comes_back(EventKind::PileOnline(Box::new(pile.clone())));
-    event_comes_back(EventKind::GunChanged(Box::new(pile)));
+    event_comes_back(EventKind::GunChanged(Box::new(pile.clone())));
+    let (address, iccid) = ("192.0.2.1:4711".to_owned(), "89860".repeat(4));
+    event_comes_back(EventKind::DuplicatePileCode { pile: Box::new(pile), address, iccid });
     event_comes_back(EventKind::RecordConflict { serial: serial() });
 }
 
