@@ -356,7 +356,7 @@ impl Connection {
                         previous.filter(|previous| previous.session.incarnation != fence.session.incarnation);
                     if let Some(previous) = elsewhere {
                         let whom = Whom::Run(previous.session.incarnation);
-                        self.node.neighbours.evict(Eviction { pile, by: fence, whom });
+                        self.node.neighbours.evict(Eviction { pile, by: fence, heard_ms_ago: 0, whom });
                     }
                     observe::login("accepted");
                     tracing::info!(%pile, address = %self.link.address, epoch = fence.epoch.0, "pile logged in");

@@ -21,7 +21,7 @@ use crate::domain::order::Happening;
 use crate::domain::pile::Presence;
 use crate::domain::{Event, EventKind, Fence, Order, OrderState, Pile, PileCode};
 use crate::store::ledger::{Document, Expect, Ledger, Write, WriteError};
-use crate::store::{BatchId, OrderQuery, PileQuery, QueryError, StoreError};
+use crate::store::{BatchId, OrderQuery, Orphan, PileQuery, QueryError, StoreError};
 
 /// A pile without a session, as its last one left it.
 pub struct Absent {
@@ -88,6 +88,29 @@ impl Departed {
         for state in OrderState::ALL.into_iter().filter(|state| state.is_open()) {
             self.orders_left_by_last_run(ledger, now, state, lost_after).await?;
         }
+        Ok(())
+    }
+
+    /// What a run that is over has left behind: a pile that is online, and its open orders.
+    pub async fn adopt(
+        &self,
+        ledger: &Ledger,
+        now: Now,
+        orphan: Orphan,
+        lost_after: Duration,
+    ) -> Result<(), StoreError> {
+        let Orphan { pile: code, fence } = orphan;
+        let Some((pile, version)) = ledger.pile_versioned(code).await? else { return Ok(()) };
+        let mut orders = vec![];
+        for state in OrderState::ALL.into_iter().filter(|state| state.is_open()) {
+            let query = OrderQuery { pile: Some(code), state: Some(state), ..OrderQuery::default() };
+            for order in ledger.orders(query).await.map_err(unreadable)?.items {
+                orders.extend(ledger.order(code, order.serial).await?);
+            }
+        }
+        let lost_at = (pile.presence == Presence::Online).then_some(now.mono + lost_after);
+        let reason = OfflineReason::NodeRestarted;
+        self.left(now, Absent { fence, pile, version: Some(version), lost_at, reason, orders });
         Ok(())
     }
 

