@@ -18,9 +18,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let all = compiler.file_descriptor_set();
 
-    // What callers may see by reflection. The store's documents are nobody else's business.
+    // What callers may see by reflection. The store's documents are nobody else's business, and neither is what nodes
+    // tell each other.
     let mut public = all.clone();
-    public.file.retain(|file| !file.package().starts_with("pileway.store."));
+    let private = ["pileway.store.", "pileway.peer."];
+    public.file.retain(|file| !private.iter().any(|package| file.package().starts_with(package)));
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("pileway.bin"), public.encode_to_vec())?;
 

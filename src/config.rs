@@ -17,18 +17,67 @@ use toml::{Table, Value};
 
 use crate::domain::Tariff;
 use crate::domain::units::UtcOffset;
-use crate::settings::{Problem, duration};
-use crate::{api, observe, session};
+use crate::settings::{Problem, Secret, duration};
+use crate::{api, cluster, observe, session};
 
 /// A whole and valid configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    pub node: Node,
     pub pile: Pile,
     pub grpc: api::Config,
-    pub drain: session::Drain,
+    pub redis: Redis,
+    pub peer: cluster::PeerConfig,
+    pub cluster: cluster::Config,
+    pub drain: Drain,
     pub store: Store,
     pub log: Log,
     pub tariff: Tariff,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// What people call it; empty = the name of its machine.
+    pub id: String,
+}
+
+/// Where nodes keep what they share.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// Empty: none, and the node stands alone on its embedded store. May hold a password.
+    pub url: Secret,
+    /// How long a call may take before it counts as failed; 100ms to 5m.
+    #[serde(with = "duration")]
+    pub time_limit: Duration,
+    /// What is known of its persistence where it does not say.
+    pub durability: Durability,
+    /// Who signs its certificate, PEM; empty = whom the system trusts.
+    pub ca_file: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// What it says about itself counts; if it does not say, it counts as unsafe.
+    Checked,
+    /// The operator vouches for it.
+    Asserted,
+}
+
+/// How a node ends.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// How long it goes on serving after it has reported itself not ready; `None` = 20 s with other nodes, 0 s alone.
+    #[serde(deserialize_with = "settle")]
+    pub settle: Option<Duration>,
+    /// Sessions ended per second; 1 to 100,000.
+    pub rate: u32,
+    /// How long that may take; what is left then is ended at once. 1s to 1h.
+    #[serde(with = "duration")]
+    pub limit: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -120,7 +169,11 @@ impl Layers {
         };
         match text.parse::<Table>() {
             Ok(table) => self.lay_over("", &table, &origin),
-            Err(error) => self.problems.push(format!("{origin}: not TOML: {}", one_line(&error.to_string()))),
+            Err(error) => {
+                // Without the line itself, which may hold a secret.
+                let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+                self.problems.push(format!("{origin}: not TOML: line {line}: {}", one_line(error.message())));
+            }
         }
     }
 
@@ -187,9 +240,13 @@ impl Layers {
     }
 
     fn finish(mut self) -> Result<Config, ConfigError> {
+        let node = self.section::<Node>("node");
+        let redis = self.section::<Redis>("redis");
+        let peer = self.section::<cluster::PeerConfig>("peer");
+        let cluster = self.section::<cluster::Config>("cluster");
+        let drain = self.section::<Drain>("drain");
         let pile = self.section::<Pile>("pile");
         let grpc = self.section::<api::Config>("grpc");
-        let drain = self.section::<session::Drain>("drain");
         let store = self.section::<Store>("store");
         let log = self.section::<Log>("log");
         let tariff = tariff::read(&self.values);
@@ -205,10 +262,27 @@ impl Layers {
         if let Some(store) = &store {
             self.found("store", store.problems());
         }
+        if let Some(redis) = &redis {
+            self.found("redis", redis.problems());
+        }
+        // A node that stands alone opens no port for others.
+        if let (Some(peer), true) = (&peer, redis.as_ref().is_some_and(Redis::is_set)) {
+            self.found("peer", peer.problems());
+        }
+        if let Some(cluster) = &cluster {
+            self.found("cluster", cluster.problems());
+        }
+        if let Some(drain) = &drain {
+            self.found("drain", drain.problems());
+        }
         let tariff = tariff.map_err(|problems| self.problems.extend(problems)).ok();
-        match (pile, grpc, drain, store, log, tariff) {
-            (Some(pile), Some(grpc), Some(drain), Some(store), Some(log), Some(tariff)) if self.problems.is_empty() => {
-                Ok(Config { pile, grpc, drain, store, log, tariff })
+        let of_nodes = (node, redis, peer, cluster, drain);
+        match (of_nodes, (pile, grpc, store, log, tariff)) {
+            (
+                (Some(node), Some(redis), Some(peer), Some(cluster), Some(drain)),
+                (Some(pile), Some(grpc), Some(store), Some(log), Some(tariff)),
+            ) if self.problems.is_empty() => {
+                Ok(Config { node, pile, grpc, redis, peer, cluster, drain, store, log, tariff })
             }
             _ => Err(ConfigError(self.problems)),
         }
@@ -252,8 +326,47 @@ impl Layers {
     }
 
     fn wrong(&mut self, key: &str, value: &str, reason: &str, origin: &str) {
-        let value = value.trim_matches('"');
+        let value = if SECRET.contains(&key) { "(secret)" } else { value.trim_matches('"') };
         self.problems.push(format!("{key} = \"{value}\" ({origin}): {reason}"));
+    }
+}
+
+impl Node {
+    /// What people call this node.
+    pub fn name(&self) -> String {
+        let of_machine = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let name = if self.id.is_empty() { of_machine() } else { Some(self.id.clone()) };
+        name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "pileway".into())
+    }
+}
+
+impl Redis {
+    /// Whether there is one: then there may be other nodes.
+    pub fn is_set(&self) -> bool {
+        !self.url.is_empty()
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut found = vec![];
+        if !(Duration::from_millis(100)..=Duration::from_mins(5)).contains(&self.time_limit) {
+            let value = format!("{:?}", self.time_limit);
+            found.push(Problem { key: "time_limit", value, reason: "must be 100ms to 5m" });
+        }
+        found
+    }
+}
+
+impl Drain {
+    fn problems(&self) -> Vec<Problem> {
+        let mut found = vec![];
+        if self.settle.is_some_and(|settle| settle > Duration::from_mins(10)) {
+            let value = format!("{:?}", self.settle.unwrap_or_default());
+            found.push(Problem { key: "settle", value, reason: "must be 0s to 10m" });
+        }
+        if !(1..=100_000).contains(&self.rate) {
+            found.push(Problem { key: "rate", value: self.rate.to_string(), reason: "must be 1 to 100000" });
+        }
+        found
     }
 }
 
@@ -299,6 +412,17 @@ fn utc_offset<'de, D: Deserializer<'de>>(from: D) -> Result<UtcOffset, D::Error>
     UtcOffset::parse(&text).ok_or_else(|| de::Error::custom("must be an offset like +08:00, -14:00 to +14:00"))
 }
 
+fn settle<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    duration::deserialize(de::value::StringDeserializer::new(text)).map(Some)
+}
+
+/// What no error repeats.
+const SECRET: &[&str] = &["peer.secret", "redis.url"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,6 +437,29 @@ mod tests {
         let config = Config::defaults();
         assert_eq!(config.pile.session, session::Config::default());
         assert_eq!(config.grpc, api::Config::default());
+        assert_eq!(config.cluster, cluster::Config::default());
+        assert_eq!(config.peer, cluster::PeerConfig::default());
+    }
+
+    #[test]
+    fn no_error_repeats_a_secret() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let check = |text: &str, environment: &[(&str, &str)]| {
+            let path = dir.path().join("pileway.toml");
+            std::fs::write(&path, text).expect("written");
+            let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            let error = Config::load(Some(&path), environment, []).expect_err(text).to_string();
+            assert!(!error.contains("hunter"), "{error}");
+        };
+        check("[peer]\nsecret = \"hunter two\"\n[redis]\nurl = \"redis://x\"\n", &[]);
+        check("[peer]\nsecret = [\"hunter\"]\n", &[]);
+        check("[redis]\nurl = \"redis://:hunter@x\"\ntime_limit = \"0s\"\n", &[]);
+        check("[peer]\nsecret = hunter\n", &[]);
+        check("[peer]\n", &[("PILEWAY_PEER__SECRET_", "hunter")]);
+        let config = [("PILEWAY_PEER__SECRET".to_owned(), "hunter".to_owned())];
+        let config = Config::load(None, config, []).expect("valid");
+        assert!(!format!("{config:?}").contains("hunter"));
+        assert_eq!(config.peer.secret.reveal(), "hunter");
     }
 
     #[test]
@@ -365,9 +512,9 @@ mod tests {
     fn a_file_with_unknown_keys_or_wrong_types_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("pileway.toml");
-        std::fs::write(&path, "[pile]\nmailbox = \"3\"\nlisten_on = 1\n[redis]\nurl = \"x\"\n").expect("written");
+        std::fs::write(&path, "[pile]\nmailbox = \"3\"\nlisten_on = 1\n[radish]\nurl = \"x\"\n").expect("written");
         let error = Config::load(Some(&path), [], []).expect_err("refused").to_string();
-        for part in ["pile.mailbox = \"3\"", "must be a whole number", "pile.listen_on", "redis", "unknown key"] {
+        for part in ["pile.mailbox = \"3\"", "must be a whole number", "pile.listen_on", "radish", "unknown key"] {
             assert!(error.contains(part), "{part} is not in {error}");
         }
         assert!(Config::load(Some(&dir.path().join("none.toml")), [], []).is_err());

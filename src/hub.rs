@@ -3,7 +3,10 @@
 //! Publishing never waits and keeps nothing but the latest: a slow watcher finds the newest measurement and the number
 //! it missed, and disturbs nobody. What must not be lost is an event and lives in the store.
 //!
-//! Bounds: one measurement per (pile, gun, kind) here and, per watcher, one pending per (pile, gun, kind) it asked for.
+//! A hub knows this node's piles. What other nodes measure comes into a watch from beside, through its [`Inlet`].
+//!
+//! Bounds: one measurement per (pile, gun, kind) here and, per watcher, one pending per (pile, gun, kind) it asked for
+//! and one gap per node.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
@@ -44,11 +47,40 @@ pub struct Update {
     pub snapshot: bool,
 }
 
+/// What a watcher hears.
+#[derive(Clone, Debug)]
+pub enum Told {
+    Update(Update),
+    Gap(Gap),
+}
+
+/// What a node measures may be missing from here on, or comes again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gap {
+    /// What people call the node.
+    pub node: String,
+    pub reason: GapReason,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GapReason {
+    /// It does not answer, and is asked again until it does.
+    Unreachable,
+    /// It is gone.
+    Left,
+    /// It is there: a snapshot of its piles follows.
+    Joined,
+}
+
 /// One watch. Dropping it ends it.
 pub struct Watch {
     watcher: Arc<Watcher>,
     hub: Hub,
 }
+
+/// Another way into one watch; nothing once that has ended.
+#[derive(Clone)]
+pub struct Inlet(Weak<Watcher>);
 
 struct Watcher {
     piles: HashSet<PileCode>,
@@ -64,6 +96,8 @@ struct Pending {
     waiting: BTreeMap<Slot, Update>,
     /// Handed out last: the next one is taken from behind it, so that a slow watcher hears of every gun in turn.
     last: Option<Slot>,
+    /// The newest of each node. Handed out before any measurement.
+    gaps: BTreeMap<String, GapReason>,
 }
 
 impl Hub {
@@ -76,7 +110,7 @@ impl Hub {
         }
         let watchers = self.0.watchers.read().unwrap_or_else(PoisonError::into_inner);
         for watcher in watchers.iter().filter_map(Weak::upgrade) {
-            watcher.offer(&telemetry, false);
+            watcher.offer(&telemetry, 0, false);
         }
     }
 
@@ -104,7 +138,7 @@ impl Hub {
         for shard in &self.0.latest {
             let kept: Vec<_> = lock(shard).values().flatten().cloned().collect();
             for telemetry in kept {
-                watcher.offer(&telemetry, true);
+                watcher.offer(&telemetry, 0, true);
             }
         }
         Watch { watcher, hub: self.clone() }
@@ -126,14 +160,34 @@ impl Hub {
 }
 
 impl Watch {
-    /// The next measurement. Cancel-safe; waits while there is nothing new.
-    pub async fn next(&mut self) -> Update {
+    /// The next measurement or gap. Cancel-safe; waits while there is nothing new.
+    pub async fn next(&mut self) -> Told {
         loop {
             let ready = self.watcher.ready.notified();
-            if let Some(update) = self.watcher.take() {
-                return update;
+            if let Some(told) = self.watcher.take() {
+                return told;
             }
             ready.await;
+        }
+    }
+
+    pub fn inlet(&self) -> Inlet {
+        Inlet(Arc::downgrade(&self.watcher))
+    }
+}
+
+impl Inlet {
+    /// A measurement from elsewhere; `skipped` were left out on its way here.
+    pub fn offer(&self, telemetry: Telemetry, skipped: u64, snapshot: bool) {
+        if let Some(watcher) = self.0.upgrade() {
+            watcher.offer(&Arc::new(telemetry), skipped, snapshot);
+        }
+    }
+
+    pub fn gap(&self, Gap { node, reason }: Gap) {
+        if let Some(watcher) = self.0.upgrade() {
+            lock(&watcher.pending).gaps.insert(node, reason);
+            watcher.ready.notify_one();
         }
     }
 }
@@ -148,7 +202,7 @@ impl Drop for Watch {
 }
 
 impl Watcher {
-    fn offer(&self, telemetry: &Arc<Telemetry>, snapshot: bool) {
+    fn offer(&self, telemetry: &Arc<Telemetry>, skipped: u64, snapshot: bool) {
         let kind = telemetry.measured.kind();
         let wanted = (self.piles.is_empty() || self.piles.contains(&telemetry.pile))
             && (self.kinds.is_empty() || self.kinds.contains(&kind));
@@ -157,7 +211,7 @@ impl Watcher {
         }
         let mut pending = lock(&self.pending);
         let slot = (telemetry.pile, telemetry.gun, kind);
-        let update = |skipped| Update { telemetry: telemetry.clone(), skipped, snapshot };
+        let update = |before: u64| Update { telemetry: telemetry.clone(), skipped: before.saturating_add(skipped), snapshot };
         match pending.waiting.get_mut(&slot) {
             // A snapshot never replaces something newer.
             Some(_) if snapshot => {}
@@ -170,13 +224,16 @@ impl Watcher {
         self.ready.notify_one();
     }
 
-    fn take(&self) -> Option<Update> {
+    fn take(&self) -> Option<Told> {
         let mut pending = lock(&self.pending);
+        if let Some((node, reason)) = pending.gaps.pop_first() {
+            return Some(Told::Gap(Gap { node, reason }));
+        }
         let after = pending.last.map_or(Bound::Unbounded, Bound::Excluded);
         let behind = pending.waiting.range((after, Bound::Unbounded)).next();
         let slot = *behind.or_else(|| pending.waiting.iter().next())?.0;
         pending.last = Some(slot);
-        pending.waiting.remove(&slot)
+        pending.waiting.remove(&slot).map(Told::Update)
     }
 }
 
@@ -203,17 +260,43 @@ mod tests {
         }
     }
 
+    async fn next(watch: &mut Watch) -> Update {
+        match watch.next().await {
+            Told::Update(update) => update,
+            Told::Gap(gap) => panic!("{gap:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_from_beside_is_filtered_and_conflated_with_the_rest() {
+        let hub = Hub::default();
+        let mut watch = hub.watch(Filter { piles: vec![measured(2, 0).pile], kinds: vec![] });
+        let inlet = watch.inlet();
+        inlet.offer(measured(1, 1), 0, true);
+        inlet.offer(measured(2, 1), 3, true);
+        inlet.offer(measured(2, 2), 1, false);
+        inlet.gap(Gap { node: "b".into(), reason: GapReason::Unreachable });
+        inlet.gap(Gap { node: "b".into(), reason: GapReason::Left });
+        let Told::Gap(gap) = watch.next().await else { panic!("the gap comes first") };
+        assert_eq!(gap, Gap { node: "b".into(), reason: GapReason::Left });
+        let update = next(&mut watch).await;
+        assert_eq!((update.telemetry.at, update.skipped, update.snapshot), (WallMs(2), 5, false));
+        drop(watch);
+        inlet.offer(measured(2, 3), 0, false);
+        assert!(hub.latest(measured(2, 0).pile).is_empty(), "the piles of others are not kept");
+    }
+
     #[tokio::test]
     async fn a_slow_watcher_sees_the_newest_and_how_many_it_missed() {
         let hub = Hub::default();
         hub.publish(measured(1, 0));
         let mut watch = hub.watch(Filter::default());
-        let first = watch.next().await;
+        let first = next(&mut watch).await;
         assert!(first.snapshot && first.skipped == 0);
         for n in 1..=5 {
             hub.publish(measured(1, n));
         }
-        let update = watch.next().await;
+        let update = next(&mut watch).await;
         assert_eq!((update.telemetry.at, update.skipped, update.snapshot), (WallMs(5), 4, false));
     }
 
@@ -224,7 +307,7 @@ mod tests {
         let mut watch = hub.watch(Filter { piles: vec![wanted.pile], kinds: vec![] });
         hub.publish(measured(1, 6));
         hub.publish(wanted.clone());
-        assert_eq!(*watch.next().await.telemetry, wanted);
+        assert_eq!(*next(&mut watch).await.telemetry, wanted);
         drop(watch);
         assert_eq!(hub.0.watching.load(Ordering::Acquire), 0);
         assert!(hub.0.watchers.read().expect("no panic").is_empty());
@@ -238,9 +321,9 @@ mod tests {
         for _ in 0..3 {
             hub.publish(one.clone());
             hub.publish(two.clone());
-            let first = watch.next().await.telemetry.pile;
+            let first = next(&mut watch).await.telemetry.pile;
             hub.publish(if first == one.pile { one.clone() } else { two.clone() });
-            assert_ne!(watch.next().await.telemetry.pile, first);
+            assert_ne!(next(&mut watch).await.telemetry.pile, first);
         }
     }
 

@@ -15,6 +15,7 @@
 //!   config.rs     composes every component's Config; defaults < file < environment < flags; all errors at once
 //!   config/       the commented default file, and the tariff as people write it
 //!   api/          gRPC in, gRPC out: one file per service, convert, error, layers, deadline
+//!   cluster/      which node holds a pile, and how to reach it
 //!   session/      a pile's life on a socket
 //!   hub.rs        live telemetry: the latest of each gun, and who watches
 //!   store/        documents, logs, ownership: one contract, embedded or in Redis; ledger is its typed door
@@ -28,7 +29,7 @@
 //! Imports run strictly downward and never in a circle:
 //!
 //! ```text
-//! main > cli > sim, app > config > api > session > store, hub > domain      wire, observe, settings: leaves
+//! main > cli > sim, app > config > api > cluster > session > store, hub > domain      wire, observe, settings: leaves
 //! ```
 //!
 //! `wire` and `domain` import nothing of ours and not each other; only `session/translate.rs` maps one to the other.
@@ -42,7 +43,8 @@
 //!        Ledger(call)    → store    started, never awaited; its result comes back as an input and releases what waits (0x40, 0x34)
 //!        Send(frame)     → socket
 //!        Publish(t)      → hub      never waits
-//! OUT  gRPC call → api (layers, args) → Command → Sessions::execute → the session's mailbox (bounded)
+//! OUT  gRPC call → api (layers, args) → Command → cluster::Router: here, or one hop to the node
+//!      that holds the session → Sessions::execute → the session's mailbox (bounded)
 //!      → pending, with a deadline → frame out → the pile's frame in → Reply → api::convert → gRPC response
 //! ```
 //!
@@ -52,7 +54,7 @@
 //! |---|---|
 //! | the caller gets the pile's own answer, a definite error, or an explicit *unknown*, in time | `session/pending.rs`, `api/deadline.rs`, `api/error.rs` |
 //! | no acknowledged record is lost: 0x40 follows a durable settlement | `session/charge.rs` (`settled`), `store/ledger.rs` (`settle`) |
-//! | one owner: the newest login wins, an older session can neither write nor answer | `store` (`claim`, fences), `session/mod.rs` (`register`) |
+//! | one owner: the newest login wins, an older session can neither write nor answer | `store` (`claim`, fences), `session/mod.rs` (`register`), `cluster/route.rs`, `cluster/evict.rs` |
 //! | no stale and no doubled commands: nothing is written past its deadline, a request id starts once | `session/charge.rs` (`created`, `attempt_exists`) |
 //! | a dead pile is known dead, a short reconnect is no offline | `session/connection.rs` (`tick`), `session/departed.rs` |
 //! | one pile cannot hurt another: every byte sequence ends in a reply, a counted refusal or a closed socket | `wire/codec.rs`, `session/connection.rs` |
@@ -63,6 +65,7 @@ pub mod sim;
 pub mod app;
 pub mod config;
 pub mod api;
+pub mod cluster;
 pub mod session;
 pub mod hub;
 pub mod store;

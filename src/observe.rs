@@ -134,6 +134,37 @@ pub fn command(name: &'static str, outcome: &'static str, took: Duration) {
     METRICS.command_duration.record(took.as_secs_f64(), &labels);
 }
 
+/// `pileway.commands.routed` by route: local, cached, registry, offline, unavailable.
+pub fn routed(route: &'static str) {
+    METRICS.routed.add(1, &[KeyValue::new("route", route)]);
+}
+
+/// `pileway.commands.not_owner`: a node that was asked did not hold the session (any more).
+pub fn not_owner() {
+    METRICS.not_owner.add(1, &[]);
+}
+
+/// `pileway.peer.hop.duration` in seconds by outcome.
+pub fn hop(outcome: &'static str, took: Duration) {
+    METRICS.hop_duration.record(took.as_secs_f64(), &[KeyValue::new("outcome", outcome)]);
+}
+
+/// `pileway.evictions` by outcome.
+pub fn eviction(outcome: &'static str) {
+    METRICS.evictions.add(1, &[KeyValue::new("outcome", outcome)]);
+}
+
+/// `pileway.lease.renewals` by result, and `pileway.lease.age` in seconds since the last one that succeeded.
+pub fn lease_renewal(result: &'static str, age: Duration) {
+    METRICS.lease_renewals.add(1, &[KeyValue::new("result", result)]);
+    METRICS.lease_age.record(age.as_secs_f64(), &[]);
+}
+
+/// `pileway.orphans.adopted`: piles of runs that are over.
+pub fn orphan_adopted() {
+    METRICS.orphans_adopted.add(1, &[]);
+}
+
 struct Metrics {
     frames_received: Counter<u64>,
     frames_sent: Counter<u64>,
@@ -150,6 +181,13 @@ struct Metrics {
     journal_doubtful: Counter<u64>,
     anomalies: Counter<u64>,
     command_duration: Histogram<f64>,
+    routed: Counter<u64>,
+    not_owner: Counter<u64>,
+    hop_duration: Histogram<f64>,
+    evictions: Counter<u64>,
+    lease_renewals: Counter<u64>,
+    lease_age: Gauge<f64>,
+    orphans_adopted: Counter<u64>,
 }
 
 /// Made at first use, which is after [`init`] has set the provider.
@@ -176,6 +214,21 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         journal_dropped: counter(&meter, "pileway.journal.dropped", "Journaled documents that came too late, by kind"),
         journal_doubtful: counter(&meter, "pileway.journal.doubtful", "Batches that may have been written twice"),
         anomalies: counter(&meter, "pileway.orders.anomalies", "Breaches of supervised rules, by kind"),
+        routed: counter(&meter, "pileway.commands.routed", "Commands, by the way to the pile's session"),
+        not_owner: counter(&meter, "pileway.commands.not_owner", "Nodes asked that did not hold the session"),
+        hop_duration: meter
+            .f64_histogram("pileway.peer.hop.duration")
+            .with_description("Calls to another node, by outcome")
+            .with_unit("s")
+            .build(),
+        evictions: counter(&meter, "pileway.evictions", "Older sessions on other nodes, by outcome"),
+        lease_renewals: counter(&meter, "pileway.lease.renewals", "Renewals of this node's lease, by result"),
+        lease_age: meter
+            .f64_gauge("pileway.lease.age")
+            .with_description("Since the lease was last renewed, when a renewal was tried")
+            .with_unit("s")
+            .build(),
+        orphans_adopted: counter(&meter, "pileway.orphans.adopted", "Piles taken over from runs that are over"),
         command_duration: meter
             .f64_histogram("pileway.command.duration")
             .with_description("From a command's arrival to its answer, by command and outcome")

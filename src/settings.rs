@@ -9,6 +9,32 @@ pub struct Problem {
     pub reason: &'static str,
 }
 
+/// A password, or a text with one in it. Prints as `(secret)`.
+#[derive(Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The text itself: for whoever needs it, never for a log or an error.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "(none)" } else { "(secret)" })
+    }
+}
+
 /// Durations as people write them: `10s`, `500ms`, `2m`. For `#[serde(with)]`.
 pub mod duration {
     use std::time::Duration;

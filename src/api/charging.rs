@@ -1,7 +1,5 @@
 //! ChargingService.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
@@ -60,8 +58,8 @@ impl ChargingService for Charging {
 
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
         let (pile, serial) = args::get_order(request.get_ref())?;
-        let deadline = Deadline::of(&request).min(Instant::now() + FRESH);
-        let known = match self.0.sessions.execute(pile, Command::ReadOrder { serial }, deadline).await {
+        let deadline = Deadline::of(&request).min(Instant::now() + super::FRESH);
+        let known = match self.0.cluster.execute(pile, Command::ReadOrder { serial }, deadline).await {
             Ok(Reply::Order(known)) => known.map(|order| *order),
             Ok(_) | Err(_) => None,
         };
@@ -134,6 +132,8 @@ impl Charging {
             | CommandError::GunUnknown { .. }
             | CommandError::OrderNotActive { .. }
             | CommandError::OutcomeUnknown { .. }
+            | CommandError::NodeLost { .. }
+            | CommandError::Unsupported { .. }
             | CommandError::SessionLost { written: true }
             | CommandError::StoreUnavailable { .. }
             | CommandError::RequestReused { .. } => return None,
@@ -231,9 +231,6 @@ async fn snapshot(
 async fn send(client: &Client<pb::WatchOrdersResponse>, update: Update) -> Result<(), Ended> {
     client.send(pb::WatchOrdersResponse { update: Some(update) }).await
 }
-
-/// How long GetOrder waits for the pile's session before it tells what is stored.
-const FRESH: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::cluster::DrainError;
 use crate::domain::order::Failure;
 use crate::domain::{CommandError, PileCode, Serial, WallMs};
 use crate::store::QueryError;
@@ -28,6 +29,8 @@ pub enum ApiError {
         /// The frame that brought the order's record, if it has one.
         record: Option<u8>,
     },
+    #[error(transparent)]
+    Drain(#[from] DrainError),
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Something of ours answered what it cannot answer.
@@ -144,6 +147,11 @@ impl ApiError {
                 Line::new(Code::NotFound, "ORDER_UNKNOWN").with("pile", pile).with("serial", serial)
             }
             Self::StartFailed { failure, record } => start_line(failure, *record),
+            Self::Drain(DrainError::Unknown(node)) => Line::new(Code::NotFound, "NODE_UNKNOWN").with("node", node),
+            // Told twice to end is as good as once.
+            Self::Drain(DrainError::Unreachable { node, .. }) => {
+                Line::new(Code::Unavailable, "NODE_UNREACHABLE").with("node", node).retry(SOON)
+            }
             Self::Store(StoreError::Unavailable(_)) => Line::new(Code::Unavailable, "STORE_UNAVAILABLE").retry(SOON),
             Self::Store(StoreError::Conflict { .. }) => Line::new(Code::Aborted, "STORE_CONFLICT").retry(SOON),
             // Only a claim is contested or superseded.
@@ -205,6 +213,15 @@ fn command_line(error: &CommandError) -> Line {
                 None => line,
             }
         }
+        // Before the deadline, and still nobody knows: the call must not be repeated by a mesh.
+        CommandError::NodeLost { serial } => {
+            let line = Line::new(Code::Aborted, "OUTCOME_UNKNOWN");
+            match serial {
+                Some(serial) => line.with("serial", serial),
+                None => line,
+            }
+        }
+        CommandError::Unsupported { what } => Line::new(Code::Unimplemented, "UNSUPPORTED").with("what", what),
         CommandError::DeadlinePassed => Line::new(Code::DeadlineExceeded, "DEADLINE_PASSED").retry(SOON),
         // Meshes repeat UNAVAILABLE by themselves, so never after a write.
         CommandError::SessionLost { written: false } => {
@@ -267,7 +284,7 @@ mod tests {
         check(E::PileOffline { last_seen: None }, Code::Unavailable, "PILE_OFFLINE", true, &[]);
         let seen = [("last_seen", "2025-01-22T12:41:56.937Z")];
         check(E::PileOffline { last_seen }, Code::Unavailable, "PILE_OFFLINE", true, &seen);
-        let busy = E::PileBusy { why: "mailbox full", retry_after: None };
+        let busy = E::PileBusy { why: "mailbox full".into(), retry_after: None };
         check(busy, Code::ResourceExhausted, "PILE_BUSY", true, &[("why", "mailbox full")]);
         let no = E::PileRejected { frame: 0x33, code: 2, name: "gun already charging".into() };
         let meta = [("frame", "0x33"), ("code", "2"), ("name", "gun already charging")];
@@ -277,11 +294,14 @@ mod tests {
         let meta = [("gun", "2"), ("guns", "1")];
         check(E::GunUnknown { gun, guns: 1 }, Code::NotFound, "GUN_UNKNOWN", false, &meta);
         let meta = [("serial", s), ("state", "settled")];
-        let error = E::OrderNotActive { serial, state: "settled" };
+        let error = E::OrderNotActive { serial, state: "settled".into() };
         check(error, Code::FailedPrecondition, "ORDER_NOT_ACTIVE", false, &meta);
         let error = E::OutcomeUnknown { serial: Some(serial) };
         check(error, Code::DeadlineExceeded, "OUTCOME_UNKNOWN", false, &[("serial", s)]);
         check(E::OutcomeUnknown { serial: None }, Code::DeadlineExceeded, "OUTCOME_UNKNOWN", false, &[]);
+        check(E::NodeLost { serial: Some(serial) }, Code::Aborted, "OUTCOME_UNKNOWN", false, &[("serial", s)]);
+        let error = E::Unsupported { what: "levitate".into() };
+        check(error, Code::Unimplemented, "UNSUPPORTED", false, &[("what", "levitate")]);
         check(E::DeadlinePassed, Code::DeadlineExceeded, "DEADLINE_PASSED", true, &[]);
         check(E::SessionLost { written: false }, Code::Unavailable, "SESSION_LOST", true, &[("written", "false")]);
         check(E::SessionLost { written: true }, Code::Aborted, "SESSION_LOST", false, &[("written", "true")]);
@@ -296,6 +316,10 @@ mod tests {
     #[test]
     fn every_other_error_has_its_line() {
         let unavailable = || StoreError::Unavailable("disk full".into());
+        let unknown = || DrainError::Unknown("a".into());
+        check(unknown(), Code::NotFound, "NODE_UNKNOWN", false, &[("node", "a")]);
+        let away = DrainError::Unreachable { node: "a".into(), reason: "late".into() };
+        check(away, Code::Unavailable, "NODE_UNREACHABLE", true, &[("node", "a")]);
         check(unavailable(), Code::Unavailable, "STORE_UNAVAILABLE", true, &[]);
         check(QueryError::Store(unavailable()), Code::Unavailable, "STORE_UNAVAILABLE", true, &[]);
         check(StoreError::Invalid("?".into()), Code::Internal, "INTERNAL", false, &[]);

@@ -11,11 +11,13 @@ use tonic_health::server::HealthReporter;
 use crate::store::PileQuery;
 use crate::store::ledger::Ledger;
 
-/// Keeps the reported states true. At shutdown watchers hear NOT_SERVING, and their streams end.
+/// Keeps the reported states true. A node that drains is not ready any more, so that no new callers are sent to it; who
+/// asks for a service by name, or for the store, hears that it serves, because it does. At shutdown watchers hear NOT_SERVING, and their streams end.
 pub async fn report(
     mut reporter: HealthReporter,
     services: &[&str],
     ledger: Ledger,
+    draining: CancellationToken,
     shutdown: CancellationToken,
 ) -> Infallible {
     for service in services {
@@ -24,8 +26,13 @@ pub async fn report(
     loop {
         let store = if answers(&ledger).await { ServingStatus::Serving } else { ServingStatus::NotServing };
         reporter.set_service_status(STORE, store).await;
+        let ready = !draining.is_cancelled();
+        if !ready {
+            reporter.set_service_status("", ServingStatus::NotServing).await;
+        }
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
+            () = draining.cancelled(), if ready => {}
             () = shutdown.cancelled() => break,
         }
     }

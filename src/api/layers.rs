@@ -20,6 +20,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::Instrument;
 
+use crate::cluster::{Caller, REQUEST_ID};
 use crate::domain::ids::hex;
 
 /// Names each call: the caller's `x-request-id`, or a new one; it comes back with the answer.
@@ -55,8 +56,15 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let begun = Instant::now();
         let id = request_id(&request);
-        let span = tracing::debug_span!("call", path = request.uri().path(), request_id = id.to_str().unwrap_or("?"));
-        let call = span.in_scope(|| self.inner.call(request));
+        let caller = Caller::of(request.headers()).named(id.clone());
+        let span = tracing::info_span!(
+            "call",
+            path = request.uri().path(),
+            request_id = id.to_str().unwrap_or("?"),
+            trace_id = caller.trace_id(),
+        );
+        // For whatever is asked of other nodes on the way.
+        let call = caller.scope(span.in_scope(|| self.inner.call(request)));
         let named = async move {
             let mut answer = call.await?;
             tracing::debug!(code = ?code(&answer), elapsed_us = begun.elapsed().as_micros(), "call answered");
@@ -146,7 +154,6 @@ fn request_id(request: &Request<Body>) -> HeaderValue {
     HeaderValue::from_str(&hex(&bytes)).unwrap_or(HeaderValue::from_static("?"))
 }
 
-const REQUEST_ID: &str = "x-request-id";
 const STATUS_DETAILS: &str = "grpc-status-details-bin";
 /// The name OpenTelemetry's semantic conventions give it; seconds.
 const CALL_DURATION: &str = "rpc.server.call.duration";

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   socket → layers (id, metrics, deadline) → a service → args: request → command or query
-//!                                                          ├─▶ sessions: the pile's own answer
-//!                                                          ├─▶ ledger: what is durable, and its log
-//!                                                          └─▶ hub: what was last measured
+//!                                                          ├─▶ cluster: the pile's own answer, and what was last
+//!                                                          │   measured, from whichever node holds it
+//!                                                          └─▶ ledger: what is durable, and its log
 //!            ◀── convert: resource, or error: one table ◀──┘
 //! ```
 //!
@@ -20,6 +20,7 @@ mod piles;
 mod charging;
 mod telemetry;
 mod watch;
+mod cluster;
 mod health;
 
 use std::net::SocketAddr;
@@ -35,14 +36,14 @@ use tonic::transport::Server;
 
 pub use config::Config;
 
+use crate::cluster::Cluster;
 use crate::domain::units::UtcOffset;
-use crate::domain::{Command, CommandError, Pile, PileCode, Reply};
-use crate::hub::Hub;
-use crate::session::Sessions;
+use crate::domain::{Command, Pile, PileCode, Reply};
 use crate::settings::Problem;
 use crate::store::ledger::Ledger;
 use error::ApiError;
 use pb::charging_service_server::ChargingServiceServer;
+use pb::cluster_service_server::ClusterServiceServer;
 use pb::pile_service_server::PileServiceServer;
 use pb::telemetry_service_server::TelemetryServiceServer;
 
@@ -72,11 +73,12 @@ pub mod pb {
 /// What the API stands on.
 #[derive(Clone)]
 pub struct Services {
-    pub sessions: Sessions,
+    pub cluster: Cluster,
     pub ledger: Ledger,
-    pub hub: Hub,
     /// The zone of the piles' clocks.
     pub offset: UtcOffset,
+    /// The node is about to end: health says so, calls are served all the same.
+    pub draining: CancellationToken,
 }
 
 /// Serves on `listener` until `shutdown`; then watches end, calls in flight have `shutdown_grace`, and it returns.
@@ -93,8 +95,8 @@ pub async fn serve(
         return Err(Error::Config(problems));
     }
 
-    let Services { sessions, ledger, hub, offset } = services;
-    let context = Context { sessions, ledger: ledger.clone(), hub, offset, shutdown: shutdown.clone() };
+    let Services { cluster, ledger, offset, draining } = services;
+    let context = Context { cluster, ledger: ledger.clone(), offset, shutdown: shutdown.clone() };
     let (reporter, health) = tonic_health::server::health_reporter();
     let limit = config.max_request_bytes;
     let server = Server::builder()
@@ -107,7 +109,8 @@ pub async fn serve(
         .layer(deadline::DeadlineLayer { default: config.default_deadline, start: config.start_deadline })
         .add_service(PileServiceServer::new(piles::Piles(context.clone())).max_decoding_message_size(limit))
         .add_service(ChargingServiceServer::new(charging::Charging(context.clone())).max_decoding_message_size(limit))
-        .add_service(TelemetryServiceServer::new(telemetry::Measurements(context)).max_decoding_message_size(limit))
+        .add_service(TelemetryServiceServer::new(telemetry::Measurements(context.clone())).max_decoding_message_size(limit))
+        .add_service(ClusterServiceServer::new(cluster::Nodes(context)).max_decoding_message_size(limit))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(Error::Reflection)?)
         // Python's and older tools' version of the same.
@@ -118,6 +121,7 @@ pub async fn serve(
         PileServiceServer::<piles::Piles>::NAME,
         ChargingServiceServer::<charging::Charging>::NAME,
         TelemetryServiceServer::<telemetry::Measurements>::NAME,
+        ClusterServiceServer::<cluster::Nodes>::NAME,
     ];
     let out_of_patience = async {
         shutdown.cancelled().await;
@@ -125,7 +129,7 @@ pub async fn serve(
     };
     tokio::select! {
         ended = server => ended.map_err(Error::Transport),
-        never = health::report(reporter, &names, ledger, shutdown.clone()) => match never {},
+        never = health::report(reporter, &names, ledger, draining, shutdown.clone()) => match never {},
         () = out_of_patience => {
             tracing::info!(grace = ?config.shutdown_grace, "calls still in flight at shutdown are given up");
             Ok(())
@@ -149,32 +153,22 @@ pub enum Error {
 /// What a service works with.
 #[derive(Clone)]
 struct Context {
-    sessions: Sessions,
+    cluster: Cluster,
     ledger: Ledger,
-    hub: Hub,
     offset: UtcOffset,
     /// Ends watches.
     shutdown: CancellationToken,
 }
 
 impl Context {
-    /// The pile's own answer. A pile without a session is either unknown or absent since some time: the ledger knows.
+    /// The pile's own answer, from whichever node holds it.
     async fn execute(&self, pile: PileCode, command: Command, deadline: Instant) -> Result<Reply, ApiError> {
-        let offline = match self.sessions.execute(pile, command, deadline).await {
-            Err(CommandError::PileOffline { last_seen: None }) => CommandError::PileOffline { last_seen: None },
-            other => return other.map_err(ApiError::from),
-        };
-        // Offline is true in any case; a store that is away only keeps back since when.
-        Err(ApiError::Command(match self.ledger.pile(pile).await {
-            Ok(Some(pile)) => CommandError::PileOffline { last_seen: Some(pile.last_seen) },
-            Ok(None) => CommandError::PileUnknown,
-            Err(_) => offline,
-        }))
+        self.cluster.execute(pile, command, deadline).await.map_err(ApiError::from)
     }
 
     /// A pile as callers see it: what is stored, and its session if it has one here.
     fn told(&self, pile: Pile) -> pb::Pile {
-        let live = self.sessions.live(pile.code);
+        let live = self.cluster.session_here(pile.code);
         convert::pile::pile(pile, live.as_ref())
     }
 }
@@ -187,6 +181,7 @@ fn unexpected(reply: &Reply) -> Status {
         Reply::StartedBefore { .. } => "unexpected reply: started before",
         Reply::Stopped { .. } => "unexpected reply: stopped",
         Reply::Order(_) => "unexpected reply: order",
+        Reply::Session(_) => "unexpected reply: session",
         Reply::Telemetry(_) => "unexpected reply: telemetry",
         Reply::RebootAccepted => "unexpected reply: reboot accepted",
         Reply::Clock { .. } => "unexpected reply: clock",
@@ -231,6 +226,8 @@ fn list(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
+/// How long a read waits for the pile's session to say more than is stored.
+const FRESH: Duration = Duration::from_secs(1);
 /// Resources read at once for a snapshot.
 const SNAPSHOT_PAGE: usize = 200;
 const MAX_HEADER_BYTES: u32 = 16 * 1024;

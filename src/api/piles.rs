@@ -1,5 +1,6 @@
 //! PileService.
 
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::convert::{self, args};
@@ -19,9 +20,10 @@ pub struct Piles(pub Context);
 impl PileService for Piles {
     async fn get_pile(&self, request: Request<pb::GetPileRequest>) -> Result<Response<pb::GetPileResponse>, Status> {
         let code = args::get_pile(request.get_ref())?;
-        let found = self.0.ledger.pile(code).await.map_err(ApiError::from)?;
-        let pile = found.ok_or(ApiError::from(CommandError::PileUnknown))?;
-        Ok(Response::new(pb::GetPileResponse { pile: Some(self.0.told(pile)) }))
+        let deadline = Deadline::of(&request).min(Instant::now() + super::FRESH);
+        let (found, session) = tokio::join!(self.0.ledger.pile(code), self.0.cluster.session(code, deadline));
+        let pile = found.map_err(ApiError::from)?.ok_or(ApiError::from(CommandError::PileUnknown))?;
+        Ok(Response::new(pb::GetPileResponse { pile: Some(convert::pile::pile(pile, session.as_ref())) }))
     }
 
     async fn list_piles(
@@ -106,7 +108,7 @@ async fn changes(
         if !wanted.is_empty() && wanted.binary_search(&stamped.event.pile).is_err() {
             continue;
         }
-        let live = |pile| context.sessions.live(pile);
+        let live = |pile| context.cluster.session_here(pile);
         if let Some(event) = convert::pile::event(&stamped, live, context.offset) {
             send(&client, Update::Event(event)).await?;
         }

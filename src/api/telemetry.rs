@@ -32,17 +32,17 @@ impl TelemetryService for Measurements {
 
     type WatchTelemetryStream = BoxStream<'static, Result<pb::WatchTelemetryResponse, Status>>;
 
-    /// No task and no queue here: the hub keeps the latest of each kind until the client's connection has room, and
+    /// No queue here: the watch keeps the latest of each kind until the client's connection has room, and
     /// anything put in between would only hand out older values.
     async fn watch_telemetry(
         &self,
         request: Request<pb::WatchTelemetryRequest>,
     ) -> Result<Response<Self::WatchTelemetryStream>, Status> {
         let filter = args::watch_telemetry(request.get_ref())?;
-        let updates = stream::unfold(self.0.hub.watch(filter), |mut watch| async {
-            let update = watch.next().await;
-            Some((Ok(convert::telemetry::update(&update)), watch))
+        let told = stream::unfold(self.0.cluster.watch(filter), |mut watch| async {
+            let told = watch.next().await;
+            Some((Ok(convert::telemetry::told(&told)), watch))
         });
-        Ok(Response::new(updates.take_until(self.0.shutdown.clone().cancelled_owned()).boxed()))
+        Ok(Response::new(told.take_until(self.0.shutdown.clone().cancelled_owned()).boxed()))
     }
 }

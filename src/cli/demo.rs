@@ -90,7 +90,7 @@ async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     for pile in piles {
         pile.stop().await;
     }
-    app.shut_down().await;
+    app.shut_down().await?;
     told
 }
 

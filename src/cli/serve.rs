@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::app::{App, Died};
+use crate::app::App;
 use crate::config::{Config, DEFAULT_FILE};
 use crate::observe;
 
-/// A node: embedded store, piles in, gRPC out.
+/// A node: piles in, gRPC out; alone on its embedded store, or with others on a Redis.
 #[derive(clap::Args)]
 pub struct ServeArgs {
     /// Where piles connect [default: 0.0.0.0:8768]; port 0 takes a free one.
@@ -22,6 +22,18 @@ pub struct ServeArgs {
     /// Where internal services call [default: 127.0.0.1:50051].
     #[arg(long, value_name = "ADDR:PORT")]
     grpc_listen: Option<SocketAddr>,
+    /// Where other nodes call this one [default: 127.0.0.1:50052]; opened only with --redis.
+    #[arg(long, value_name = "ADDR:PORT")]
+    peer_listen: Option<SocketAddr>,
+    /// Where other nodes reach it [default: the address listened on].
+    #[arg(long, value_name = "HOST[:PORT]")]
+    peer_advertise: Option<String>,
+    /// What people call this node [default: the name of its machine].
+    #[arg(long, value_name = "NAME")]
+    node_id: Option<String>,
+    /// What several nodes share, e.g. redis://10.0.0.1:6379/0 [default: none; the node stands alone].
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
     /// Directory of the embedded store [default: pileway-data].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -67,6 +79,10 @@ impl ServeArgs {
         let flags = [
             ("--pile-listen", "pile.listen", self.pile_listen.map(|a| a.to_string())),
             ("--grpc-listen", "grpc.listen", self.grpc_listen.map(|a| a.to_string())),
+            ("--peer-listen", "peer.listen", self.peer_listen.map(|a| a.to_string())),
+            ("--peer-advertise", "peer.advertise", self.peer_advertise.clone()),
+            ("--node-id", "node.id", self.node_id.clone()),
+            ("--redis", "redis.url", self.redis.clone()),
             ("--data-dir", "store.data_dir", self.data_dir.as_ref().map(|d| d.display().to_string())),
         ];
         let flags = flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?)));
@@ -98,14 +114,24 @@ async fn serve_until_told(config: Config) -> anyhow::Result<()> {
     let mut told = tokio::spawn(super::told_to_end());
     let mut app = App::start(config).await?;
     // Whoever started the node may not be listening any more; it serves all the same.
-    let _ = writeln!(std::io::stdout(), "ready piles={} grpc={}", app.piles, app.grpc);
+    let peer = app.peer.map(|peer| format!(" peer={peer}")).unwrap_or_default();
+    let _ = writeln!(std::io::stdout(), "ready piles={} grpc={}{peer}", app.piles, app.grpc);
+    let mut drain_wanted = std::pin::pin!(app.drain_wanted());
     let died = tokio::select! {
         _ = &mut told => None,
+        () = &mut drain_wanted => None,
         died = app.died() => Some(died),
     };
     tracing::info!("shutting down");
-    app.shut_down().await;
-    died.map_or(Ok(()), |died: Died| Err(died.into()))
+    match died {
+        None => Ok(app.drain().await?),
+        Some(died) => {
+            if let Err(unfinished) = app.shut_down().await {
+                tracing::error!(%unfinished, "not everything is in the store");
+            }
+            Err(died.into())
+        }
+    }
 }
 
 /// For reads that are under way when everything else has ended.

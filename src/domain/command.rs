@@ -1,16 +1,19 @@
 //! What a caller can ask of a pile, and every way it can end.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::civil::DateTime;
+use serde::{Deserialize, Serialize};
 
 use super::ids::{Gun, RequestId, Serial};
+use super::pile::SessionSeen;
 use super::order::Order;
 use super::telemetry::Telemetry;
 use super::units::WallMs;
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Command {
     /// 0x34 → 0x33
     StartCharging(Box<Start>),
@@ -18,6 +21,8 @@ pub enum Command {
     StopCharging { serial: Serial },
     /// The order as its session knows it, which may be ahead of what is stored; nothing goes to the pile.
     ReadOrder { serial: Serial },
+    /// The session itself, which only its node knows; nothing goes to the pile.
+    ReadSession,
     /// 0x12 → 0x13
     ReadTelemetry { gun: Gun },
     /// 0x92 → 0x91
@@ -29,12 +34,38 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether nothing is left undone or done twice if nobody knows what became of it.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::ReadOrder { .. } | Self::ReadSession | Self::ReadTelemetry { .. } => true,
+            Self::StartCharging(_)
+            | Self::StopCharging { .. }
+            | Self::Reboot { .. }
+            | Self::SyncClock
+            | Self::Disconnect { .. } => false,
+        }
+    }
+
+    /// The order it is about, as far as its caller named one.
+    pub fn serial(&self) -> Option<Serial> {
+        match self {
+            Self::StartCharging(start) => start.serial,
+            Self::StopCharging { serial } | Self::ReadOrder { serial } => Some(*serial),
+            Self::ReadSession
+            | Self::ReadTelemetry { .. }
+            | Self::Reboot { .. }
+            | Self::SyncClock
+            | Self::Disconnect { .. } => None,
+        }
+    }
+
     /// The metric label.
     pub fn name(&self) -> &'static str {
         match self {
             Self::StartCharging(_) => "start_charging",
             Self::StopCharging { .. } => "stop_charging",
             Self::ReadOrder { .. } => "read_order",
+            Self::ReadSession => "read_session",
             Self::ReadTelemetry { .. } => "read_telemetry",
             Self::Reboot { .. } => "reboot",
             Self::SyncClock => "sync_clock",
@@ -44,7 +75,7 @@ impl Command {
 }
 
 /// Arguments of a start. With the same `request_id` it starts once.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Start {
     pub gun: Gun,
     pub request_id: RequestId,
@@ -84,14 +115,14 @@ impl Start {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum When {
     Immediately,
     /// As soon as no gun charges. A reboot is left to the pile (0x92 value 2); a disconnect waits here.
     WhenIdle,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Reply {
     /// STARTING, WAITING_FOR_PLUG, or further on if a retry joins a start that has gone on.
     Started(Box<Order>),
@@ -105,6 +136,7 @@ pub enum Reply {
     },
     /// `None`: it is not open here; what is stored is all there is.
     Order(Option<Box<Order>>),
+    Session(Box<SessionSeen>),
     Telemetry(Box<Telemetry>),
     RebootAccepted,
     Clock {
@@ -114,7 +146,7 @@ pub enum Reply {
 }
 
 /// How we know that the pile has stopped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum StopProof {
     /// 0x35 said yes.
     Answer,
@@ -123,14 +155,14 @@ pub enum StopProof {
 }
 
 /// Why there is no reply. Each variant is one line of the API's error table.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum CommandError {
     #[error("this pile has never logged in here")]
     PileUnknown,
     #[error("the pile has no live session; nothing was written")]
     PileOffline { last_seen: Option<WallMs> },
     #[error("the pile is busy: {why}")]
-    PileBusy { why: &'static str, retry_after: Option<Duration> },
+    PileBusy { why: Cow<'static, str>, retry_after: Option<Duration> },
     #[error("the pile said no: {name} (code {code:#04x} in frame {frame:#04x})")]
     PileRejected { frame: u8, code: u8, name: String },
     #[error("gun {gun} is in use by order {serial}")]
@@ -138,9 +170,13 @@ pub enum CommandError {
     #[error("the pile has guns 1 to {guns}, not {gun}")]
     GunUnknown { gun: Gun, guns: u8 },
     #[error("order {serial} is not active: {state}")]
-    OrderNotActive { serial: Serial, state: &'static str },
+    OrderNotActive { serial: Serial, state: Cow<'static, str> },
     #[error("written to the pile, no answer within the deadline; the order or an event will tell")]
     OutcomeUnknown { serial: Option<Serial> },
+    #[error("sent to the node that holds the pile, which went away; the order or an event will tell")]
+    NodeLost { serial: Option<Serial> },
+    #[error("the node that holds the pile cannot do this: {what}")]
+    Unsupported { what: String },
     #[error("the deadline passed before anything was written")]
     DeadlinePassed,
     #[error("the session ended ({})", if *.written { "the command had been written" } else { "nothing was written" })]
@@ -165,6 +201,8 @@ impl CommandError {
             Self::GunUnknown { .. } => "gun_unknown",
             Self::OrderNotActive { .. } => "order_not_active",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
+            Self::NodeLost { .. } => "node_lost",
+            Self::Unsupported { .. } => "unsupported",
             Self::DeadlinePassed => "deadline_passed",
             Self::SessionLost { .. } => "session_lost",
             Self::StoreUnavailable { .. } => "store_unavailable",

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 /// A pile code: 14 decimal digits, kept packed two to a byte as the protocol sends them.
 ///
 /// Leading zeros matter; codes are compared as text. Source: every frame's `pile_code`.
@@ -49,7 +51,7 @@ impl fmt::Debug for PileCode {
 }
 
 /// A gun (connector) of a pile: 1 to 255. Most piles have one or two.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Gun(std::num::NonZeroU8);
 
 impl Gun {
@@ -135,7 +137,7 @@ impl fmt::Debug for Serial {
 }
 
 /// One pile's login on one connection. `incarnation` names one run of one node process.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionId {
     pub incarnation: u64,
     pub counter: u64,
@@ -148,11 +150,11 @@ impl fmt::Display for SessionId {
 }
 
 /// Orders the owners of one pile in time; `max(stored + 1, claimer's unix milliseconds)`. Never compared across piles.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
 /// What proves that a write comes from the pile's present owner. Compared for equality.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Fence {
     pub session: SessionId,
     pub epoch: Epoch,
@@ -206,6 +208,25 @@ pub struct BadId {
     pub value: String,
     pub reason: &'static str,
 }
+
+/// Between nodes, names travel as the text people know them by.
+macro_rules! as_text {
+    ($($Name:ident)+) => {$(
+        impl Serialize for $Name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $Name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                String::deserialize(from)?.parse().map_err(de::Error::custom)
+            }
+        }
+    )+};
+}
+
+as_text! { PileCode Serial RequestId }
 
 /// Lower-case hex text.
 pub fn hex(bytes: &[u8]) -> String {

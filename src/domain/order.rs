@@ -15,12 +15,14 @@ mod machine;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::ids::{Gun, PileCode, RequestId, Serial};
 use super::record::{Bill, Record};
 use super::tariff::Tariff;
 use super::units::{Amount, Energy, WallMs};
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum OrderState {
     /// Durable; 0x34 is on its way or unanswered.
     Requested,
@@ -88,7 +90,7 @@ impl OrderState {
 }
 
 /// Who made the order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Origin {
     /// StartCharging.
     Platform,
@@ -96,7 +98,7 @@ pub enum Origin {
     Pile,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Order {
     pub pile: PileCode,
     pub gun: Gun,
@@ -130,7 +132,7 @@ pub struct Order {
 }
 
 /// What the caller of StartCharging sent along, so that a retry can be told from a new wish.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StartRequest {
     pub id: RequestId,
     /// Fingerprint of all arguments.
@@ -138,7 +140,7 @@ pub struct StartRequest {
 }
 
 /// The state of stopping an order by 0x36.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Stop {
     pub requested_at: WallMs,
     pub last_sent_at: WallMs,
@@ -148,7 +150,7 @@ pub struct Stop {
 }
 
 /// Why a start did not come about.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Failure {
     /// 0x33 said no.
     Rejected { code: u8, name: String },
@@ -163,13 +165,13 @@ pub enum Failure {
 }
 
 /// A breach of a supervised rule.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Anomaly {
     pub kind: AnomalyKind,
     pub at: WallMs,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum AnomalyKind {
     /// No 0x33, or no charging 0x13, within 90 s of the start request.
     StartTimeout,
@@ -212,7 +214,7 @@ impl AnomalyKind {
 }
 
 /// What 0x13 last metered for this order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Metered {
     pub at: WallMs,
     pub energy: Energy,

@@ -1,6 +1,8 @@
 //! A pile as it introduced itself, and what is known of it now.
 
-use super::ids::{Gun, PileCode};
+use serde::{Deserialize, Serialize};
+
+use super::ids::{Fence, Gun, PileCode};
 use super::units::WallMs;
 
 /// The presence document of a pile: written at login and on change, never per frame.
@@ -51,6 +53,24 @@ impl Presence {
             Self::Offline => "offline",
         }
     }
+}
+
+/// A live session as its node sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SessionSeen {
+    /// What people call the node that holds it.
+    pub node: String,
+    pub fence: Fence,
+    pub connected_at: WallMs,
+    /// The last valid frame on the connection.
+    pub last_seen: WallMs,
+    /// Where the pile calls from.
+    pub address: String,
+    /// Valid frames received on the connection.
+    pub frames: u64,
+    /// Of these, how many had their CRC high byte first.
+    pub swapped_crc_frames: u64,
+    pub refused_frames: u64,
 }
 
 /// A gun's state, stored on change.

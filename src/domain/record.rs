@@ -1,13 +1,14 @@
 //! The record: the pile's own bill for an order (0x3B; 0x3F in V1.4, 0x3D in V1.7).
 
 use jiff::civil::DateTime;
+use serde::{Deserialize, Serialize};
 
 use super::ids::{Gun, PileCode, Serial};
 use super::tariff::{Period, Tariff};
 use super::units::{Amount, Energy, Price};
 
 /// What the pile says an order cost, number by number, and the bytes it said it with.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Record {
     pub pile: PileCode,
     pub gun: Gun,
@@ -50,7 +51,7 @@ impl Record {
 }
 
 /// One price class of a record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct RecordedPeriod {
     /// Energy price + service price.
     pub unit_price: Price,
@@ -61,7 +62,7 @@ pub struct RecordedPeriod {
 }
 
 /// A settled order's bill: the pile's numbers, with each amount split into energy fee and service fee.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Bill {
     pub record: Record,
     /// By [`Period::index`]; `None` when the tariff the pile billed with is not known here.
@@ -97,7 +98,7 @@ impl Bill {
 }
 
 /// An amount in its two parts, 0.0001 CNY each.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Fees {
     pub energy: Amount,
     pub service: Amount,

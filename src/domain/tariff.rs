@@ -1,11 +1,12 @@
 //! Tariffs: what a kilowatt-hour costs at which time of day.
 
 use jiff::civil::DateTime;
+use serde::{Deserialize, Serialize};
 
 use super::units::Price;
 
 /// One of the four price classes every YKC tariff has.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Period {
     /// 尖
     Sharp,
@@ -36,7 +37,7 @@ impl Period {
 }
 
 /// The two prices of a price class, each in 0.00001 CNY/kWh.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct PricePair {
     pub energy: Price,
     pub service: Price,
@@ -50,11 +51,12 @@ impl PricePair {
 }
 
 /// A tariff as 0x0A and 0x58 can carry it: four price pairs and a class for each half hour of the day.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Tariff {
     /// By [`Period::index`].
     pub prices: [PricePair; 4],
     /// Index 0 = 00:00–00:30 … index 47 = 23:30–24:00, on the pile's wall clock.
+    #[serde(with = "half_hours")]
     pub half_hours: [Period; 48],
 }
 
@@ -74,6 +76,22 @@ impl Tariff {
         let prices = self.prices.iter().flat_map(|p| [p.energy.0, p.service.0]).flat_map(u32::to_be_bytes);
         let hours = self.half_hours.iter().map(|p| *p as u8);
         prices.chain(hours).fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+    }
+}
+
+/// serde knows arrays of up to 32 only.
+mod half_hours {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use super::Period;
+
+    pub fn serialize<S: Serializer>(hours: &[Period; 48], to: S) -> Result<S::Ok, S::Error> {
+        hours.as_slice().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[Period; 48], D::Error> {
+        let hours = Vec::<Period>::deserialize(from)?;
+        hours.try_into().map_err(|_| de::Error::custom("a day has 48 half hours"))
     }
 }
 

@@ -1,10 +1,14 @@
 //! Live measurements: conflatable, not durable. Integers with the unit in the name; `None` where 0 means "no value".
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
 use super::ids::{Gun, PileCode, Serial};
 use super::units::{Amount, Energy, WallMs};
 
 /// One measurement of one gun, and when it arrived.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Telemetry {
     pub pile: PileCode,
     pub gun: Gun,
@@ -15,7 +19,7 @@ pub struct Telemetry {
 }
 
 /// By the frame it came in.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Measured {
     /// 0x13
     Live(Live),
@@ -27,7 +31,7 @@ pub enum Measured {
     GroundLock(GroundLock),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     Live,
     Demand,
@@ -51,7 +55,7 @@ impl Measured {
 }
 
 /// 0x13: every 15 s while charging, every 5 min when idle, at once on a change.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Live {
     pub status: Status,
     pub gun_returned: Option<bool>,
@@ -69,7 +73,7 @@ pub struct Live {
     /// Bit 0 = Bit1 of the document.
     pub fault_bits: u16,
     /// Names of the set bits.
-    pub faults: Vec<&'static str>,
+    pub faults: Vec<Cow<'static, str>>,
 }
 
 impl Live {
@@ -80,7 +84,7 @@ impl Live {
 }
 
 /// What 0x13 calls the gun.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Status {
     Offline,
     Fault,
@@ -90,7 +94,7 @@ pub enum Status {
 }
 
 /// 0x23: what the vehicle demands and the pile puts out; every 15 s while DC charging.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Demand {
     pub voltage_demand_mv: u32,
     pub current_demand_ma: u32,
@@ -108,7 +112,7 @@ pub struct Demand {
 }
 
 /// 0x25: the battery's extremes and warnings; every 15 s while DC charging.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Battery {
     pub max_cell_voltage_no: u16,
     pub max_celsius: i16,
@@ -116,12 +120,12 @@ pub struct Battery {
     pub min_celsius: i16,
     pub min_celsius_point_no: u16,
     /// Names of the warnings that are not "normal".
-    pub warnings: Vec<&'static str>,
+    pub warnings: Vec<Cow<'static, str>>,
     pub charging_allowed: bool,
 }
 
 /// 0x61: the parking space's ground lock; every 5 min and at once on a change.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GroundLock {
     /// Raw: 0x00 not in position, 0x55 raised, 0xFF lowered.
     pub lock_state: u8,

@@ -5,9 +5,10 @@ use std::ops::{Add, AddAssign, Sub};
 
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
+use serde::{Deserialize, Serialize};
 
 /// Milliseconds since 1970-01-01 UTC, from this node's clock.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct WallMs(pub i64);
 
 impl WallMs {
@@ -68,7 +69,7 @@ impl fmt::Display for UtcOffset {
 }
 
 /// Energy in units of 0.0001 kWh (0.1 Wh), as in 0x13 and the record.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Energy(pub u64);
 
 impl Energy {
@@ -79,11 +80,11 @@ impl Energy {
 }
 
 /// Money of a charge in units of 0.0001 CNY, as in 0x13 and the record.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Amount(pub i64);
 
 /// A price in units of 0.00001 CNY per kWh, as in 0x0A, 0x58 and the record.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Price(pub u32);
 
 impl Price {

@@ -41,7 +41,7 @@ impl Session {
         }
         if self.jobs.is_full() || !self.make_room() {
             return Err(CommandError::PileBusy {
-                why: "too many orders wait for their record",
+                why: "too many orders wait for their record".into(),
                 retry_after: Some(RETRY),
             });
         }
@@ -308,7 +308,7 @@ impl Session {
     /// was time.
     fn failed(&mut self, order: &Order, out: &mut Out) {
         let Order { gun, serial, .. } = *order;
-        let not_active = CommandError::OrderNotActive { serial, state: order.state.name() };
+        let not_active = CommandError::OrderNotActive { serial, state: order.state.name().into() };
         self.answer_all(Await::Stop(gun, serial), &Err(not_active), out);
         if matches!(order.failure, Some(Failure::NoStart | Failure::NotPluggedIn)) {
             self.answer_all(Await::Start(serial), &Ok(Reply::Started(Box::new(order.clone()))), out);

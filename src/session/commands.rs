@@ -21,7 +21,7 @@ impl Session {
         } else if now.mono >= deadline {
             Some(CommandError::DeadlinePassed)
         } else if self.pending.is_full() {
-            Some(CommandError::PileBusy { why: "too many commands wait for its answer", retry_after: Some(RETRY) })
+            Some(CommandError::PileBusy { why: "too many commands wait for its answer".into(), retry_after: Some(RETRY) })
         } else {
             None
         };
@@ -42,6 +42,8 @@ impl Session {
                 out.list.push(Output::Reply { to: id, result: Ok(Reply::Order(order.map(Box::new))) });
                 Ok(())
             }
+            // The table of sessions answers it before it gets here.
+            Command::ReadSession => Err(CommandError::Unsupported { what: command.name().into() }),
             Command::ReadTelemetry { gun } => self.read_telemetry(id, gun, deadline, out),
             Command::Reboot { when } => self.reboot(id, when, deadline, out),
             Command::SyncClock => self.sync_clock(now, id, deadline, out),
@@ -99,7 +101,7 @@ impl Session {
                 self.end(EndReason::Disconnected, out);
             }
             When::WhenIdle if self.disconnect.is_some() => {
-                return Err(CommandError::PileBusy { why: "a disconnect waits for idle guns", retry_after: None });
+                return Err(CommandError::PileBusy { why: "a disconnect waits for idle guns".into(), retry_after: None });
             }
             When::WhenIdle => self.disconnect = Some((id, deadline)),
         }
@@ -141,7 +143,7 @@ impl Session {
 
     fn alone(&self, same: impl Fn(Await) -> bool, why: &'static str) -> Result<(), CommandError> {
         if self.pending.holds(same) {
-            return Err(CommandError::PileBusy { why, retry_after: Some(RETRY) });
+            return Err(CommandError::PileBusy { why: why.into(), retry_after: Some(RETRY) });
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 //!
 //! Every conversion destructures its frame without `..`, so that a new field stops the build where it must be handled.
 
+use std::borrow::Cow;
+
 use jiff::civil::DateTime;
 
 use crate::domain::order::Metered;
@@ -384,7 +386,7 @@ fn named(transaction: wire::Serial) -> Option<Serial> {
     (!transaction.is_zero()).then(|| serial(transaction))
 }
 
-fn names_of_set(members: &'static [wire::BitSpec], raw: u16) -> Vec<&'static str> {
+fn names_of_set(members: &'static [wire::BitSpec], raw: u16) -> Vec<Cow<'static, str>> {
     let set = members.iter().filter(|member| !member.is_reserved() && member.of(raw) != 0);
-    set.map(|member| member.name).collect()
+    set.map(|member| member.name.into()).collect()
 }

@@ -1,9 +1,11 @@
 //! The public API, as a caller sees it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use pileway::api::pb;
 use pileway::api::pb::charging_service_client::ChargingServiceClient;
+use pileway::api::pb::cluster_service_client::ClusterServiceClient;
 use pileway::api::pb::pile_service_client::PileServiceClient;
 use pileway::api::pb::telemetry_service_client::TelemetryServiceClient;
 use pileway::wire::Serial;
@@ -19,17 +21,23 @@ pub struct Api {
     pub piles: PileServiceClient<Channel>,
     pub charging: ChargingServiceClient<Channel>,
     pub telemetry: TelemetryServiceClient<Channel>,
+    pub cluster: ClusterServiceClient<Channel>,
     pub channel: Channel,
 }
 
 impl Api {
     pub async fn of(node: &Node) -> Self {
-        let endpoint = Endpoint::from_shared(format!("http://{}", node.grpc)).expect("an address");
+        Self::at(node.grpc).await
+    }
+
+    pub async fn at(address: SocketAddr) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
         let channel = within("the API", endpoint.connect()).await.expect("the API listens");
         Self {
             piles: PileServiceClient::new(channel.clone()),
             charging: ChargingServiceClient::new(channel.clone()),
             telemetry: TelemetryServiceClient::new(channel.clone()),
+            cluster: ClusterServiceClient::new(channel.clone()),
             channel,
         }
     }

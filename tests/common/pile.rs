@@ -156,7 +156,11 @@ impl Pile {
     }
 
     pub async fn login_with_guns(node: &Node, code: &str, guns: u8) -> Self {
-        let mut line = Line::connect(node).await;
+        Self::login_at(node.piles, code, guns).await
+    }
+
+    pub async fn login_at(address: SocketAddr, code: &str, guns: u8) -> Self {
+        let mut line = Line::connect_to(address).await;
         line.login(code, guns).await;
         Self { code: code.to_owned(), line }
     }

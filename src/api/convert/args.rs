@@ -18,6 +18,19 @@ pub fn get_pile(request: &pb::GetPileRequest) -> Result<PileCode, ApiError> {
     fields.finish(pile)
 }
 
+pub fn get_owner(request: &pb::GetOwnerRequest) -> Result<PileCode, ApiError> {
+    let mut fields = Fields::default();
+    let pile = fields.pile(&request.pile);
+    fields.finish(pile)
+}
+
+pub fn drain_node(request: &pb::DrainNodeRequest) -> Result<&str, ApiError> {
+    match request.node.as_str() {
+        "" => Err(ApiError::Arguments(Violations::one("node", "must be the name of a node or of a run of one"))),
+        node => Ok(node),
+    }
+}
+
 pub fn list_piles(request: pb::ListPilesRequest) -> Result<PileQuery, ApiError> {
     let pb::ListPilesRequest { page_size, page_token, presence } = request;
     let mut fields = Fields::default();

@@ -3,14 +3,13 @@
 use super::{coded, integer, position, timestamp};
 use crate::api::pb;
 use crate::domain::event::OfflineReason;
-use crate::domain::pile::{GunState, GunStatus, Identity, Pile, Presence, TariffOnPile};
+use crate::domain::pile::{GunState, GunStatus, Identity, Pile, Presence, SessionSeen, TariffOnPile};
 use crate::domain::units::UtcOffset;
 use crate::domain::{EventKind, PileCode, WallMs};
-use crate::session::LiveSession;
 use crate::store::Stamped;
 
-/// `live` is the pile's session here, if it has one: it knows better when the pile was last seen.
-pub fn pile(pile: Pile, live: Option<&LiveSession>) -> pb::Pile {
+/// `live` is the pile's session, if it has one and that is known: it knows better when the pile was last seen.
+pub fn pile(pile: Pile, live: Option<&SessionSeen>) -> pb::Pile {
     let Pile { code, identity, presence: there, presence_since, last_seen, first_seen, address, guns, tariff } = pile;
     let Identity { pile_type, gun_count, protocol_version, software_version, network_type, iccid, operator } = identity;
     let last_seen = live.map_or(last_seen, |live| live.last_seen.max(last_seen));
@@ -38,7 +37,7 @@ pub fn pile(pile: Pile, live: Option<&LiveSession>) -> pb::Pile {
 /// What happened, if it is about the pile itself.
 pub fn event(
     stamped: &Stamped,
-    live: impl Fn(PileCode) -> Option<LiveSession>,
+    live: impl Fn(PileCode) -> Option<SessionSeen>,
     zone: UtcOffset,
 ) -> Option<pb::PileEvent> {
     let (change, reason, after) = match &stamped.event.kind {
@@ -74,18 +73,18 @@ pub fn presence(presence: Presence) -> pb::PilePresence {
     }
 }
 
-fn session(live: &LiveSession) -> pb::PileSession {
-    let LiveSession { fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames, provisional: _ } =
-        live;
+fn session(live: &SessionSeen) -> pb::PileSession {
+    let SessionSeen { node, fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames } = live;
     pb::PileSession {
         session_id: fence.session.to_string(),
         epoch: integer(fence.epoch.0),
         connected_at: Some(timestamp(*connected_at)),
         last_seen: Some(timestamp(*last_seen)),
-        address: address.to_string(),
+        address: address.clone(),
         frames: integer(*frames),
         swapped_crc_frames: integer(*swapped_crc_frames),
         refused_frames: integer(*refused_frames),
+        node: node.clone(),
     }
 }
 
@@ -205,19 +204,20 @@ mod tests {
 
     #[test]
     fn a_live_session_knows_better_when_the_pile_was_last_seen() {
-        let live = LiveSession {
+        let live = SessionSeen {
+            node: "a".into(),
             fence: Fence { session: SessionId { incarnation: 1, counter: 2 }, epoch: Epoch(9) },
             connected_at: WallMs(1500),
             last_seen: WallMs(3000),
-            address: "127.0.0.1:4000".parse().expect("address"),
+            address: "127.0.0.1:4000".into(),
             frames: 3,
             swapped_crc_frames: 1,
             refused_frames: 0,
-            provisional: false,
         };
         let told = pile(example(), Some(&live));
         assert_eq!(told.last_seen, Some(timestamp(WallMs(3000))));
         let session = told.session.expect("session");
         assert_eq!((session.session_id.as_str(), session.epoch), ("0000000000000001-2", 9));
+        assert_eq!(session.node, "a");
     }
 }

@@ -3,7 +3,7 @@
 use super::{amount, coded, energy_mwh, integer, small, timestamp};
 use crate::api::pb;
 use crate::domain::telemetry::{Battery, Demand, GroundLock, Kind, Live, Measured, Status, Telemetry};
-use crate::hub::Update;
+use crate::hub::{Gap, GapReason, Told, Update};
 
 pub fn telemetry(telemetry: &Telemetry) -> pb::Telemetry {
     let Telemetry { pile, gun, serial, at, measured } = telemetry;
@@ -21,9 +21,24 @@ pub fn telemetry(telemetry: &Telemetry) -> pb::Telemetry {
     }
 }
 
-pub fn update(update: &Update) -> pb::WatchTelemetryResponse {
-    let Update { telemetry: measured, skipped, snapshot } = update;
-    pb::WatchTelemetryResponse { telemetry: Some(telemetry(measured)), skipped: integer(*skipped), snapshot: *snapshot }
+pub fn told(told: &Told) -> pb::WatchTelemetryResponse {
+    match told {
+        Told::Update(Update { telemetry: measured, skipped, snapshot }) => pb::WatchTelemetryResponse {
+            telemetry: Some(telemetry(measured)),
+            skipped: integer(*skipped),
+            snapshot: *snapshot,
+            gap: None,
+        },
+        Told::Gap(Gap { node, reason }) => {
+            let reason = match reason {
+                GapReason::Unreachable => pb::TelemetryGapReason::Unreachable,
+                GapReason::Left => pb::TelemetryGapReason::Left,
+                GapReason::Joined => pb::TelemetryGapReason::Joined,
+            };
+            let gap = pb::TelemetryGap { node: node.clone(), reason: reason.into() };
+            pb::WatchTelemetryResponse { gap: Some(gap), ..Default::default() }
+        }
+    }
 }
 
 /// `None`: unspecified, or a kind this version does not know.
@@ -181,7 +196,7 @@ mod tests {
             loss_energy: Energy(46_223),
             amount: Amount(55_468),
             fault_bits: 1,
-            faults: vec!["emergency_stop"],
+            faults: vec!["emergency_stop".into()],
         };
         let told = telemetry(&Telemetry {
             pile: "32010600019236".parse().expect("code"),

@@ -26,13 +26,13 @@ impl Session {
             return self.stop_provisionally(now, id, serial, deadline, out);
         }
         let Some(held) = self.held(serial) else {
-            return Err(CommandError::OrderNotActive { serial, state: "not open" });
+            return Err(CommandError::OrderNotActive { serial, state: "not open".into() });
         };
         if held.unsent.is_some() {
-            return Err(CommandError::PileBusy { why: "its start is being written", retry_after: Some(RETRY) });
+            return Err(CommandError::PileBusy { why: "its start is being written".into(), retry_after: Some(RETRY) });
         }
         if !held.occupies_gun() || held.order.state == OrderState::Finished {
-            return Err(CommandError::OrderNotActive { serial, state: held.order.state.name() });
+            return Err(CommandError::OrderNotActive { serial, state: held.order.state.name().into() });
         }
         let gun = held.order.gun;
         let sequence = out.command(self.stop_frame(gun), deadline);
