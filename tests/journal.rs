@@ -250,6 +250,42 @@ async fn a_write_that_meets_the_outage_is_ahead_of_all_that_come_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_gives_up_leaves_its_record_waiting() {
+    let site = Site::new().await;
+    let order = order(pile(1), 1);
+    let gate = site.far.hold();
+    let (ledger, taken) = (site.ledger.clone(), record(&order, 1));
+    let settling = tokio::spawn(async move { ledger.settle(taken, None, NOW).await });
+    within("the store to be asked", site.far.asked()).await;
+    assert_eq!(site.ledger.journal_depth(), 0, "it is on its way");
+    settling.abort();
+    assert!(within("the caller to be gone", settling).await.is_err());
+    assert_eq!(site.ledger.journal_depth(), 1, "on the disk, and known to be");
+    drop(gate);
+    site.drain().await;
+    assert_eq!(told(&*site.far, pile(1)).await, [(Change::Settled, NOW, true)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_on_the_disk_before_the_store_is_asked() {
+    let site = Site::new().await;
+    let order = order(pile(1), 1);
+    let gate = site.far.hold();
+    let (ledger, taken) = (site.ledger.clone(), record(&order, 1));
+    let settling = tokio::spawn(async move { ledger.settle(taken, None, NOW).await });
+    within("the store to be asked", site.far.asked()).await;
+    // As the disk is at this moment, were the node to be killed.
+    let killed = tempfile::tempdir().expect("a directory");
+    copy(&site.dir, &killed);
+    let found = self::ledger(&site.far, &killed, &site.clock).await;
+    assert_eq!(found.journal_depth(), 1);
+    drop(gate);
+    within("the settlement", settling).await.expect("ends").expect("settles");
+    found.drain_round().await;
+    assert_eq!((found.journal_depth(), told(&*site.far, pile(1)).await.len()), (0, 1), "once all the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_the_store_took_without_saying_so_is_recognised() {
     let site = Site::new().await;
     let (fence, order) = (site.claim(pile(1), 1).await, order(pile(1), 1));
