@@ -14,6 +14,7 @@ mod model;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use common::within;
@@ -237,11 +238,14 @@ async fn a_write_that_meets_the_outage_is_ahead_of_all_that_come_after_it() {
     });
     within("the store to be asked", site.far.asked()).await;
     // Departed watchers and other nodes' hand-overs write without waiting for the session.
-    let second = tokio::spawn(async move { ledger.write(second).await });
+    let mut second = std::pin::pin!(site.ledger.write(second));
+    let looked = std::future::poll_fn(|context| Poll::Ready(second.as_mut().poll(context).is_pending()));
+    assert!(looked.await, "waits for the first");
+    assert_eq!(site.far.hanging(), 1, "and is not at the store");
     site.far.set(Mood::Away);
     drop(gate);
     assert_eq!(within("the first", first).await.expect("ends"), Ok(vec![]));
-    assert_eq!(within("the second", second).await.expect("ends"), Ok(vec![]));
+    assert_eq!(within("the second", second).await, Ok(vec![]));
     assert_eq!(site.ledger.journal_depth(), 2);
     site.far.set(Mood::Here);
     site.drain().await;
@@ -299,7 +303,8 @@ async fn a_batch_the_store_took_without_saying_so_is_recognised() {
     let next = write(1, 2, fence, vec![(of(&order), Expect::Version(1))], vec![event(&order, Change::Accepted)]);
     assert_eq!(site.ledger.write(next).await, Ok(vec![2]));
     for _ in 0..3 {
-        assert!(!site.ledger.drain_round().await.away.is_empty());
+        let round = site.ledger.drain_round().await;
+        assert!(!round.away.is_empty() && round.dropped == 0, "{round:?}");
     }
     let site = site.killed().await;
     site.far.set(Mood::Here);
