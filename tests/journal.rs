@@ -14,6 +14,7 @@ mod model;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use common::within;
@@ -237,16 +238,55 @@ async fn a_write_that_meets_the_outage_is_ahead_of_all_that_come_after_it() {
     });
     within("the store to be asked", site.far.asked()).await;
     // Departed watchers and other nodes' hand-overs write without waiting for the session.
-    let second = tokio::spawn(async move { ledger.write(second).await });
+    let mut second = std::pin::pin!(site.ledger.write(second));
+    let looked = std::future::poll_fn(|context| Poll::Ready(second.as_mut().poll(context).is_pending()));
+    assert!(looked.await, "waits for the first");
+    assert_eq!(site.far.hanging(), 1, "and is not at the store");
     site.far.set(Mood::Away);
     drop(gate);
     assert_eq!(within("the first", first).await.expect("ends"), Ok(vec![]));
-    assert_eq!(within("the second", second).await.expect("ends"), Ok(vec![]));
+    assert_eq!(within("the second", second).await, Ok(vec![]));
     assert_eq!(site.ledger.journal_depth(), 2);
     site.far.set(Mood::Here);
     site.drain().await;
     let changes: Vec<_> = told(&*site.far, pile(1)).await.into_iter().map(|(change, ..)| change).collect();
     assert_eq!(changes, [Change::Created, Change::Accepted]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_gives_up_leaves_its_record_waiting() {
+    let site = Site::new().await;
+    let order = order(pile(1), 1);
+    let gate = site.far.hold();
+    let (ledger, taken) = (site.ledger.clone(), record(&order, 1));
+    let settling = tokio::spawn(async move { ledger.settle(taken, None, NOW).await });
+    within("the store to be asked", site.far.asked()).await;
+    assert_eq!(site.ledger.journal_depth(), 0, "it is on its way");
+    settling.abort();
+    assert!(within("the caller to be gone", settling).await.is_err());
+    assert_eq!(site.ledger.journal_depth(), 1, "on the disk, and known to be");
+    drop(gate);
+    site.drain().await;
+    assert_eq!(told(&*site.far, pile(1)).await, [(Change::Settled, NOW, true)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_on_the_disk_before_the_store_is_asked() {
+    let site = Site::new().await;
+    let order = order(pile(1), 1);
+    let gate = site.far.hold();
+    let (ledger, taken) = (site.ledger.clone(), record(&order, 1));
+    let settling = tokio::spawn(async move { ledger.settle(taken, None, NOW).await });
+    within("the store to be asked", site.far.asked()).await;
+    // As the disk is at this moment, were the node to be killed.
+    let killed = tempfile::tempdir().expect("a directory");
+    copy(&site.dir, &killed);
+    let found = self::ledger(&site.far, &killed, &site.clock).await;
+    assert_eq!(found.journal_depth(), 1);
+    drop(gate);
+    within("the settlement", settling).await.expect("ends").expect("settles");
+    found.drain_round().await;
+    assert_eq!((found.journal_depth(), told(&*site.far, pile(1)).await.len()), (0, 1), "once all the same");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,7 +303,8 @@ async fn a_batch_the_store_took_without_saying_so_is_recognised() {
     let next = write(1, 2, fence, vec![(of(&order), Expect::Version(1))], vec![event(&order, Change::Accepted)]);
     assert_eq!(site.ledger.write(next).await, Ok(vec![2]));
     for _ in 0..3 {
-        assert!(!site.ledger.drain_round().await.away.is_empty());
+        let round = site.ledger.drain_round().await;
+        assert!(!round.away.is_empty() && round.dropped == 0, "{round:?}");
     }
     let site = site.killed().await;
     site.far.set(Mood::Here);

@@ -178,7 +178,12 @@ pub fn read_start_attempt(key: &Key, value: &[u8]) -> Result<StartAttempt, Store
 }
 
 /// `position` names the log entry in the error.
-pub fn read_event(position: &str, payload: &[u8]) -> Result<StoredEvent, StoreError> {
+pub fn read_event(position: &str, payload: &[u8]) -> Result<Event, StoreError> {
+    read_stored_event(position, payload).map(|stored| stored.event)
+}
+
+/// With what its author did not know.
+pub fn read_stored_event(position: &str, payload: &[u8]) -> Result<StoredEvent, StoreError> {
     decode::<v1::Event, _>(payload).map_err(|Unreadable(why)| StoreError::Invalid(format!("event {position}: {why}")))
 }
 

@@ -222,13 +222,12 @@ impl Ledger {
         let Record { pile, gun, serial, .. } = *record;
         let key = document::order_key(pile, serial);
         for _ in 0..SETTLE_ATTEMPTS {
-            let (mut order, order_is, version) = match base {
-                Some((order, version)) => (order, Precondition::Version(key.clone(), version), version + 1),
-                None => {
-                    // The caller may know an order that the store has lost.
-                    let order = ours.cloned().unwrap_or_else(|| Order::adopted(pile, gun, serial, now));
-                    (order, Precondition::Absent(key.clone()), 1)
-                }
+            let (mut order, order_is, version) = if let Some((order, version)) = base {
+                (order, Precondition::Version(key.clone(), version), version + 1)
+            } else {
+                // The caller may know an order that the store has lost.
+                let order = ours.cloned().unwrap_or_else(|| Order::adopted(pile, gun, serial, now));
+                (order, Precondition::Absent(key.clone()), 1)
             };
             order.apply(now, Happening::Recorded(Box::new(record.clone())));
             let settlement = settlement(record, &order, order_is, now, told);
@@ -400,7 +399,7 @@ impl Expect {
 
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ledger").field("partitions", &self.store.partitions()).finish()
+        f.debug_struct("Ledger").field("partitions", &self.store.partitions()).finish_non_exhaustive()
     }
 }
 

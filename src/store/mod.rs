@@ -264,19 +264,6 @@ pub enum IndexName {
     JournalPending = 8,
 }
 
-impl IndexName {
-    pub const ALL: [Self; 8] = [
-        Self::Pile,
-        Self::PilePresence,
-        Self::OrderTime,
-        Self::OrderPile,
-        Self::OrderState,
-        Self::OrderOpen,
-        Self::Expiry,
-        Self::JournalPending,
-    ];
-}
-
 /// An event to append. The store gives it offset, epoch and the pile's next seq.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Append {

@@ -126,7 +126,8 @@ impl EventWatch {
 
 fn stamped(entry: &Entry) -> Result<Stamped, StoreError> {
     let Entry { partition, offset, pile: _, epoch, seq, payload } = entry;
-    let StoredEvent { event, late } = document::read_event(&format!("{offset} of partition {partition}"), payload)?;
+    let StoredEvent { event, late } =
+        document::read_stored_event(&format!("{offset} of partition {partition}"), payload)?;
     Ok(Stamped { partition: *partition, offset: *offset, epoch: *epoch, seq: *seq, late, event })
 }
 

@@ -1,5 +1,6 @@
 //! The store behind the journal, and what can be wrong with it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use futures_util::future::BoxFuture;
@@ -17,7 +18,7 @@ pub enum Mood {
     Here,
     /// No call gets there.
     Away,
-    /// Calls get there and are carried out, and nobody is told.
+    /// Calls get there and are carried out, and nobody is told; only refusals are heard.
     Mute,
     /// Whatever would be written is at fault.
     Refusing,
@@ -31,6 +32,7 @@ pub struct Far {
     /// Held by a test that wants calls to hang.
     gate: Arc<tokio::sync::RwLock<()>>,
     asked: Notify,
+    hanging: AtomicUsize,
 }
 
 #[derive(Clone)]
@@ -71,6 +73,7 @@ impl Far {
             done: Mutex::default(),
             gate: Arc::default(),
             asked: Notify::new(),
+            hanging: AtomicUsize::new(0),
         })
     }
 
@@ -86,6 +89,11 @@ impl Far {
     /// Returns when a write has come that hangs.
     pub async fn asked(&self) {
         self.asked.notified().await;
+    }
+
+    /// Writes that have come to hang.
+    pub fn hanging(&self) -> usize {
+        self.hanging.load(Ordering::SeqCst)
     }
 
     pub fn partition(&self, pile: PileCode) -> Partition {
@@ -118,6 +126,7 @@ impl Far {
 
     async fn write(&self, call: Call) -> Result<Answer, StoreError> {
         if self.gate.try_read().is_err() {
+            self.hanging.fetch_add(1, Ordering::SeqCst);
             self.asked.notify_one();
         }
         let _open = self.gate.read().await;

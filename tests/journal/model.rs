@@ -131,7 +131,7 @@ async fn check(far: &dyn Store, pile: PileCode, expected: Expected) {
     let entries = far.read_log(Partition::of(pile, far.partitions()), 0, 1024).await.expect("reads");
     let (mut events, mut settled) = (vec![], BTreeMap::<_, usize>::new());
     for entry in entries.into_iter().filter(|entry| entry.pile == pile) {
-        match document::read_event("of the log", &entry.payload).expect("reads").event {
+        match document::read_event("of the log", &entry.payload).expect("reads") {
             Event { kind: EventKind::Order { change: Change::Charging, .. }, recorded_at, .. } => {
                 events.push(recorded_at.0);
             }

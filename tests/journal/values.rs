@@ -61,7 +61,8 @@ pub async fn told(store: &dyn Store, pile: PileCode) -> Vec<(Change, WallMs, boo
     let mut told = vec![];
     for (seq, entry) in (1..).zip(of_pile) {
         assert_eq!(entry.seq, seq, "gapless");
-        let document::StoredEvent { event, late } = document::read_event("of the log", &entry.payload).expect("reads");
+        let document::StoredEvent { event, late } =
+            document::read_stored_event("of the log", &entry.payload).expect("reads");
         if let EventKind::Order { change, .. } = event.kind {
             told.push((change, event.recorded_at, late));
         }

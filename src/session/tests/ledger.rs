@@ -6,7 +6,7 @@ use crate::domain::order::{Change, Happening};
 use crate::domain::{Epoch, Event, EventKind, Fence, Order, Pile, Record, RequestId, Serial, SessionId, WallMs};
 use crate::session::io::{Done, LedgerCall};
 use crate::store::ledger::{Document, Expect, Login, SettledOrder, StartAttempt, Write, WriteError};
-use crate::store::{Claim, Held, Precondition, Settled, StoreError};
+use crate::store::{Claim, Held, Settled, StoreError};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
@@ -88,8 +88,7 @@ impl Store {
             Held::Nothing if ours => {}
             Held::Nothing => self.epoch = now_ms.max(self.epoch + 1),
             Held::Fence { fence, .. } if self.epoch > fence.epoch.0 && !ours => {
-                let failed = Box::new(Precondition::Owner(pile, fence));
-                return Err(StoreError::Conflict { failed, current: None });
+                return Err(StoreError::Superseded { pile });
             }
             Held::Fence { fence, anew } if anew || previous != Some(fence) => {
                 self.epoch = self.epoch.max(fence.epoch.0) + 1;

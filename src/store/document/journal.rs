@@ -157,7 +157,7 @@ impl TryFrom<v1::JournalPut> for Put {
     fn try_from(stored: v1::JournalPut) -> Result<Self, Unreadable> {
         let v1::JournalPut { key, value, indexes } = stored;
         let entry = |v1::JournalIndexEntry { index, sort }| {
-            let known = IndexName::ALL.into_iter().find(|i| *i as u32 == index);
+            let known = INDEXES.into_iter().find(|i| *i as u32 == index);
             Ok(IndexEntry { index: known.ok_or_else(|| bad("put.index", index))?, sort })
         };
         let indexes = indexes.into_iter().map(entry).collect::<Result<_, Unreadable>>()?;
@@ -182,5 +182,15 @@ impl TryFrom<v1::JournalAppend> for Append {
     }
 }
 
+/// Of documents that are journaled; journal entries are not.
+const INDEXES: [IndexName; 7] = [
+    IndexName::Pile,
+    IndexName::PilePresence,
+    IndexName::OrderTime,
+    IndexName::OrderPile,
+    IndexName::OrderState,
+    IndexName::OrderOpen,
+    IndexName::Expiry,
+];
 /// Sessions count their batches from 1.
 const NO_ID: BatchId = BatchId { session: SessionId { incarnation: 0, counter: 0 }, n: 0 };

@@ -129,8 +129,8 @@ fn event_comes_back(kind: EventKind) {
     let event = Event { pile: pile().code, recorded_at: WallMs(8), pile_time, kind };
     let on_time = append(&event);
     let stored = |late| Ok(StoredEvent { event: event.clone(), late });
-    assert_eq!(read_event("1", &on_time.payload), stored(false));
-    assert_eq!(read_event("1", &late(on_time).payload), stored(true));
+    assert_eq!(read_stored_event("1", &on_time.payload), stored(false));
+    assert_eq!(read_stored_event("1", &late(on_time).payload), stored(true));
 }
 
 fn changes() -> Vec<Change> {
