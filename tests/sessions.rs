@@ -448,37 +448,6 @@ async fn a_node_that_stood_still_does_not_take_that_for_silence() {
     assert!(!node.log().contains("pile offline"), "{}", node.log());
 }
 
-/// What lies in a socket when a node goes on may say that the pile has gone: until that is read, nothing is written to it
-/// that a caller could take for done.
-#[tokio::test]
-async fn after_standing_still_a_node_reads_before_it_writes_a_command() {
-    let node = Node::start();
-    let api = Api::of(&node).await;
-    let codes: Vec<_> = (0..20).map(|n| format!("320106000193{n:02}")).collect();
-    let mut piles = vec![];
-    for code in &codes {
-        let mut pile = Pile::login(&node, code).await;
-        pile.served().await;
-        piles.push(pile);
-    }
-    node.freeze();
-    drop(piles);
-    let calls = async {
-        let calls = codes.iter().map(|code| api.sync_clock(code));
-        futures_util::future::join_all(calls).await
-    };
-    let wakes = async {
-        let forever = std::future::pending::<()>();
-        assert!(tokio::time::timeout(Duration::from_millis(1500), forever).await.is_err(), "long enough to be noticed");
-        node.thaw();
-    };
-    let (answers, ()) = tokio::join!(calls, wakes);
-    for answer in answers {
-        let status = answer.expect_err("the pile has gone");
-        assert_eq!(status.code(), Code::Unavailable, "nothing was written: {status:?}");
-    }
-}
-
 #[tokio::test]
 async fn two_devices_with_one_pile_code_are_noticed_and_one_of_them_has_to_wait() {
     let node = Node::start();
