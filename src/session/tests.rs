@@ -1,7 +1,7 @@
 //! Promises of the session, as transcripts under a virtual clock: what the pile sends and receives, what the store
 //! answers, what callers get.
 
-pub mod harness;
+mod harness;
 mod ledger;
 mod login;
 mod start;

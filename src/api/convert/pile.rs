@@ -75,8 +75,16 @@ pub fn presence(presence: Presence) -> pb::PilePresence {
 }
 
 fn session(live: &LiveSession) -> pb::PileSession {
-    let LiveSession { fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames, provisional: _ } =
-        live;
+    let LiveSession {
+        fence,
+        connected_at,
+        last_seen,
+        address,
+        frames,
+        swapped_crc_frames,
+        refused_frames,
+        provisional: _,
+    } = live;
     pb::PileSession {
         session_id: fence.session.to_string(),
         epoch: integer(fence.epoch.0),

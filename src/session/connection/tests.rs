@@ -8,9 +8,11 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use super::*;
+use crate::domain::tariff::PricePair;
+use crate::domain::units::UtcOffset;
+use crate::domain::{Period, Price, Tariff};
 use crate::hub::Hub;
-use crate::session::tests::harness::{code, policy};
-use crate::session::{Departed, Nobody, Sessions};
+use crate::session::{Departed, Nobody, Policy, Sessions};
 use crate::store::embedded::{Config, Embedded};
 use crate::store::ledger::Ledger;
 use crate::wire::{GunHealth, GunNo, Heartbeat, Outgoing, Sequence};
@@ -20,7 +22,7 @@ async fn connected() -> (Connection, Client, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Embedded::open(Config::new(dir.path())).expect("opens");
     let node = Node {
-        policy: policy(100_000),
+        policy: policy(),
         sessions: Sessions::new(7),
         ledger: Ledger::new(Arc::new(store)),
         hub: Hub::default(),
@@ -35,8 +37,16 @@ async fn connected() -> (Connection, Client, tempfile::TempDir) {
     (Connection::new(Arc::new(node), socket, address), client, dir)
 }
 
+fn policy() -> Arc<Policy> {
+    let price = PricePair { energy: Price(100_000), service: Price(40_000) };
+    let tariff = Tariff { prices: [price; 4], half_hours: [Period::Flat; 48] };
+    let offset = UtcOffset::parse("+08:00").expect("an offset");
+    Arc::new(Policy { config: crate::session::Config::default(), tariff, offset })
+}
+
 fn heartbeat() -> Frame {
-    Heartbeat { pile_code: wire_pile(code()), gun_no: GunNo(1), gun_status: GunHealth::Normal }.into()
+    let code: PileCode = "32010600019236".parse().expect("14 digits");
+    Heartbeat { pile_code: wire_pile(code), gun_no: GunNo(1), gun_status: GunHealth::Normal }.into()
 }
 
 #[tokio::test]
