@@ -137,7 +137,7 @@ async fn settled_events(store: &dyn Store) -> BTreeMap<Serial, u64> {
             after = last.offset;
             for entry in log {
                 let event = document::read_event("", &entry.payload).expect("can be read");
-                let EventKind::Order { order, .. } = event.event.kind else { panic!("only settlements were written") };
+                let EventKind::Order { order, .. } = event.kind else { panic!("only settlements were written") };
                 let stored = store.get(document::record_key(order.pile, order.serial)).await.expect("reads");
                 assert!(stored.is_some(), "an event without its record");
                 *count.entry(order.serial).or_insert(0) += 1;

@@ -180,7 +180,7 @@ async fn settlements(dir: PathBuf) -> BTreeMap<String, u64> {
                 *seq += 1;
                 assert_eq!(entry.seq, *seq, "the events of pile {} have a gap", entry.pile);
                 let event = document::read_event("an entry", &entry.payload).expect("readable");
-                if let EventKind::Order { order, change: Change::Settled } = event.event.kind {
+                if let EventKind::Order { order, change: Change::Settled } = event.kind {
                     *settled.entry(order.serial.to_string()).or_insert(0) += 1;
                 }
             }

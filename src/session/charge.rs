@@ -6,7 +6,7 @@ mod stop;
 use std::time::Duration;
 
 use super::Now;
-use super::held::{self, Held, Unsent, tell_operator};
+use super::held::{self, Held, MAX_ORDERS, Unsent, tell_operator};
 use super::io::{Out, Output};
 use super::jobs::{Job, Settling};
 use super::pending::{Await, CommandId, RETRY};
@@ -425,7 +425,5 @@ impl Session {
     }
 }
 
-/// More than a pile with broken records ever needs.
-pub(super) const MAX_ORDERS: usize = 64;
 /// Four random digits seldom collide; after so many collisions something else is wrong.
 const MORE_SERIALS: u8 = 4;

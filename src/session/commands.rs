@@ -64,13 +64,8 @@ impl Session {
         self.check_gun(gun)?;
         let asked = |what| what == Await::Telemetry(gun);
         // One question serves everybody who waits for its answer.
-        let sequence = match self.pending.sequence_of(asked) {
-            Some(sequence) => sequence,
-            None => {
-                let frame = wire::RealtimeQuery { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) };
-                out.command(frame, deadline)
-            }
-        };
+        let frame = wire::RealtimeQuery { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) };
+        let sequence = self.pending.sequence_of(asked).unwrap_or_else(|| out.command(frame, deadline));
         self.pending.push(id, Await::Telemetry(gun), deadline, sequence);
         Ok(())
     }

@@ -463,3 +463,6 @@ const FRAMES_PER_FLUSH: usize = 64;
 const LINGER: Duration = Duration::from_mins(5);
 /// A timer that fires this late did not run.
 const STOOD_STILL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -79,3 +79,6 @@ pub fn tell_operator(order: &Order, change: Change) {
         | Change::Settled => tracing::info!(%pile, %gun, %serial, state = order.state.name(), ?change, "order changed"),
     }
 }
+
+/// More than a pile with broken records ever needs.
+pub const MAX_ORDERS: usize = 64;

@@ -13,5 +13,6 @@ mod end;
 mod claims;
 mod provisional;
 mod fleet;
+mod node;
 mod departed;
 mod walk;

@@ -49,36 +49,41 @@ impl Session {
         self.jobs.pile_dirty || !self.jobs.events.is_empty() || self.orders.iter().any(|held| held.dirty)
     }
 
+    /// The oldest events, and the documents they lead to: a document says nothing of which the event might still be lost.
     fn flush(&mut self, fence: Fence) -> LedgerCall {
-        let mut documents = vec![];
+        let (mut documents, mut events) = (vec![], vec![]);
         let mut weight = 0;
-        let pile = std::mem::take(&mut self.jobs.pile_dirty);
+        for event in self.jobs.events.iter().take(Jobs::PER_BATCH) {
+            if weight >= Jobs::BATCH_WEIGHT {
+                break;
+            }
+            weight += weight_of(&event.kind);
+            events.push(event.clone());
+        }
+        let later = |about: &dyn Fn(&EventKind) -> bool| {
+            self.jobs.events.iter().skip(events.len()).any(|event| about(&event.kind))
+        };
+        let pile = self.jobs.pile_dirty && !later(&|kind| is_about_pile(kind));
         if pile {
             weight += weight_of_pile(&self.pile);
             documents.push((Document::Pile(Box::new(self.pile.clone())), expect(self.jobs.pile_version)));
         }
+        let dirty = self.orders.iter().filter(|held| held.dirty);
+        let told = dirty.filter(|held| !later(&|kind| is_about_order(kind, held.order.serial)));
         let mut orders = vec![];
-        for held in self.orders.iter_mut().filter(|held| held.dirty).take(Jobs::PER_BATCH) {
+        for held in told.take(Jobs::PER_BATCH) {
             if weight >= Jobs::BATCH_WEIGHT {
                 break;
             }
             weight += weight_of_order(&held.order);
-            held.dirty = false;
             orders.push(held.order.serial);
             documents.push((Document::Order(Box::new(held.order.clone())), expect(held.version)));
         }
         let lost = self.orders.iter().filter(|held| held.lost && orders.contains(&held.order.serial));
         let attempts = lost.filter_map(|held| held::attempt(&held.order));
         documents.extend(attempts.map(|attempt| (Document::StartAttempt(attempt), Expect::Absent)));
-        let mut events = vec![];
-        for event in self.jobs.events.iter().take(Jobs::PER_BATCH) {
-            // The first goes in any case: events must get on even if documents keep changing.
-            if weight >= Jobs::BATCH_WEIGHT && !events.is_empty() {
-                break;
-            }
-            weight += weight_of(&event.kind);
-            events.push(event.clone());
-        }
+        self.jobs.pile_dirty &= !pile;
+        self.orders.iter_mut().filter(|h| orders.contains(&h.order.serial)).for_each(|held| held.dirty = false);
         let count = events.len();
         let write = Box::new(self.write(fence, documents, events));
         self.jobs.running = Some(Running::Flush { pile, orders, events: count, write: write.clone() });
@@ -326,6 +331,17 @@ impl Session {
         };
         self.orders.retain(|h| h.unsent.is_none() || Some(h.order.serial) == running);
     }
+}
+
+fn is_about_pile(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::PileOnline(_) | EventKind::PileOffline { .. } | EventKind::GunChanged(_) => true,
+        EventKind::Order { .. } | EventKind::RecordConflict { .. } | EventKind::DuplicatePileCode { .. } => false,
+    }
+}
+
+fn is_about_order(kind: &EventKind, serial: Serial) -> bool {
+    matches!(kind, EventKind::Order { order, .. } if order.serial == serial)
 }
 
 /// At least what it takes in a batch, in bytes.

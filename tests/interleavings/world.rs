@@ -222,7 +222,7 @@ impl World {
             for entry in entries.iter().filter(|entry| entry.pile == pile) {
                 assert!(numbers.insert((entry.epoch, entry.seq)), "({:?}, {}) twice", entry.epoch, entry.seq);
                 let event = document::read_event("a test", &entry.payload).expect("readable");
-                if let EventKind::Order { order, change: Change::Settled } = event.event.kind {
+                if let EventKind::Order { order, change: Change::Settled } = event.kind {
                     *settled.entry(order.serial).or_default() += 1;
                 }
             }

@@ -30,8 +30,11 @@ impl Connection {
         let (before, now) = (session.counted, session.standing());
         if before != now {
             session.counted = now;
-            before.into_iter().for_each(|state| observe::sessions(state, -1));
-            now.into_iter().for_each(|state| observe::sessions(state, 1));
+            for (state, change) in [(before, -1), (now, 1)] {
+                if let Some(state) = state {
+                    observe::sessions(state, change);
+                }
+            }
         }
     }
 

@@ -17,8 +17,7 @@ use crate::domain::pile::Presence;
 use crate::domain::{Epoch, EventKind, Fence, Order, Pile};
 use crate::observe;
 use crate::session::Now;
-use crate::session::charge::MAX_ORDERS;
-use crate::session::held::Held;
+use crate::session::held::{Held, MAX_ORDERS};
 use crate::session::io::{ClaimOf, EndReason, LedgerCall, Out, Output, Reassertion};
 use crate::session::jobs::{NextClaim, Running};
 use crate::store::ledger::Login;
@@ -177,8 +176,8 @@ impl Session {
 
     /// Not at the same moment as all other piles that wait for the store.
     pub(super) fn claim_later(&mut self, now: Now) {
-        let jitter = Duration::from_millis(u64::from(self.any_number()) % 500);
-        self.jobs.claim = Some(NextClaim { at: now.mono + CLAIM_AGAIN - SPREAD / 2 + jitter, anew: false });
+        let jitter = Duration::from_millis(u64::from(self.any_number()) % CLAIM_SPREAD_MS);
+        self.jobs.claim = Some(NextClaim { at: now.mono + CLAIM_SOON + jitter, anew: false });
     }
 
     fn reasserted(
@@ -283,7 +282,9 @@ fn result_name<T>(result: &Result<T, StoreError>) -> &'static str {
     }
 }
 
-/// How long a store that could not be asked is left alone ...
+/// How long a store that could not be asked is left alone.
 const CLAIM_AGAIN: Duration = Duration::from_secs(1);
-/// ... give or take half of this: piles of a node that lost its store must not all come back at once.
-const SPREAD: Duration = Duration::from_millis(500);
+/// The same where all piles of a node may wait for it, spread over half a second: at least this ...
+const CLAIM_SOON: Duration = Duration::from_millis(750);
+/// ... and up to so much more.
+const CLAIM_SPREAD_MS: u64 = 500;

@@ -57,6 +57,8 @@ type Shared = (Rc<RefCell<Store>>, Rc<Cell<Now>>, Rc<Cell<u64>>);
 /// A frame to the pile.
 #[derive(Clone, Debug)]
 pub struct Down {
+    /// When it was sent.
+    pub at: Duration,
     pub sequence: Sequence,
     pub frame: Frame,
 }
@@ -334,8 +336,9 @@ impl Pile {
         for output in self.out.list.drain(..) {
             match output {
                 Output::Send { sequence, frame, until } => {
-                    assert!(until.is_none_or(|until| self.clock.get().mono < until), "past its deadline: {frame:?}");
-                    self.received.push_back(Down { sequence, frame });
+                    let at = self.clock.get().mono;
+                    assert!(until.is_none_or(|until| at < until), "past its deadline: {frame:?}");
+                    self.received.push_back(Down { at, sequence, frame });
                 }
                 Output::Ledger(call) => {
                     self.calls.push_back(call);

@@ -111,6 +111,7 @@ impl Store {
     /// As another store that has taken over without the last writes: these orders, the pile and its owner are not there.
     pub fn loses(&mut self, orders: &[Serial]) {
         (self.owner, self.pile) = (None, None);
+        self.batches.clear();
         for serial in orders.iter().filter(|serial| !self.records.contains_key(serial)) {
             let lost = self.orders.remove(serial);
             self.attempts.retain(|_, attempt| lost.as_ref().is_none_or(|_| attempt.serial != *serial));
