@@ -123,7 +123,8 @@ impl App {
         let peer_listener = if stores.shared { Some(listen("peer.listen", peer.listen).await?) } else { None };
         let piles = address(&pile_listener, "pile.listen", pile.listen)?;
         let grpc_address = address(&grpc_listener, "grpc.listen", grpc.listen)?;
-        let peer_address = peer_listener.as_ref().map(|there| address(there, "peer.listen", peer.listen)).transpose()?;
+        let peer_address =
+            peer_listener.as_ref().map(|there| address(there, "peer.listen", peer.listen)).transpose()?;
 
         let (sessions, hub, departed) = (Sessions::new(incarnation()), Hub::default(), Departed::default());
         let me = Member {
@@ -279,7 +280,7 @@ mod tests {
         config.pile.listen.set_port(0);
         config.grpc.listen.set_port(0);
         let mut app = App::start(config).await.expect("starts");
-        app.store.close().await;
+        app.stores.disk.close().await;
         let died = tokio::time::timeout(Duration::from_secs(20), app.died()).await;
         assert!(matches!(died, Ok(Died::Store)), "{died:?}");
         app.shut_down().await.expect("nothing is left");

@@ -109,7 +109,9 @@ pub async fn serve(
         .layer(deadline::DeadlineLayer { default: config.default_deadline, start: config.start_deadline })
         .add_service(PileServiceServer::new(piles::Piles(context.clone())).max_decoding_message_size(limit))
         .add_service(ChargingServiceServer::new(charging::Charging(context.clone())).max_decoding_message_size(limit))
-        .add_service(TelemetryServiceServer::new(telemetry::Measurements(context.clone())).max_decoding_message_size(limit))
+        .add_service(
+            TelemetryServiceServer::new(telemetry::Measurements(context.clone())).max_decoding_message_size(limit),
+        )
         .add_service(ClusterServiceServer::new(cluster::Nodes(context)).max_decoding_message_size(limit))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(Error::Reflection)?)

@@ -112,7 +112,8 @@ impl Peer {
         let mut found = vec![];
         let beyond = !self.listen.ip().to_canonical().is_loopback();
         if beyond && self.secret.is_empty() && !self.tls.is_set() && !self.allow_insecure {
-            let reason = "is not a loopback address: set peer.secret or peer.tls, or peer.allow_insecure to serve anybody";
+            let reason =
+                "is not a loopback address: set peer.secret or peer.tls, or peer.allow_insecure to serve anybody";
             found.push(Problem { key: "listen", value: self.listen.to_string(), reason });
         }
         if self.listen.ip().is_unspecified() && self.advertise.is_empty() {

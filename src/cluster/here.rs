@@ -36,15 +36,6 @@ impl Here {
         let live = self.sessions.live(pile)?;
         let LiveSession { fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames } = live;
         let (node, address) = (self.node.clone(), address.to_string());
-        Some(SessionSeen {
-            node,
-            fence,
-            connected_at,
-            last_seen,
-            address,
-            frames,
-            swapped_crc_frames,
-            refused_frames,
-        })
+        Some(SessionSeen { node, fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames })
     }
 }

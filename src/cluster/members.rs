@@ -48,7 +48,7 @@ pub struct View {
     /// Since when renewals have succeeded, each within the lease of the one before; `None` while the store is away.
     pub steady_since: Option<Instant>,
     /// The number of the newest renewal that has ended, well or not.
-    ended: u64,
+    pub ended: u64,
 }
 
 /// What is known of a run.
@@ -183,7 +183,8 @@ impl Members {
     }
 
     fn publish(&self, began: Instant, number: u64, renewed: Renewed) {
-        let members: BTreeMap<u64, Member> = renewed.members.into_iter().map(|member| (member.incarnation, member)).collect();
+        let members: BTreeMap<u64, Member> =
+            renewed.members.into_iter().map(|member| (member.incarnation, member)).collect();
         self.0.seen.send_modify(|view| {
             for (incarnation, member) in &members {
                 if !view.members.contains_key(incarnation) {

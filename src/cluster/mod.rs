@@ -227,10 +227,8 @@ impl Cluster {
                 Ok(peer) => peer.drain(deadline).await,
                 Err(failed) => Err(failed),
             };
-            let unreachable = |failed: Failed| DrainError::Unreachable {
-                node: member.node.clone(),
-                reason: format!("{failed:?}"),
-            };
+            let unreachable =
+                |failed: Failed| DrainError::Unreachable { node: member.node.clone(), reason: format!("{failed:?}") };
             told.map_err(unreachable)?;
         }
         Ok(self.seen(member, deadline).await)
@@ -255,7 +253,11 @@ impl Cluster {
         let Router { here, peers, members, .. } = &self.0.router;
         if member.incarnation == here.sessions.incarnation() {
             let sessions = Some(here.sessions.count() as u64);
-            return NodeSeen { member: Member { draining: members.me().draining || member.draining, ..member }, sessions, here: true };
+            return NodeSeen {
+                member: Member { draining: members.me().draining || member.draining, ..member },
+                sessions,
+                here: true,
+            };
         }
         let deadline = deadline.min(Instant::now() + STATUS);
         let sessions = match peers.to(&member) {

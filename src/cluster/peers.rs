@@ -19,9 +19,9 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::caller::Caller;
 use super::config::{Peer as PeerConfig, Tls};
+use super::members::View;
 use super::message::pb::peer_service_client::PeerServiceClient;
 use super::message::pb::{self, execute_response::Outcome};
-use super::members::View;
 use crate::store::Member;
 
 /// What nodes prove to each other who they are with.
@@ -48,7 +48,8 @@ impl Credentials {
         let authorization = match secret {
             "" => None,
             secret => {
-                let mut value = HeaderValue::from_str(&format!("Bearer {secret}")).map_err(|_| CredentialsError::Secret)?;
+                let mut value =
+                    HeaderValue::from_str(&format!("Bearer {secret}")).map_err(|_| CredentialsError::Secret)?;
                 value.set_sensitive(true);
                 Some(MetadataValue::try_from(value.as_bytes()).map_err(|_| CredentialsError::Secret)?)
             }

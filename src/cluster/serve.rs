@@ -60,7 +60,8 @@ pub async fn serve(desk: Desk, listener: TcpListener) -> Result<(), Error> {
     let service = PeerServiceServer::new(desk).max_decoding_message_size(MAX_REQUEST);
     let service = tonic::service::interceptor::InterceptedService::new(service, admit);
     let incoming = TcpListenerStream::new(listener);
-    let serving = server.add_service(service).serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+    let serving =
+        server.add_service(service).serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
     let out_of_patience = async {
         shutdown.cancelled().await;
         tokio::time::sleep(GRACE).await;
@@ -165,3 +166,51 @@ const MAX_STREAMS: u32 = 100_000;
 const MAX_REQUEST: usize = 256 * 1024;
 const GRACE: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_hours(24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Command;
+    use crate::hub::Hub;
+    use crate::session::Sessions;
+
+    /// What becomes of a command for a session that is not here.
+    async fn carry_out(command: Vec<u8>, remaining_ms: u64, until_ms: i64) -> Outcome {
+        let here = Here { sessions: Sessions::new(1), hub: Hub::default(), node: "b".into() };
+        let (drain, shutdown) = (CancellationToken::new(), CancellationToken::new());
+        let desk = Desk { here, credentials: Credentials::default(), drain, shutdown };
+        let request = pb::ExecuteRequest {
+            pile: "32010600019236".into(),
+            fence: Some(pb::Fence { incarnation: 1, counter: 1, epoch: 1 }),
+            command: command.into(),
+            remaining_ms,
+            deadline_unix_ms: unix_ms() + until_ms,
+        };
+        desk.carry_out(Instant::now(), request).await.expect("readable")
+    }
+
+    #[tokio::test]
+    async fn both_deadlines_count_and_the_earlier_one_decides() {
+        let command = || message::write(&Command::SyncClock);
+        let not_owner = Outcome::NotOwner(pb::NotOwner {});
+        assert_eq!(carry_out(command(), 1000, 1000).await, not_owner);
+        // The caller's clock is ahead, or behind: what is left by the other measure counts.
+        assert_eq!(carry_out(command(), 1000, 3_600_000).await, not_owner);
+        for (remaining_ms, until_ms) in [(0, 1000), (1000, 0), (1000, -5000), (0, -1), (u64::MAX, i64::MIN / 2)] {
+            let Outcome::Error(error) = carry_out(command(), remaining_ms, until_ms).await else {
+                panic!("{remaining_ms} {until_ms}")
+            };
+            assert_eq!(message::read_error(&error), Ok(CommandError::DeadlinePassed));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_newer_node_asks_is_refused_in_words_that_say_so() {
+        let Outcome::Error(error) = carry_out(br#"{"levitate":{"height_mm":5}}"#.to_vec(), 1000, 1000).await else {
+            panic!("an error")
+        };
+        let error = message::read_error(&error).expect("readable");
+        assert_eq!(error.name(), "unsupported");
+        assert!(error.to_string().contains("levitate"), "{error}");
+    }
+}

@@ -77,13 +77,7 @@ async fn follow(members: Members, peers: Peers, me: u64, request: pb::WatchTelem
 }
 
 /// Hands on what one node measures, for as long as it is polled.
-async fn listen(
-    member: Member,
-    peers: Peers,
-    request: pb::WatchTelemetryRequest,
-    inlet: Inlet,
-    was_there: bool,
-) {
+async fn listen(member: Member, peers: Peers, request: pb::WatchTelemetryRequest, inlet: Inlet, was_there: bool) {
     let mut known = was_there;
     let mut pause = FIRST_PAUSE;
     loop {

@@ -79,7 +79,7 @@ fn a_start_that_was_stopped_and_then_refused_is_not_reported_as_started() {
     pile.receives(0x36);
     pile.refuses(serial, 3);
     assert!(matches!(pile.reply(start), Err(CommandError::PileRejected { frame: 0x33, code: 3, .. })));
-    assert_eq!(pile.reply(stop), Err(CommandError::OrderNotActive { serial, state: "failed" }));
+    assert_eq!(pile.reply(stop), Err(CommandError::OrderNotActive { serial, state: "failed".into() }));
     assert_eq!(pile.order_state(serial), OrderState::Failed);
 }
 
