@@ -228,7 +228,7 @@ impl App {
     pub async fn shut_down(mut self) -> Result<(), Unfinished> {
         self.draining.cancel();
         self.stop_piles.cancel();
-        let paced = Duration::from_secs_f64(self.sessions.count() as f64 / f64::from(self.drain.rate));
+        let paced = Duration::from_secs(self.sessions.count() as u64 / u64::from(self.drain.rate) + 1);
         self.sessions.drain(self.drain.rate, Instant::now() + paced + LAST_WRITES).await;
         while self.pile_port.join_next().await.is_some() {}
         let entries = self.stores.ledger.journal_depth();

@@ -144,9 +144,10 @@ impl Peer {
         }
         // The colons of an IPv6 address stand within brackets.
         let host_end = self.advertise.rfind(']').unwrap_or(0);
-        match self.advertise[host_end..].contains(':') {
-            true => self.advertise.clone(),
-            false => format!("{}:{port}", self.advertise),
+        if self.advertise[host_end..].contains(':') {
+            self.advertise.clone()
+        } else {
+            format!("{}:{port}", self.advertise)
         }
     }
 }

@@ -161,7 +161,7 @@ impl Members {
             }
             Err(error) => {
                 observe::lease_renewal("failed", age);
-                let newly = self.0.seen.borrow().steady_since.is_some();
+                let newly = self.0.seen.borrow().steady_since.is_some() && !self.0.retired.load(Ordering::Acquire);
                 if newly {
                     tracing::warn!(%error, "the lease could not be renewed");
                 }

@@ -56,9 +56,10 @@ impl Credentials {
         };
         let Tls { ca, cert, key } = &config.tls;
         let read = |path: &PathBuf| std::fs::read(path).map_err(|error| CredentialsError::File(path.clone(), error));
-        let tls = match config.tls.is_set() {
-            false => None,
-            true => Some((Certificate::from_pem(read(ca)?), Identity::from_pem(read(cert)?, read(key)?))),
+        let tls = if config.tls.is_set() {
+            Some((Certificate::from_pem(read(ca)?), Identity::from_pem(read(cert)?, read(key)?)))
+        } else {
+            None
         };
         Ok(Self { authorization, tls })
     }

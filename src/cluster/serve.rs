@@ -53,9 +53,9 @@ pub async fn serve(desk: Desk, listener: TcpListener) -> Result<(), Error> {
         server = server.tls_config(tls).map_err(Error::Tls)?;
     }
     let credentials = desk.credentials.clone();
-    let admit = move |request: Request<()>| match credentials.admit(request.metadata()) {
-        true => Ok(request),
-        false => Err(Status::unauthenticated("this node's secret is another one")),
+    let admit = move |request: Request<()>| {
+        let admitted = credentials.admit(request.metadata());
+        admitted.then_some(request).ok_or_else(|| Status::unauthenticated("this node's secret is another one"))
     };
     let service = PeerServiceServer::new(desk).max_decoding_message_size(MAX_REQUEST);
     let service = tonic::service::interceptor::InterceptedService::new(service, admit);
@@ -83,12 +83,13 @@ impl PeerService for Desk {
             trace_id = caller.trace_id(),
         );
         let work = self.carry_out(arrived, request.into_inner());
-        let outcome = caller.scope(work).instrument(span).await.map_err(bad)?;
+        let outcome = caller.scope(work).instrument(span).await.map_err(|error| bad(&error))?;
         Ok(Response::new(pb::ExecuteResponse { outcome: Some(outcome) }))
     }
 
     async fn evict(&self, request: Request<pb::EvictRequest>) -> Result<Response<pb::EvictResponse>, Status> {
-        let eviction = message::read_eviction(request.get_ref(), self.here.sessions.incarnation()).map_err(bad)?;
+        let eviction =
+            message::read_eviction(request.get_ref(), self.here.sessions.incarnation()).map_err(|error| bad(&error))?;
         Ok(Response::new(message::write_evicted(self.here.sessions.evict(&eviction))))
     }
 
@@ -98,7 +99,7 @@ impl PeerService for Desk {
         &self,
         request: Request<pb::WatchTelemetryRequest>,
     ) -> Result<Response<Self::WatchTelemetryStream>, Status> {
-        let filter = message::read_filter(request.get_ref()).map_err(bad)?;
+        let filter = message::read_filter(request.get_ref()).map_err(|error| bad(&error))?;
         let told = stream::unfold(self.here.hub.watch(filter), |mut watch| async {
             loop {
                 // Only this node's own: nobody puts anything into this watch from beside.
@@ -152,7 +153,7 @@ impl Desk {
     }
 }
 
-fn bad(unreadable: Unreadable) -> Status {
+fn bad(unreadable: &Unreadable) -> Status {
     Status::invalid_argument(unreadable.to_string())
 }
 

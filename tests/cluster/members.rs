@@ -2,6 +2,7 @@
 
 use pileway::api::pb;
 use tonic::{Code, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::PILE;
 use crate::common::{Api, eventually, reason, within};
@@ -76,7 +77,6 @@ async fn a_node_that_drains_is_not_ready_but_serves_until_callers_have_had_time_
         let request = tonic_health::pb::HealthCheckRequest { service: String::new() };
         within("health", health.check(request)).await.expect("health").into_inner().status()
     };
-    use tonic_health::pb::health_check_response::ServingStatus;
     assert_eq!(ready().await, ServingStatus::Serving);
     drain(&b.api, "b").await.expect("DrainNode");
     let draining = async {
