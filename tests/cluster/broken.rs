@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use pileway::api::pb;
-use pileway::settings::Secret;
 use pileway::wire::*;
 use tonic::Code;
 
@@ -129,21 +128,29 @@ async fn a_node_that_stands_still_is_answered_for_in_time_and_does_nothing_late(
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_know_the_secret_is_refused() {
+async fn a_node_that_stood_still_for_longer_than_its_lease_comes_back_with_its_piles() {
     let shared = Shared::new();
-    let b = shared.node("b").await;
+    let (a, b) = (shared.node("a").await, shared.node("b").await);
     let mut pile = b.pile(PILE).await;
-    for secret in ["", "another", "known to all of u", "known to all of us "] {
-        let stranger = shared.node_with("stranger", |config| config.peer.secret = Secret::new(secret)).await;
-        let refused = stranger.api.sync_clock(PILE).await.expect_err("refused");
-        assert_eq!(reason(&refused), (Code::Unavailable, "SESSION_LOST".into()), "{secret:?}");
-        assert_eq!(fact(&refused, "written"), "false");
-        assert_eq!(stranger.api.pile(PILE).await.session, None, "{secret:?}");
-    }
-    assert!(pile.seen().await.iter().all(|frame| !matches!(frame, Frame::TimeSync(_))));
-    let friend = shared.node("friend").await;
-    let (set, ()) = tokio::join!(friend.api.sync_clock(PILE), answer_clock(&mut pile));
-    set.expect("SyncClock");
+    let thaw = b.freeze().await;
+    let gone = || async {
+        let error = a.api.sync_clock(PILE).await.expect_err("it stands still");
+        (reason(&error).1 == "PILE_OFFLINE").then_some(())
+    };
+    let few = Duration::from_millis(300);
+    let asked = || async { a.api.start_within(start_request(PILE, 2), few).await.err().map(|error| reason(&error).1) };
+    assert_eq!(asked().await.as_deref(), Some("OUTCOME_UNKNOWN"));
+    eventually("its lease to run out", gone).await;
+    drop(thaw);
+    let back = || async { (a.api.session(PILE).await.node == "b").then_some(()) };
+    eventually("its lease to be back", back).await;
+    pile.served().await;
+    let set = async {
+        let ask = || async { a.api.sync_clock(PILE).await.ok() };
+        eventually("its piles to be served", ask).await
+    };
+    tokio::join!(set, answer_clock(&mut pile));
+    assert!(pile.seen().await.iter().all(|frame| !matches!(frame, Frame::RemoteStart(_))), "a start came late");
 }
 
 #[tokio::test]
