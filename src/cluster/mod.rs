@@ -15,6 +15,7 @@
 //! A node that stands alone (embedded store) is a cluster of one: the same way of a command, and none of the tasks.
 
 mod config;
+mod accept;
 mod caller;
 mod message;
 mod here;
@@ -37,6 +38,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use accept::accept;
 pub use caller::{Caller, REQUEST_ID};
 pub use config::{Config, Peer as PeerConfig, Tls};
 pub use members::View;

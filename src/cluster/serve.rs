@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
+use super::accept::accept;
 use super::caller::Caller;
 use super::here::Here;
 use super::message::pb::peer_service_server::{PeerService, PeerServiceServer};
@@ -47,8 +47,7 @@ pub async fn serve(desk: Desk, listener: TcpListener) -> Result<(), Error> {
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
-        .max_concurrent_streams(MAX_STREAMS)
-        .tcp_nodelay(true);
+        .max_concurrent_streams(MAX_STREAMS);
     if let Some(tls) = desk.credentials.server_tls() {
         server = server.tls_config(tls).map_err(Error::Tls)?;
     }
@@ -59,7 +58,7 @@ pub async fn serve(desk: Desk, listener: TcpListener) -> Result<(), Error> {
     };
     let service = PeerServiceServer::new(desk).max_decoding_message_size(MAX_REQUEST);
     let service = tonic::service::interceptor::InterceptedService::new(service, admit);
-    let incoming = TcpListenerStream::new(listener);
+    let incoming = accept(listener);
     let serving =
         server.add_service(service).serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
     let out_of_patience = async {
