@@ -102,7 +102,8 @@ impl App {
         let peer_listener = if stores.shared { Some(listen("peer.listen", peer.listen).await?) } else { None };
         let piles = address(&pile_listener, "pile.listen", pile.listen)?;
         let grpc_address = address(&grpc_listener, "grpc.listen", grpc.listen)?;
-        let peer_address = peer_listener.as_ref().map(|there| address(there, "peer.listen", peer.listen)).transpose()?;
+        let peer_address =
+            peer_listener.as_ref().map(|there| address(there, "peer.listen", peer.listen)).transpose()?;
 
         let (sessions, hub, departed) = (Sessions::new(incarnation()), Hub::default(), Departed::default());
         let me = Member {

@@ -211,7 +211,8 @@ impl Watcher {
         }
         let mut pending = lock(&self.pending);
         let slot = (telemetry.pile, telemetry.gun, kind);
-        let update = |before: u64| Update { telemetry: telemetry.clone(), skipped: before.saturating_add(skipped), snapshot };
+        let update =
+            |before: u64| Update { telemetry: telemetry.clone(), skipped: before.saturating_add(skipped), snapshot };
         match pending.waiting.get_mut(&slot) {
             // A snapshot never replaces something newer.
             Some(_) if snapshot => {}

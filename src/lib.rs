@@ -13,7 +13,7 @@
 //!   cli/          demo, sim, serve, config, decode, journal: what people type
 //!   app.rs        composition root: build, start, ordered shutdown
 //!   config.rs     composes every component's Config; defaults < file < environment < flags; all errors at once
-//!   config/       the commented default file, and the tariff as people write it
+//!   config/       the commented default file, sections of nodes among others, and the tariff as people write it
 //!   api/          gRPC in, gRPC out: one file per service, convert, error, layers, deadline
 //!   cluster/      which node holds a pile, and how to reach it
 //!   session/      a pile's life on a socket

@@ -5,6 +5,10 @@ mod common;
 mod nodes;
 #[path = "cluster/broken.rs"]
 mod broken;
+#[path = "cluster/away.rs"]
+mod away;
+#[path = "cluster/trust.rs"]
+mod trust;
 #[path = "cluster/telemetry.rs"]
 mod telemetry;
 #[path = "cluster/members.rs"]

@@ -27,7 +27,7 @@ fn serve(dir: &TempDir) -> Command {
 fn everything_that_is_wrong_is_said_at_once_and_nothing_is_opened() {
     let dir = TempDir::new().expect("a directory");
     let file = dir.path().join("pileway.toml");
-    let text = "[pile]\nmailbox = 0\nlisten_on = \"x\"\nlost_after = \"1s\"\n[redis]\nurl = \"x\"\n[tariff.peak]\nenergy = \"dear\"\n";
+    let text = "[pile]\nmailbox = 0\nlisten_on = \"x\"\nlost_after = \"1s\"\n[radish]\nurl = \"x\"\n[tariff.peak]\nenergy = \"dear\"\n";
     fs::write(&file, text).expect("written");
     let mut command = serve(&dir);
     command.arg("--config").arg(&file);
@@ -41,7 +41,7 @@ fn everything_that_is_wrong_is_said_at_once_and_nothing_is_opened() {
     assert_eq!(status.code(), Some(2), "{errors}");
     let expected = [
         ["pile.listen_on", "\"x\"", "unknown key", "pileway.toml"],
-        ["redis", "url", "unknown key", "pileway.toml"],
+        ["radish", "url", "unknown key", "pileway.toml"],
         ["grpc.start_deadline", "\"soon\"", "duration", "PILEWAY_GRPC__START_DEADLINE"],
         ["store.cache_mib", "\"many\"", "whole number", "PILEWAY_STORE__CACHE_MIB"],
         ["environment variable", "speed", "unknown key", "PILEWAY_SPEED"],
@@ -59,7 +59,7 @@ fn everything_that_is_wrong_is_said_at_once_and_nothing_is_opened() {
 
 #[test]
 fn flags_that_are_none_are_refused() {
-    for arguments in [&["serve", "--pile-listen", "nowhere"][..], &["serve", "--redis", "x"], &["sevre"], &[]] {
+    for arguments in [&["serve", "--pile-listen", "nowhere"][..], &["serve", "--radish", "x"], &["sevre"], &[]] {
         let (status, output, errors) = end(pileway(arguments));
         assert_eq!((status.code(), output.len()), (Some(2), 0), "{arguments:?}: {errors}");
     }
@@ -72,6 +72,30 @@ fn flags_that_are_none_are_refused() {
     let (status, _, errors) = end(beyond);
     assert_eq!(status.code(), Some(2), "{errors}");
     assert!(errors.contains("grpc.listen") && errors.contains("loopback"), "{errors}");
+}
+
+#[test]
+fn a_peer_port_for_everybody_needs_a_secret_and_no_error_repeats_it() {
+    let dir = TempDir::new().expect("a directory");
+    let with = |listen: &str, secret: &str| {
+        let mut command = serve(&dir);
+        command.args(["--redis", "redis://:hunter2@127.0.0.1:1", "--peer-listen", listen]);
+        command.args(["--peer-advertise", "10.1.2.3"]).env("PILEWAY_PEER__SECRET", secret);
+        command
+    };
+    for secret in ["", "hunter two"] {
+        let (status, _, errors) = end(with("0.0.0.0:0", secret));
+        assert_eq!(status.code(), Some(2), "{errors}");
+        let key = if secret.is_empty() { "peer.listen" } else { "peer.secret" };
+        assert!(errors.contains(key) && !errors.contains("hunter"), "{errors}");
+    }
+    // Without a common store there are no other nodes, and no port for them.
+    let mut alone = serve(&dir);
+    alone.args(["--peer-listen", "0.0.0.0:0", "--node-id", "alone"]);
+    let mut node = Process::spawn(alone);
+    let line = node.first_line();
+    assert!(line.starts_with("ready ") && !line.contains("peer="), "{line:?} {}", node.log());
+    node.kill();
 }
 
 #[test]

@@ -23,11 +23,9 @@ mod watch;
 mod cluster;
 mod health;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::{Stream, stream};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -36,7 +34,7 @@ use tonic::transport::Server;
 
 pub use config::Config;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, accept};
 use crate::domain::units::UtcOffset;
 use crate::domain::{Command, Pile, PileCode, Reply};
 use crate::settings::Problem;
@@ -109,7 +107,9 @@ pub async fn serve(
         .layer(deadline::DeadlineLayer { default: config.default_deadline, start: config.start_deadline })
         .add_service(PileServiceServer::new(piles::Piles(context.clone())).max_decoding_message_size(limit))
         .add_service(ChargingServiceServer::new(charging::Charging(context.clone())).max_decoding_message_size(limit))
-        .add_service(TelemetryServiceServer::new(telemetry::Measurements(context.clone())).max_decoding_message_size(limit))
+        .add_service(
+            TelemetryServiceServer::new(telemetry::Measurements(context.clone())).max_decoding_message_size(limit),
+        )
         .add_service(ClusterServiceServer::new(cluster::Nodes(context)).max_decoding_message_size(limit))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(Error::Reflection)?)
@@ -196,32 +196,6 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Connections as they come. Where the system refuses one (no file descriptor left), the next try waits a moment
-/// instead of spinning.
-fn accept(listener: TcpListener) -> impl Stream<Item = Result<TcpStream, std::io::Error>> {
-    stream::unfold(listener, |listener| async {
-        loop {
-            match listener.accept().await {
-                Ok((socket, peer)) => {
-                    undelayed(&socket, peer);
-                    return Some((Ok(socket), listener));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a gRPC connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    })
-}
-
-/// Small answers must not wait for more to come.
-fn undelayed(socket: &TcpStream, peer: SocketAddr) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
-    }
-}
-
 fn list(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
@@ -231,4 +205,3 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Resources read at once for a snapshot.
 const SNAPSHOT_PAGE: usize = 200;
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -112,7 +112,8 @@ impl Peer {
         let mut found = vec![];
         let beyond = !self.listen.ip().to_canonical().is_loopback();
         if beyond && self.secret.is_empty() && !self.tls.is_set() && !self.allow_insecure {
-            let reason = "is not a loopback address: set peer.secret or peer.tls, or peer.allow_insecure to serve anybody";
+            let reason =
+                "is not a loopback address: set peer.secret or peer.tls, or peer.allow_insecure to serve anybody";
             found.push(Problem { key: "listen", value: self.listen.to_string(), reason });
         }
         if self.listen.ip().is_unspecified() && self.advertise.is_empty() {
@@ -143,9 +144,10 @@ impl Peer {
         }
         // The colons of an IPv6 address stand within brackets.
         let host_end = self.advertise.rfind(']').unwrap_or(0);
-        match self.advertise[host_end..].contains(':') {
-            true => self.advertise.clone(),
-            false => format!("{}:{port}", self.advertise),
+        if self.advertise[host_end..].contains(':') {
+            self.advertise.clone()
+        } else {
+            format!("{}:{port}", self.advertise)
         }
     }
 }

@@ -76,7 +76,8 @@ impl Neighbours for Evictions {
         let to: HashMap<_, _> = to.into_iter().filter(|run| *run != self.0.me).map(|run| (run, first)).collect();
         let mut state = self.lock();
         let State { waiting, due } = &mut *state;
-        if to.is_empty() || waiting.get(&eviction.pile).is_some_and(|there| there.eviction.by.epoch > eviction.by.epoch) {
+        if to.is_empty() || waiting.get(&eviction.pile).is_some_and(|there| there.eviction.by.epoch > eviction.by.epoch)
+        {
             return;
         }
         if waiting.len() >= MOST && !waiting.contains_key(&eviction.pile) {

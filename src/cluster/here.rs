@@ -45,15 +45,6 @@ impl Here {
             provisional: _,
         } = live;
         let (node, address) = (self.node.clone(), address.to_string());
-        Some(SessionSeen {
-            node,
-            fence,
-            connected_at,
-            last_seen,
-            address,
-            frames,
-            swapped_crc_frames,
-            refused_frames,
-        })
+        Some(SessionSeen { node, fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames })
     }
 }

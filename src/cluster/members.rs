@@ -48,7 +48,7 @@ pub struct View {
     /// Since when renewals have succeeded, each within the lease of the one before; `None` while the store is away.
     pub steady_since: Option<Instant>,
     /// The number of the newest renewal that has ended, well or not.
-    pub(super) ended: u64,
+    pub ended: u64,
 }
 
 /// What is known of a run.
@@ -161,7 +161,7 @@ impl Members {
             }
             Err(error) => {
                 observe::lease_renewal("failed", age);
-                let newly = self.0.seen.borrow().steady_since.is_some();
+                let newly = self.0.seen.borrow().steady_since.is_some() && !self.0.retired.load(Ordering::Acquire);
                 if newly {
                     tracing::warn!(%error, "the lease could not be renewed");
                 }
@@ -183,7 +183,8 @@ impl Members {
     }
 
     fn publish(&self, began: Instant, number: u64, renewed: Renewed) {
-        let members: BTreeMap<u64, Member> = renewed.members.into_iter().map(|member| (member.incarnation, member)).collect();
+        let members: BTreeMap<u64, Member> =
+            renewed.members.into_iter().map(|member| (member.incarnation, member)).collect();
         self.0.seen.send_modify(|view| {
             for (incarnation, member) in &members {
                 if !view.members.contains_key(incarnation) {

@@ -15,6 +15,7 @@
 //! A node that stands alone (embedded store) is a cluster of one: the same way of a command, and none of the tasks.
 
 mod config;
+mod accept;
 mod caller;
 mod message;
 mod here;
@@ -37,6 +38,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use accept::accept;
 pub use caller::{Caller, REQUEST_ID};
 pub use config::{Config, Peer as PeerConfig, Tls};
 pub use members::View;
@@ -232,10 +234,8 @@ impl Cluster {
                 Ok(peer) => peer.drain(deadline).await,
                 Err(failed) => Err(failed),
             };
-            let unreachable = |failed: Failed| DrainError::Unreachable {
-                node: member.node.clone(),
-                reason: format!("{failed:?}"),
-            };
+            let unreachable =
+                |failed: Failed| DrainError::Unreachable { node: member.node.clone(), reason: format!("{failed:?}") };
             told.map_err(unreachable)?;
         }
         Ok(self.seen(member, deadline).await)
@@ -260,7 +260,11 @@ impl Cluster {
         let Router { here, peers, members, .. } = &self.0.router;
         if member.incarnation == here.sessions.incarnation() {
             let sessions = Some(here.sessions.count() as u64);
-            return NodeSeen { member: Member { draining: members.me().draining || member.draining, ..member }, sessions, here: true };
+            return NodeSeen {
+                member: Member { draining: members.me().draining || member.draining, ..member },
+                sessions,
+                here: true,
+            };
         }
         let deadline = deadline.min(Instant::now() + STATUS);
         let sessions = match peers.to(&member) {

@@ -19,9 +19,9 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::caller::Caller;
 use super::config::{Peer as PeerConfig, Tls};
+use super::members::View;
 use super::message::pb::peer_service_client::PeerServiceClient;
 use super::message::pb::{self, execute_response::Outcome};
-use super::members::View;
 use crate::store::Member;
 
 /// What nodes prove to each other who they are with.
@@ -48,16 +48,18 @@ impl Credentials {
         let authorization = match secret {
             "" => None,
             secret => {
-                let mut value = HeaderValue::from_str(&format!("Bearer {secret}")).map_err(|_| CredentialsError::Secret)?;
+                let mut value =
+                    HeaderValue::from_str(&format!("Bearer {secret}")).map_err(|_| CredentialsError::Secret)?;
                 value.set_sensitive(true);
                 Some(MetadataValue::try_from(value.as_bytes()).map_err(|_| CredentialsError::Secret)?)
             }
         };
         let Tls { ca, cert, key } = &config.tls;
         let read = |path: &PathBuf| std::fs::read(path).map_err(|error| CredentialsError::File(path.clone(), error));
-        let tls = match config.tls.is_set() {
-            false => None,
-            true => Some((Certificate::from_pem(read(ca)?), Identity::from_pem(read(cert)?, read(key)?))),
+        let tls = if config.tls.is_set() {
+            Some((Certificate::from_pem(read(ca)?), Identity::from_pem(read(cert)?, read(key)?)))
+        } else {
+            None
         };
         Ok(Self { authorization, tls })
     }

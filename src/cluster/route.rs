@@ -85,7 +85,8 @@ impl Router {
         }
         let mut tried = None;
         if let Some(fence) = self.owners.get(pile) {
-            if let Found::Living(member) = self.members.find(fence.session.incarnation).await {
+            let found = timeout_at(deadline, self.members.find(fence.session.incarnation)).await;
+            if let Ok(Found::Living(member)) = found {
                 observe::routed("cached");
                 match self.hop(pile, fence, &member, &command, deadline).await {
                     Hop::Answered(answer) => return answer,
@@ -175,7 +176,7 @@ impl Router {
             return Hop::Answered(Err(CommandError::DeadlinePassed));
         }
         // The other node answers in time to be heard here in time.
-        let remaining = remaining - (remaining / 20).min(ON_THE_WAY);
+        let remaining = remaining.saturating_sub((remaining / 20).min(ON_THE_WAY));
         let request = pb::ExecuteRequest {
             pile: pile.to_string(),
             fence: Some(message::write_fence(fence)),

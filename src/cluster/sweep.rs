@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn nobody_sweeps_until_everybody_has_had_time_to_come_back() {
-        let config = Config { lease_ttl: Duration::from_secs(10), sweep_grace: Duration::from_secs(5), ..Config::default() };
+        let config =
+            Config { lease_ttl: Duration::from_secs(10), sweep_grace: Duration::from_secs(5), ..Config::default() };
         let start = Instant::now();
         let view = |renewed: u64, steady: Option<u64>| View {
             renewed_at: Some(start + Duration::from_secs(renewed)),

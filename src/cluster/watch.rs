@@ -63,10 +63,10 @@ async fn follow(members: Members, peers: Peers, me: u64, request: pb::WatchTelem
             there
         });
         for member in view.others(me) {
-            if !heard.contains_key(&member.incarnation) {
+            heard.entry(member.incarnation).or_insert_with(|| {
                 let listening = listen(member.clone(), peers.clone(), request.clone(), inlet.clone(), first);
-                heard.insert(member.incarnation, (member.node.clone(), tasks.spawn(listening)));
-            }
+                (member.node.clone(), tasks.spawn(listening))
+            });
         }
         first = false;
         tokio::select! {
@@ -77,13 +77,7 @@ async fn follow(members: Members, peers: Peers, me: u64, request: pb::WatchTelem
 }
 
 /// Hands on what one node measures, for as long as it is polled.
-async fn listen(
-    member: Member,
-    peers: Peers,
-    request: pb::WatchTelemetryRequest,
-    inlet: Inlet,
-    was_there: bool,
-) {
+async fn listen(member: Member, peers: Peers, request: pb::WatchTelemetryRequest, inlet: Inlet, was_there: bool) {
     let mut known = was_there;
     let mut pause = FIRST_PAUSE;
     loop {

@@ -8,12 +8,13 @@ use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Gun, RequestId, Serial};
-use super::pile::SessionSeen;
 use super::order::Order;
+use super::pile::SessionSeen;
 use super::telemetry::Telemetry;
 use super::units::WallMs;
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// 0x34 → 0x33
     StartCharging(Box<Start>),
@@ -116,6 +117,7 @@ impl Start {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum When {
     Immediately,
     /// As soon as no gun charges. A reboot is left to the pile (0x92 value 2); a disconnect waits here.
@@ -123,6 +125,7 @@ pub enum When {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// STARTING, WAITING_FOR_PLUG, or further on if a retry joins a start that has gone on.
     Started(Box<Order>),
@@ -147,6 +150,7 @@ pub enum Reply {
 
 /// How we know that the pile has stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StopProof {
     /// 0x35 said yes.
     Answer,
@@ -156,6 +160,7 @@ pub enum StopProof {
 
 /// Why there is no reply. Each variant is one line of the API's error table.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CommandError {
     #[error("this pile has never logged in here")]
     PileUnknown,

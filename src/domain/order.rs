@@ -23,6 +23,7 @@ use super::tariff::Tariff;
 use super::units::{Amount, Energy, WallMs};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OrderState {
     /// Durable; 0x34 is on its way or unanswered.
     Requested,
@@ -91,6 +92,7 @@ impl OrderState {
 
 /// Who made the order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// StartCharging.
     Platform,
@@ -151,6 +153,7 @@ pub struct Stop {
 
 /// Why a start did not come about.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Failure {
     /// 0x33 said no.
     Rejected { code: u8, name: String },
@@ -172,6 +175,7 @@ pub struct Anomaly {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AnomalyKind {
     /// No 0x33, or no charging 0x13, within 90 s of the start request.
     StartTimeout,

@@ -7,6 +7,7 @@ use super::units::Price;
 
 /// One of the four price classes every YKC tariff has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Period {
     /// 尖
     Sharp,

@@ -20,6 +20,7 @@ pub struct Telemetry {
 
 /// By the frame it came in.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Measured {
     /// 0x13
     Live(Live),
@@ -32,6 +33,7 @@ pub enum Measured {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     Live,
     Demand,
@@ -85,6 +87,7 @@ impl Live {
 
 /// What 0x13 calls the gun.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Status {
     Offline,
     Fault,

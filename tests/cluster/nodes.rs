@@ -25,8 +25,13 @@ pub struct Shared {
 
 impl Shared {
     pub fn new() -> Self {
+        Self::over(|store| store)
+    }
+
+    /// Over what is made of a plain store.
+    pub fn over(wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>) -> Self {
         let dir = TempDir::new().expect("a directory");
-        Self { store: Arc::new(open(&dir, "shared")), dir }
+        Self { store: wrap(Arc::new(open(&dir, "shared"))), dir }
     }
 
     /// A node with short times: a lease of a second.
@@ -40,7 +45,7 @@ impl Shared {
         config.pile.listen = any();
         config.grpc.listen = any();
         config.peer.listen = any();
-        config.peer.secret = Secret::new("known to all of us");
+        config.peer.secret = Secret::new("known-to-all-of-us");
         config.cluster.lease_ttl = Duration::from_secs(1);
         config.cluster.renew_every = Duration::from_millis(200);
         config.cluster.sweep_every = Duration::from_millis(100);

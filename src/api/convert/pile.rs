@@ -74,7 +74,8 @@ pub fn presence(presence: Presence) -> pb::PilePresence {
 }
 
 fn session(live: &SessionSeen) -> pb::PileSession {
-    let SessionSeen { node, fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames } = live;
+    let SessionSeen { node, fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames } =
+        live;
     pb::PileSession {
         session_id: fence.session.to_string(),
         epoch: integer(fence.epoch.0),

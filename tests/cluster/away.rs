@@ -1,0 +1,143 @@
+//! The store is away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use pileway::domain::{Fence, PileCode};
+use pileway::store::*;
+use tokio::sync::broadcast;
+use tonic::Code;
+
+use crate::common::{eventually, reason};
+use crate::nodes::Shared;
+use crate::{PILE, answer_clock};
+
+const OTHER: &str = "32010600019237";
+
+#[tokio::test]
+async fn without_the_store_what_is_here_and_what_is_remembered_is_reached_and_the_rest_is_not() {
+    let away = Arc::new(AtomicBool::new(false));
+    let shared = Shared::over(|store| Arc::new(Interrupted { store, away: away.clone() }));
+    let (a, b) = (shared.node("a").await, shared.node("b").await);
+    let (mut remembered, _unknown) = (b.pile(PILE).await, b.pile(OTHER).await);
+    let (set, ()) = tokio::join!(a.api.sync_clock(PILE), answer_clock(&mut remembered));
+    set.expect("a remembers where it is");
+
+    away.store(true, Ordering::SeqCst);
+    // For longer than any lease holds: nodes do not take each other for dead because the store is.
+    let patience = std::time::Instant::now() + std::time::Duration::from_millis(1500);
+    while std::time::Instant::now() < patience {
+        for node in [&b, &a] {
+            let (set, ()) = tokio::join!(node.api.sync_clock(PILE), answer_clock(&mut remembered));
+            set.unwrap_or_else(|error| panic!("{}: {error:?}", node.name));
+        }
+    }
+    let error = a.api.sync_clock(OTHER).await.expect_err("nobody can say where it is");
+    assert_eq!(reason(&error), (Code::Unavailable, "STORE_UNAVAILABLE".into()));
+
+    away.store(false, Ordering::SeqCst);
+    let found = || async { (a.api.session(OTHER).await.node == "b").then_some(()) };
+    eventually("the store to be asked again", found).await;
+    // They were not taken for gone, and neither were their piles.
+    let (set, ()) = tokio::join!(a.api.sync_clock(PILE), answer_clock(&mut remembered));
+    set.expect("still there");
+}
+
+/// A store that answers nothing while it is away.
+struct Interrupted {
+    store: Arc<dyn Store>,
+    away: Arc<AtomicBool>,
+}
+
+macro_rules! unless_away {
+    ($self:ident, $call:expr) => {
+        if $self.away.load(Ordering::SeqCst) {
+            ready(Err(StoreError::Unavailable("away".into()))).boxed()
+        } else {
+            $call
+        }
+    };
+}
+
+impl Store for Interrupted {
+    fn commit(&self, partition: Partition, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>> {
+        unless_away!(self, self.store.commit(partition, batch))
+    }
+
+    fn claim(&self, claim: Claim) -> BoxFuture<'_, Result<Claimed, StoreError>> {
+        unless_away!(self, self.store.claim(claim))
+    }
+
+    fn release(&self, pile: PileCode, fence: Fence) -> BoxFuture<'_, Result<bool, StoreError>> {
+        unless_away!(self, self.store.release(pile, fence))
+    }
+
+    fn settle(&self, settlement: Settlement) -> BoxFuture<'_, Result<Settled, StoreError>> {
+        unless_away!(self, self.store.settle(settlement))
+    }
+
+    fn get(&self, key: Key) -> BoxFuture<'_, Result<Option<Versioned>, StoreError>> {
+        unless_away!(self, self.store.get(key))
+    }
+
+    fn owner(&self, pile: PileCode) -> BoxFuture<'_, Result<Option<Fence>, StoreError>> {
+        unless_away!(self, self.store.owner(pile))
+    }
+
+    fn list(&self, partition: Partition, scan: Scan) -> BoxFuture<'_, Result<Vec<Indexed>, StoreError>> {
+        unless_away!(self, self.store.list(partition, scan))
+    }
+
+    fn read_log(
+        &self,
+        partition: Partition,
+        after: Offset,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Arc<Entry>>, StoreError>> {
+        unless_away!(self, self.store.read_log(partition, after, limit))
+    }
+
+    fn log_end(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, StoreError>> {
+        unless_away!(self, self.store.log_end(partition))
+    }
+
+    fn feed(&self) -> broadcast::Receiver<Arc<Entry>> {
+        self.store.feed()
+    }
+
+    fn expire(&self, partition: Partition, before: String, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
+        unless_away!(self, self.store.expire(partition, before, limit))
+    }
+
+    fn renew(&self, lease: Lease) -> BoxFuture<'_, Result<Renewed, StoreError>> {
+        unless_away!(self, self.store.renew(lease))
+    }
+
+    fn retire(&self, incarnation: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        unless_away!(self, self.store.retire(incarnation))
+    }
+
+    fn orphans(
+        &self,
+        partition: Partition,
+        living: Vec<u64>,
+        after: Option<Orphan>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Orphan>, StoreError>> {
+        unless_away!(self, self.store.orphans(partition, living, after, limit))
+    }
+
+    fn lineage(&self) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
+        unless_away!(self, self.store.lineage())
+    }
+
+    fn partitions(&self) -> u16 {
+        self.store.partitions()
+    }
+
+    fn health(&self) -> Result<(), StoreError> {
+        if self.away.load(Ordering::SeqCst) { Err(StoreError::Unavailable("away".into())) } else { self.store.health() }
+    }
+}
