@@ -212,6 +212,7 @@ impl Walk {
         if pile.ended.is_some() {
             // The only witness has gone: what was lost may start again.
             self.requests.retain(|id| !requests.contains(id));
+            self.started.retain(|serial| !open.contains(serial));
             return;
         }
         let store = pile.store.borrow();
