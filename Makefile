@@ -36,7 +36,7 @@ demo: setup-cc ## one charge, from login to settled bill, through the public API
 	cargo run --locked --quiet -- demo
 
 .PHONY: test
-test: setup-cc setup-python ## every test, with an independent Python client among them
+test: setup-cc setup-python setup-redis ## every test, with an independent Python client and real Redis servers among them
 	cargo test --locked
 
 .PHONY: lint
@@ -88,7 +88,7 @@ deny: setup-cc $(TOOLS)/deny-$(CARGO_DENY_VERSION).ok ## cargo-deny in full: lic
 ## Set-up (the targets above call what they need)
 
 .PHONY: setup
-setup: setup-cc setup-rust setup-python setup-buf setup-fuzz ## everything at once
+setup: setup-cc setup-rust setup-python setup-redis setup-buf setup-fuzz ## everything at once
 
 .PHONY: setup-cc
 setup-cc: ## a linker and a C compiler, for rustc and ring
@@ -101,6 +101,12 @@ setup-rust: ## rustfmt and clippy
 
 .PHONY: setup-python
 setup-python: $(TOOLS)/python.ok ## a virtual environment with grpcio, for the Python client test
+
+# Debian starts a server of its own with it; the tests have theirs, on other ports. setpriv ends them with the tests.
+.PHONY: setup-redis
+setup-redis: ## redis-server, redis-sentinel and redis-cli, for the tests of the shared store
+	@tools/need 'command -v redis-server && command -v redis-sentinel && command -v redis-cli && command -v setpriv' \
+	    redis-server redis-sentinel redis-tools util-linux
 
 .PHONY: setup-buf
 setup-buf: $(TOOLS)/buf-$(BUF_VERSION).ok ## buf, by npm

@@ -4,6 +4,8 @@
 //! paced (each brings to the store what it has for it) → nothing left on the disk → this run is over for all others → API
 //! and peer port → stores. A task that ends by itself ends the node.
 
+mod stores;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,15 +16,16 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+pub use stores::Stores;
+
 use crate::api;
 use crate::cluster::{self, Cluster, Credentials, CredentialsError};
 use crate::config::{Config, Drain};
 use crate::domain::WallMs;
 use crate::hub::Hub;
 use crate::session::{self, Departed, Node, Policy, Sessions, Watch};
-use crate::store::embedded::{self, Embedded, OpenError};
-use crate::store::ledger::{self, Ledger};
-use crate::store::{Member, PARTITIONS, StoreError};
+use crate::store::embedded::OpenError;
+use crate::store::{Member, StoreError, journal, ledger, redis};
 
 /// A node that serves.
 pub struct App {
@@ -33,7 +36,6 @@ pub struct App {
     /// Where other nodes call, if there may be any.
     pub peer: Option<SocketAddr>,
     stores: Stores,
-    sessions: Sessions,
     cluster: Cluster,
     drain: Drain,
     draining: CancellationToken,
@@ -47,16 +49,6 @@ pub struct App {
     keepers: JoinSet<()>,
 }
 
-/// Where a node keeps what must last.
-#[derive(Clone)]
-pub struct Stores {
-    pub ledger: Ledger,
-    /// This node's own disk: all there is if it stands alone.
-    pub disk: Arc<Embedded>,
-    /// Other nodes may keep theirs in the same place.
-    pub shared: bool,
-}
-
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -64,8 +56,10 @@ pub enum StartError {
     Store(#[from] OpenError),
     #[error("cannot read the store")]
     Read(#[from] StoreError),
-    #[error("redis.url: this build knows no store that nodes can share")]
-    NoSharedStore,
+    #[error("store.data_dir")]
+    Journal(#[from] journal::OpenError),
+    #[error("redis.url")]
+    Redis(#[from] redis::OpenError),
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     #[error("{key} = \"{address}\": cannot listen")]
@@ -93,24 +87,9 @@ pub struct Unfinished {
     pub entries: usize,
 }
 
-impl Stores {
-    pub fn open(config: &Config) -> Result<Self, StartError> {
-        if config.redis.is_set() {
-            return Err(StartError::NoSharedStore);
-        }
-        let disk = Arc::new(Embedded::open(embedded::Config {
-            partitions: PARTITIONS,
-            cache_bytes: config.store.cache_mib as usize * 1024 * 1024,
-            time_limit: config.store.time_limit,
-            ..embedded::Config::new(config.store.data_dir.clone())
-        })?);
-        Ok(Self { ledger: Ledger::new(disk.clone()), disk, shared: false })
-    }
-}
-
 impl App {
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let stores = Stores::open(&config)?;
+        let stores = Stores::open(&config).await?;
         Self::start_on(config, stores).await
     }
 
@@ -159,7 +138,7 @@ impl App {
         let (mut keepers, mut peer_port) = (JoinSet::new(), JoinSet::new());
         keepers.spawn(cluster.clone().keep(node.clone()));
         if let Some(listener) = peer_listener {
-            peer_port.spawn(cluster.clone().serve(listener, stop_api.clone()));
+            peer_port.spawn(cluster.clone().serve(node.clone(), listener, stop_api.clone()));
         } else {
             Cluster::take_all(&node).await?;
         }
@@ -171,7 +150,13 @@ impl App {
         keepers.spawn(departed.run(watch, move || now.now()));
         keepers.spawn(ledger::housekeep(ledger.clone(), HOUSEKEEPING, wall));
         let mut pile_port = JoinSet::new();
-        pile_port.spawn(session::listen::run(node, pile_listener, stop_piles.clone()));
+        // Nobody else could take the piles of a node that stands alone.
+        let handed_over = match stores.shared {
+            true => session::Drain { rate: drain.rate, limit: drain.limit },
+            false => session::Drain::AT_ONCE,
+        };
+        pile_port.spawn(session::listen::run(node, pile_listener, stop_piles.clone(), handed_over));
+        keepers.spawn(ledger.clone().drain());
         let mut api_port = JoinSet::new();
         let services = api::Services { cluster: cluster.clone(), ledger, offset, draining: draining.clone() };
         api_port.spawn(api::serve(grpc, grpc_listener, services, stop_api.clone()));
@@ -180,7 +165,6 @@ impl App {
             grpc: grpc_address,
             peer: peer_address,
             stores,
-            sessions,
             cluster,
             drain,
             draining,
@@ -200,7 +184,7 @@ impl App {
             Some(ended) = self.api_port.join_next() => Died::Api(ended.ok().and_then(Result::err)),
             Some(ended) = self.peer_port.join_next() => Died::Peer(ended.ok().and_then(Result::err)),
             Some(_) = self.keepers.join_next() => Died::Task("keeper"),
-            () = self.stores.disk.closed() => Died::Store,
+            () = self.stores.closed() => Died::Store,
         }
     }
 
@@ -228,9 +212,9 @@ impl App {
     pub async fn shut_down(mut self) -> Result<(), Unfinished> {
         self.draining.cancel();
         self.stop_piles.cancel();
-        let paced = Duration::from_secs(self.sessions.count() as u64 / u64::from(self.drain.rate) + 1);
-        self.sessions.drain(self.drain.rate, Instant::now() + paced + LAST_WRITES).await;
         while self.pile_port.join_next().await.is_some() {}
+        // What this disk alone knows should not stay behind.
+        let _ = timeout(JOURNAL, self.stores.ledger.drained()).await;
         let entries = self.stores.ledger.journal_depth();
         if let Err(error) = self.cluster.retire().await {
             tracing::warn!(%error, "this run ends for others only when its lease runs out");
@@ -239,7 +223,7 @@ impl App {
         while self.api_port.join_next().await.is_some() {}
         while self.peer_port.join_next().await.is_some() {}
         self.keepers.shutdown().await;
-        self.stores.disk.close().await;
+        self.stores.close().await;
         if entries > 0 { Err(Unfinished { entries }) } else { Ok(()) }
     }
 }
@@ -265,8 +249,8 @@ const HOUSEKEEPING: Duration = Duration::from_mins(1);
 /// Where there are other nodes, there are load balancers, and these look every so often.
 const SETTLE: Duration = Duration::from_secs(20);
 const TELL: Duration = Duration::from_secs(2);
-/// For what sessions that have ended still have for the store.
-const LAST_WRITES: Duration = Duration::from_secs(6);
+/// For what the journal still has for the store.
+const JOURNAL: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {
@@ -280,7 +264,7 @@ mod tests {
         config.pile.listen.set_port(0);
         config.grpc.listen.set_port(0);
         let mut app = App::start(config).await.expect("starts");
-        app.stores.disk.close().await;
+        app.stores.close().await;
         let died = tokio::time::timeout(Duration::from_secs(20), app.died()).await;
         assert!(matches!(died, Ok(Died::Store)), "{died:?}");
         app.shut_down().await.expect("nothing is left");

@@ -10,7 +10,7 @@
 //! ```text
 //! src/
 //!   main.rs       parse arguments, run one subcommand, exit code
-//!   cli/          demo, sim, serve, config, decode: what people type
+//!   cli/          demo, sim, serve, config, decode, journal: what people type
 //!   app.rs        composition root: build, start, ordered shutdown
 //!   config.rs     composes every component's Config; defaults < file < environment < flags; all errors at once
 //!   config/       the commented default file, sections of nodes among others, and the tariff as people write it
@@ -18,7 +18,7 @@
 //!   cluster/      which node holds a pile, and how to reach it
 //!   session/      a pile's life on a socket
 //!   hub.rs        live telemetry: the latest of each gun, and who watches
-//!   store/        documents, logs, ownership: one contract; ledger is its typed door
+//!   store/        documents, logs, ownership: one contract, embedded or in Redis; ledger is its typed door
 //!   sim/          simulated piles: the same wire module, the other side
 //!   domain/       PURE. piles, orders, records, tariffs, commands, events
 //!   wire/         PURE. bytes <-> frames
@@ -54,8 +54,11 @@
 //! |---|---|
 //! | the caller gets the pile's own answer, a definite error, or an explicit *unknown*, in time | `session/pending.rs`, `api/deadline.rs`, `api/error.rs` |
 //! | no acknowledged record is lost: 0x40 follows a durable settlement | `session/charge.rs` (`settled`), `store/ledger.rs` (`settle`) |
-//! | one owner: the newest login wins, an older session can neither write nor answer | `store` (`claim`, fences), `session/mod.rs` (`register`), `cluster/route.rs`, `cluster/evict.rs` |
+//! | the store may go away: what happens meanwhile is on the node's disk, and gets there in order per pile | `store/ledger/journaled.rs`, `store/ledger/drain.rs`, `session/state/claims.rs` |
+//! | one owner: the newest login wins, an older session can neither write nor answer | `store` (`claim`, fences), `session/fleet.rs` (`register`), `cluster/route.rs`, `cluster/evict.rs` |
 //! | no stale and no doubled commands: nothing is written past its deadline, a request id starts once | `session/charge.rs` (`created`, `attempt_exists`) |
+//! | the store may go away: sessions go on, and piles log in | `session/state/provisional.rs`, `session/state/claims.rs` |
+//! | a rolling deploy is calm: piles are handed over one after another, nothing is cut in the middle | `session/fleet.rs` (`drain`) |
 //! | a dead pile is known dead, a short reconnect is no offline | `session/connection.rs` (`tick`), `session/departed.rs` |
 //! | one pile cannot hurt another: every byte sequence ends in a reply, a counted refusal or a closed socket | `wire/codec.rs`, `session/connection.rs` |
 //! | a slow reader hurts only itself | `hub.rs`, `api/watch.rs` |

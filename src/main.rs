@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pileway::cli::{decode, demo, serve, sim};
+use pileway::cli::{decode, demo, journal, serve, sim};
 
 #[derive(Parser)]
 #[command(name = "pileway", version, about)]
@@ -22,6 +22,8 @@ enum Command {
     Decode(decode::DecodeArgs),
     /// Make frames from what `decode --json` prints.
     Encode(decode::EncodeArgs),
+    /// Look into a node's journal, or replay it.
+    Journal(journal::JournalArgs),
 }
 
 fn main() -> ExitCode {
@@ -33,5 +35,6 @@ fn main() -> ExitCode {
         Command::Frames(args) => decode::frames(&args),
         Command::Decode(args) => decode::decode(&args),
         Command::Encode(args) => decode::encode(&args),
+        Command::Journal(args) => journal::journal(&args),
     }
 }

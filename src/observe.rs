@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 use opentelemetry::{KeyValue, global};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tracing_subscriber::EnvFilter;
@@ -83,6 +83,21 @@ pub fn login(result: &'static str) {
     METRICS.logins.add(1, &[KeyValue::new("result", result)]);
 }
 
+/// `pileway.claims` by what for and result.
+pub fn claim(purpose: &'static str, result: &'static str) {
+    METRICS.claims.add(1, &[KeyValue::new("for", purpose), KeyValue::new("result", result)]);
+}
+
+/// `pileway.takeovers` by where the session was that had to end: `here` or `elsewhere`.
+pub fn takeover(from: &'static str) {
+    METRICS.takeovers.add(1, &[KeyValue::new("from", from)]);
+}
+
+/// `pileway.sessions` by state: one more, or one less.
+pub fn sessions(state: &'static str, change: i64) {
+    METRICS.sessions.add(change, &[KeyValue::new("state", state)]);
+}
+
 /// `pileway.sessions.ended` by reason.
 pub fn session_ended(reason: &'static str) {
     METRICS.sessions_ended.add(1, &[KeyValue::new("reason", reason)]);
@@ -91,6 +106,21 @@ pub fn session_ended(reason: &'static str) {
 /// `pileway.settlements` by outcome.
 pub fn settlement(outcome: &'static str) {
     METRICS.settlements.add(1, &[KeyValue::new("outcome", outcome)]);
+}
+
+/// `pileway.journal.depth`: what waits for the store.
+pub fn journal_depth(entries: usize) {
+    METRICS.journal_depth.record(entries as u64, &[]);
+}
+
+/// `pileway.journal.dropped` by what it was: documents that were out of date when the store was back.
+pub fn journal_dropped(what: &'static str) {
+    METRICS.journal_dropped.add(1, &[KeyValue::new("what", what)]);
+}
+
+/// `pileway.journal.doubtful`: batches that waited so long that the store may have forgotten whether it has them.
+pub fn journal_doubtful() {
+    METRICS.journal_doubtful.add(1, &[]);
 }
 
 /// `pileway.orders.anomalies` by kind.
@@ -141,8 +171,14 @@ struct Metrics {
     frames_refused: Counter<u64>,
     swapped_crc: Counter<u64>,
     logins: Counter<u64>,
+    claims: Counter<u64>,
+    takeovers: Counter<u64>,
+    sessions: UpDownCounter<i64>,
     sessions_ended: Counter<u64>,
     settlements: Counter<u64>,
+    journal_depth: Gauge<u64>,
+    journal_dropped: Counter<u64>,
+    journal_doubtful: Counter<u64>,
     anomalies: Counter<u64>,
     command_duration: Histogram<f64>,
     routed: Counter<u64>,
@@ -163,8 +199,20 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         frames_refused: counter(&meter, "pileway.frames.refused", "Bytes and frames nobody can use, by reason"),
         swapped_crc: counter(&meter, "pileway.frames.swapped_crc", "Valid frames with their CRC high byte first"),
         logins: counter(&meter, "pileway.logins", "Logins, by result"),
+        claims: counter(&meter, "pileway.claims", "Claims of piles, by what for and result"),
+        takeovers: counter(&meter, "pileway.takeovers", "Logins that ended an older session, by where that was"),
+        sessions: meter
+            .i64_up_down_counter("pileway.sessions")
+            .with_description("Sessions, by state: live, provisional (not claimed yet), lost (silent)")
+            .build(),
         sessions_ended: counter(&meter, "pileway.sessions.ended", "Sessions that ended, by reason"),
         settlements: counter(&meter, "pileway.settlements", "Records made durable, by outcome"),
+        journal_depth: meter
+            .u64_gauge("pileway.journal.depth")
+            .with_description("Batches and records in the journal that are not in the store yet")
+            .build(),
+        journal_dropped: counter(&meter, "pileway.journal.dropped", "Journaled documents that came too late, by kind"),
+        journal_doubtful: counter(&meter, "pileway.journal.doubtful", "Batches that may have been written twice"),
         anomalies: counter(&meter, "pileway.orders.anomalies", "Breaches of supervised rules, by kind"),
         routed: counter(&meter, "pileway.commands.routed", "Commands, by the way to the pile's session"),
         not_owner: counter(&meter, "pileway.commands.not_owner", "Nodes asked that did not hold the session"),

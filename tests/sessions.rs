@@ -376,7 +376,7 @@ async fn a_pile_that_died_with_its_node_is_reported_once() {
 
     let back = Pile::login(&node, B).await;
     let mut seen = events.until(A, PileChange::Offline).await;
-    assert_eq!(seen.last().expect("one").offline_reason(), OfflineReason::NodeRestarted);
+    assert_eq!(seen.last().expect("one").offline_reason(), OfflineReason::NodeLost);
     assert_eq!(api.pile(A).await.presence(), PilePresence::Offline);
 
     // B leaves now: by the time it is reported, A has been due again if it ever is.
@@ -446,6 +446,41 @@ async fn a_node_that_stood_still_does_not_take_that_for_silence() {
     Pile::login(&node, B).await.served().await;
     eventually("the log to tell of the second pile", said).await;
     assert!(!node.log().contains("pile offline"), "{}", node.log());
+}
+
+#[tokio::test]
+async fn two_devices_with_one_pile_code_are_noticed_and_one_of_them_has_to_wait() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let mut events = api.watch_piles().await;
+    let mut lines = vec![];
+    for n in 0..4 {
+        let mut line = Line::connect(&node).await;
+        line.send(device(n % 2)).await;
+        assert_eq!(line.expect::<LoginResponse>().await.result, LoginResult::Accepted, "login {n}");
+        lines.push(line);
+    }
+    for again in 0..2 {
+        let mut refused = Line::connect(&node).await;
+        refused.send(device(0)).await;
+        assert_eq!(refused.expect::<LoginResponse>().await.result, LoginResult::Rejected, "{again}");
+        refused.closed().await;
+    }
+    let seen = events.until(A, PileChange::DuplicateCode).await;
+    let duplicate = seen.last().and_then(|event| event.duplicate.clone()).expect("which device");
+    assert_eq!(duplicate.iccid, "89860000000000000000");
+    assert!(duplicate.address.starts_with("127.0.0.1:"), "{duplicate:?}");
+    // Whoever holds the pile is served, and once is enough to tell.
+    let holder = lines.last_mut().expect("four");
+    holder.is_served(A).await;
+    holder.send(frames::idle(A, 1)).await;
+    let seen = events.until(A, PileChange::Gun).await;
+    assert!(!changes(&seen, A).contains(&PileChange::DuplicateCode));
+}
+
+fn device(n: u64) -> LoginRequest {
+    let sim_card = format!("8986000000000000000{n}").parse().expect("20 digits");
+    LoginRequest { sim_card, ..frames::login(A, 1) }
 }
 
 #[tokio::test]

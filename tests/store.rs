@@ -1,7 +1,7 @@
-//! The store's contract as a suite, and the embedded store behind it.
+//! The store's contract as a suite, and the embedded store and Redis behind it.
 //!
-//! `contract.rs` and `ownership.rs` speak to the `Store` trait, `ledger.rs` to the typed door; both get a fresh, empty store per test. A
-//! second implementation is a second pair of `suite!` lines with its own `fresh`.
+//! `contract.rs` and `ownership.rs` speak to the `Store` trait, `ledger.rs` to the typed door; each test gets a fresh, empty
+//! store. Another implementation is another `all!` with its own `fresh`: `redis.rs` has two.
 
 #[path = "store/common.rs"]
 mod common;
@@ -63,6 +63,8 @@ macro_rules! all {
                 what_the_store_has_forgotten_is_claimed_again_with_a_higher_epoch
                 after_a_loss_of_writes_the_epoch_goes_up_so_that_no_event_repeats_a_number
                 a_session_cannot_say_that_it_is_there_once_a_newer_one_was
+                a_login_that_is_sent_twice_does_not_take_the_pile_back
+                a_reassertion_that_is_sent_twice_gets_the_same_answer
                 a_pile_code_used_by_two_devices_stops_going_back_and_forth
                 what_ended_runs_have_left_is_found_in_pieces_and_nothing_else
                 runs_are_known_while_they_renew_their_lease
@@ -95,6 +97,11 @@ macro_rules! all {
         }
     };
 }
+
+#[path = "common/redis.rs"]
+mod servers;
+#[path = "store/redis.rs"]
+mod redis_store;
 
 mod embedded {
     use std::sync::Arc;

@@ -189,7 +189,8 @@ async fn changes(
             EventKind::RecordConflict { .. }
             | EventKind::PileOnline(_)
             | EventKind::PileOffline { .. }
-            | EventKind::GunChanged(_) => {}
+            | EventKind::GunChanged(_)
+            | EventKind::DuplicatePileCode { .. } => {}
         }
     }
 }

@@ -154,10 +154,9 @@ impl ApiError {
             }
             Self::Store(StoreError::Unavailable(_)) => Line::new(Code::Unavailable, "STORE_UNAVAILABLE").retry(SOON),
             Self::Store(StoreError::Conflict { .. }) => Line::new(Code::Aborted, "STORE_CONFLICT").retry(SOON),
-            // Only a login is contested.
-            Self::Store(StoreError::Contested { .. } | StoreError::Invalid(_)) | Self::Defect(_) => {
-                Line::new(Code::Internal, "INTERNAL")
-            }
+            // Only a claim is contested or superseded.
+            Self::Store(StoreError::Contested { .. } | StoreError::Superseded { .. } | StoreError::Invalid(_))
+            | Self::Defect(_) => Line::new(Code::Internal, "INTERNAL"),
         }
     }
 }

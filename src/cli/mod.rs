@@ -4,6 +4,7 @@ pub mod demo;
 pub mod sim;
 pub mod serve;
 pub mod decode;
+pub mod journal;
 
 /// Ctrl-C or SIGTERM. Where a handler cannot be set up, the signal ends the process by itself.
 async fn told_to_end() {

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use tokio::time::{Instant, sleep_until};
 
 use crate::domain::PileCode;
-use crate::sim::{AutoCharge, Behaviour, Fleet, FleetConfig, PileConfig, Report};
+use crate::sim::{AddressReport, AutoCharge, Behaviour, Fleet, FleetConfig, PileConfig, Reconnect, Report};
 
 /// Runs simulated piles against a platform, and reports what came of it. Ends after --duration or with Ctrl-C.
 ///
@@ -17,7 +17,8 @@ use crate::sim::{AutoCharge, Behaviour, Fleet, FleetConfig, PileConfig, Report};
 /// link timers do not.
 #[derive(clap::Args)]
 pub struct SimArgs {
-    /// HOST:PORT of the platform; several, separated by commas, are taken in turn.
+    /// HOST:PORT of the platform; several, separated by commas: the piles spread evenly over them, and each takes the next
+    /// one whenever its connection ends or does not come about.
     #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:8768", value_parser = address)]
     connect: Vec<String>,
     /// How many piles.
@@ -41,6 +42,13 @@ pub struct SimArgs {
     /// New connections per second.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
+    /// The pause before a pile connects again, like 500ms or 2s. It doubles until a login succeeds; up to half of it is
+    /// added at random.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = span)]
+    reconnect_min: Duration,
+    /// The pause doubles up to this; a pile whose login was rejected waits so long at once.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = span)]
+    reconnect_max: Duration,
     /// Ends after so many seconds; without it, with Ctrl-C.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     duration: Option<u64>,
@@ -50,6 +58,9 @@ pub struct SimArgs {
     /// Every gun asks to charge by card once a minute while it is idle, and charges until the vehicle is full.
     #[arg(long, conflicts_with = "charge_every")]
     auto_charge: bool,
+    /// Every charge ends by itself after so long in real time, like 300ms or 20s.
+    #[arg(long, value_name = "DURATION", value_parser = span)]
+    charge_for: Option<Duration>,
     /// A way in which the piles misbehave; may be given several times.
     #[arg(long, value_name = "NAME[=VALUE]", help = behaviours())]
     behaviour: Vec<Behaviour>,
@@ -78,12 +89,20 @@ pub fn sim(args: SimArgs) -> ExitCode {
         speed,
         first_code,
         rate,
+        reconnect_min,
+        reconnect_max,
         duration,
         charge_every,
         auto_charge,
+        charge_for,
         behaviour,
         report,
     } = args;
+    if reconnect_max < reconnect_min {
+        return complain(&format!(
+            "--reconnect-max {reconnect_max:?}: must not be less than --reconnect-min {reconnect_min:?}"
+        ));
+    }
     let auto_charge = match charge_every {
         Some(every) => {
             let every = Duration::from_secs(every);
@@ -97,7 +116,9 @@ pub fn sim(args: SimArgs) -> ExitCode {
         protocol_version: protocol,
         speed,
         auto_charge,
+        charge_for,
         behaviours: behaviour,
+        reconnect: Reconnect { min: reconnect_min, max: reconnect_max },
         ..PileConfig::new(first_code)
     };
     let config = FleetConfig { piles, connect_rate: rate, ..FleetConfig::new(connect, first) };
@@ -225,16 +246,49 @@ fn table(report: &Report) -> String {
     if report.errors.is_empty() {
         rows.push(("errors", "none".to_owned()));
     }
+    rows.extend(report.addresses.iter().map(|at| (at.address.as_str(), address_row(at))));
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect::<Vec<_>>().join("\n")
 }
 
+fn address_row(at: &AddressReport) -> String {
+    let errors: u64 = at.errors.values().sum();
+    format!(
+        "{} online, {} logins, {} of them again, {} refused; records {} sent, {} repeated, {} acked, {} awaiting; \
+         frames {} in, {} out; {errors} errors",
+        at.online,
+        at.logins,
+        at.reconnects,
+        at.logins_refused,
+        at.records_sent,
+        at.records_repeated,
+        at.records_acked,
+        at.records_awaiting,
+        at.frames_in,
+        at.frames_out,
+    )
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    let span = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
+    match span {
+        Some(span) if span < Duration::from_millis(1) => Err("must be 1ms or more".to_owned()),
+        Some(span) => Ok(span),
+        None => Err("must be a duration like 10s, 500ms or 2m".to_owned()),
+    }
+}
+
 fn address(text: &str) -> Result<String, String> {
-    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    let is_host = |host: &str| {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        // Without brackets the colons of an IPv6 address look like that of the port.
+        !host.is_empty() && !host.contains(char::is_whitespace) && (bare.is_some() || !host.contains(':'))
+    };
+    let port = text.rsplit_once(':').filter(|(host, _)| is_host(host)).map(|(_, port)| port.parse::<u16>());
     match port {
         Some(Ok(1..)) => Ok(text.to_owned()),
         Some(Ok(0) | Err(_)) => Err("the port must be 1..=65535".to_owned()),
-        None => Err("must be HOST:PORT".to_owned()),
+        None => Err("must be HOST:PORT, an IPv6 address in brackets".to_owned()),
     }
 }
 

@@ -38,7 +38,6 @@ struct State {
 
 struct Waiting {
     eviction: Eviction,
-    since: Instant,
     /// Runs that have not answered.
     to: HashMap<u64, Try>,
 }
@@ -88,7 +87,7 @@ impl Neighbours for Evictions {
             return;
         }
         due.extend(to.keys().map(|run| (now, eviction.pile, *run)));
-        waiting.insert(eviction.pile, Waiting { eviction, since: now, to });
+        waiting.insert(eviction.pile, Waiting { eviction, to });
         drop(state);
         self.0.changed.notify_one();
     }
@@ -106,9 +105,18 @@ impl Evictions {
         loop {
             let room = AT_ONCE - sending.len();
             let (due, next) = self.take_due(Instant::now(), room);
-            for letter in due {
+            for Letter { eviction, to } in due {
+                // As it is now: a pile that is heard all the time must not look silent because another node is slow.
+                let heard_ms_ago = sessions.heard_ms_ago(eviction.pile, eviction.by);
+                let in_its_name = heard_ms_ago.is_some() || eviction.whom != Whom::Anybody;
+                let eviction = Eviction { heard_ms_ago: heard_ms_ago.unwrap_or(eviction.heard_ms_ago), ..eviction };
+                let letter = Letter { eviction, to };
                 let (members, peers) = (self.0.members.clone(), peers.clone());
-                sending.spawn(async move { (letter, send(&members, &peers, letter).await) });
+                sending.spawn(async move {
+                    // The guess has become a claim, or has ended: there is nothing to be told in its name.
+                    let sent = if in_its_name { send(&members, &peers, letter).await } else { Sent::Gone };
+                    (letter, sent)
+                });
             }
             let next = next.filter(|_| sending.len() < AT_ONCE);
             let next_due = async {
@@ -142,9 +150,7 @@ impl Evictions {
             let Some(there) = waiting.get_mut(&pile) else { continue };
             let Some(this) = there.to.get_mut(&to).filter(|this| this.at == Some(at)) else { continue };
             this.at = None;
-            let waited = there.since.elapsed().as_millis() as u64;
-            let heard_ms_ago = there.eviction.heard_ms_ago.saturating_add(waited);
-            letters.push(Letter { eviction: Eviction { heard_ms_ago, ..there.eviction }, to });
+            letters.push(Letter { eviction: there.eviction, to });
         }
         (letters, due.first().map(|(at, ..)| *at))
     }

@@ -34,7 +34,16 @@ impl Here {
 
     pub fn seen(&self, pile: PileCode) -> Option<SessionSeen> {
         let live = self.sessions.live(pile)?;
-        let LiveSession { fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames } = live;
+        let LiveSession {
+            fence,
+            connected_at,
+            last_seen,
+            address,
+            frames,
+            swapped_crc_frames,
+            refused_frames,
+            provisional: _,
+        } = live;
         let (node, address) = (self.node.clone(), address.to_string());
         Some(SessionSeen { node, fence, connected_at, last_seen, address, frames, swapped_crc_frames, refused_frames })
     }

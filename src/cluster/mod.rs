@@ -159,10 +159,15 @@ impl Cluster {
     }
 
     /// Answers other nodes until `shutdown`.
-    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+    pub async fn serve(
+        self,
+        node: Arc<Node>,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
         let Inner { router, credentials, drain, .. } = &*self.0;
         let (here, credentials, drain) = (router.here.clone(), credentials.clone(), drain.clone());
-        serve::serve(serve::Desk { here, credentials, drain, shutdown }, listener).await
+        serve::serve(serve::Desk { node, here, credentials, drain, shutdown }, listener).await
     }
 
     /// The pile's own answer, from whichever node holds it.

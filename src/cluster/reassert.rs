@@ -1,6 +1,6 @@
 //! Saying again that the piles of this node are here, after the store may have forgotten it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl Reasserter {
         let _ = self.0.done.subscribe().wait_for(|done| *done >= asked).await;
     }
 
-    /// Says it, paced, for as long as it is polled. What the store does not answer is said again.
+    /// Says it, paced, for as long as it is polled. Sessions that get no answer ask again by themselves.
     pub async fn run(self) {
         let mut asked = self.0.asked.subscribe();
         loop {
@@ -67,49 +67,43 @@ impl Reasserter {
             let Wanted { everything, anew } =
                 std::mem::take(&mut *self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner));
             if !anew.is_empty() {
-                self.0.ledger.resettle(&anew.iter().copied().collect::<Vec<_>>()).await;
+                self.resettle(&anew.iter().copied().collect::<Vec<_>>()).await;
             }
-            let mut left = self.affected(everything, &anew);
-            let mut tries = 0;
-            loop {
-                left = self.say(left).await;
-                if tries == 0 {
-                    self.0.done.send_replace(number);
-                }
-                tries += 1;
-                if left.is_empty() {
-                    break;
-                }
-                sleep(AGAIN).await;
-            }
+            self.say(self.affected(everything, &anew)).await;
+            self.0.done.send_replace(number);
         }
     }
 
-    fn affected(&self, everything: bool, anew: &BTreeSet<Partition>) -> BTreeMap<PileCode, bool> {
+    /// What has been acknowledged lately, and what the store may have lost of it.
+    async fn resettle(&self, partitions: &[Partition]) {
+        match self.0.ledger.resettle(partitions).await {
+            Ok(records) => {
+                tracing::info!(partitions = partitions.len(), records, "the store may have lost writes: settling again");
+            }
+            Err(error) => tracing::error!(%error, "what the store may have lost is not settled again"),
+        }
+    }
+
+    fn affected(&self, everything: bool, anew: &BTreeSet<Partition>) -> Vec<(PileCode, bool)> {
         let partitions = self.0.ledger.store().partitions();
         let piles = self.0.sessions.piles().into_iter();
         let piles = piles.map(|pile| (pile, anew.contains(&Partition::of(pile, partitions))));
         piles.filter(|(_, anew)| everything || *anew).collect()
     }
 
-    /// What is still to be said.
-    async fn say(&self, piles: BTreeMap<PileCode, bool>) -> BTreeMap<PileCode, bool> {
-        let (all, mut sum, mut left) = (piles.len(), Reasserted::default(), BTreeMap::new());
-        let piles: Vec<_> = piles.into_iter().collect();
+    async fn say(&self, piles: Vec<(PileCode, bool)>) {
+        let (mut all_kept, mut all_lost, mut all_unknown) = (0, 0, 0);
         for part in piles.chunks(AT_ONCE) {
             let began = Instant::now();
             let Reasserted { kept, lost, unknown } = self.0.sessions.reassert(part.to_vec()).await;
-            sum = Reasserted { kept: sum.kept + kept, lost: sum.lost + lost, unknown: sum.unknown + unknown };
-            if unknown > 0 {
-                // Who has been heard is heard again, which changes nothing.
-                left.extend(part.iter().copied());
-            }
+            all_kept += kept;
+            all_lost += lost;
+            all_unknown += unknown.len();
             if part.len() == AT_ONCE {
                 sleep(PACE.saturating_sub(began.elapsed())).await;
             }
         }
-        tracing::info!(all, kept = sum.kept, lost = sum.lost, unknown = sum.unknown, "piles claimed again");
-        left
+        tracing::info!(kept = all_kept, lost = all_lost, unknown = all_unknown, "piles claimed again");
     }
 
     fn want(&self, change: impl FnOnce(&mut Wanted)) {
@@ -121,4 +115,3 @@ impl Reasserter {
 /// Piles said again at once, and how often: 2560 a second.
 const AT_ONCE: usize = 256;
 const PACE: Duration = Duration::from_millis(100);
-const AGAIN: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! The peer port: what other nodes ask of this one.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -19,7 +20,7 @@ use super::message::{self, Unreadable};
 use super::peers::Credentials;
 use crate::domain::CommandError;
 use crate::hub::{Told, Update};
-use crate::session::NotHere;
+use crate::session::{Node, NotHere};
 
 /// Why the peer port ended.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,7 @@ pub enum Error {
 /// Answers other nodes.
 #[derive(Clone)]
 pub struct Desk {
+    pub node: Arc<Node>,
     pub here: Here,
     pub credentials: Credentials,
     /// Cancelled by a node that wants this one to drain.
@@ -89,7 +91,7 @@ impl PeerService for Desk {
     async fn evict(&self, request: Request<pb::EvictRequest>) -> Result<Response<pb::EvictResponse>, Status> {
         let eviction =
             message::read_eviction(request.get_ref(), self.here.sessions.incarnation()).map_err(|error| bad(&error))?;
-        Ok(Response::new(message::write_evicted(self.here.sessions.evict(&eviction))))
+        Ok(Response::new(message::write_evicted(self.node.evict(eviction))))
     }
 
     type WatchTelemetryStream = BoxStream<'static, Result<pb::WatchTelemetryResponse, Status>>;

@@ -47,6 +47,9 @@ pub struct Drain {
     pub settle: Option<Duration>,
     /// Sessions ended per second; 1 to 100,000.
     pub rate: u32,
+    /// How long that may take; what is left then is ended at once. 1s to 1h.
+    #[serde(with = "duration")]
+    pub limit: Duration,
 }
 
 impl Node {
@@ -83,6 +86,9 @@ impl Drain {
         }
         if !(1..=100_000).contains(&self.rate) {
             found.push(Problem { key: "rate", value: self.rate.to_string(), reason: "must be 1 to 100000" });
+        }
+        if !(Duration::from_secs(1)..=Duration::from_hours(1)).contains(&self.limit) {
+            found.push(Problem { key: "limit", value: format!("{:?}", self.limit), reason: "must be 1s to 1h" });
         }
         found
     }

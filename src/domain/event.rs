@@ -31,6 +31,15 @@ pub enum EventKind {
         order: Box<Order>,
         change: Change,
     },
+    /// Two devices use one pile code, and one of them was turned away.
+    DuplicatePileCode {
+        /// As it is stored: mostly, of the other device.
+        pile: Box<Pile>,
+        /// Where the device that was turned away called from.
+        address: String,
+        /// Its SIM card, 20 hex digits.
+        iccid: String,
+    },
     /// A record that differs from the one that settled its order; kept beside it.
     RecordConflict {
         serial: Serial,
@@ -43,8 +52,8 @@ pub enum OfflineReason {
     Silent,
     /// The connection ended and the pile did not come back within 40 s.
     Disconnected,
-    /// The node that held it was restarted and the pile did not come back.
-    NodeRestarted,
+    /// The run of the node that held it is over, and the pile did not come back, on whatever node.
+    NodeLost,
 }
 
 impl OfflineReason {
@@ -52,7 +61,7 @@ impl OfflineReason {
         match self {
             Self::Silent => "silent",
             Self::Disconnected => "disconnected",
-            Self::NodeRestarted => "node_restarted",
+            Self::NodeLost => "node_lost",
         }
     }
 }

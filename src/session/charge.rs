@@ -6,7 +6,7 @@ mod stop;
 use std::time::Duration;
 
 use super::Now;
-use super::held::{Held, Unsent, tell_operator};
+use super::held::{self, Held, MAX_ORDERS, Unsent, tell_operator};
 use super::io::{Out, Output};
 use super::jobs::{Job, Settling};
 use super::pending::{Await, CommandId, RETRY};
@@ -83,14 +83,8 @@ impl Session {
         order.attributes.clone_from(&start.attributes);
         order.request = Some(StartRequest { id: start.request_id, arguments: start.arguments() });
         order.tariff = self.tariff_of_pile();
-        let attempt = StartAttempt {
-            pile: self.pile.code,
-            id: start.request_id,
-            arguments: start.arguments(),
-            serial,
-            created_at: now.wall,
-        };
-        self.orders.push(Held { order, version: None, dirty: false, unsent: Some(Box::new(unsent)) });
+        let Some(attempt) = held::attempt(&order) else { return };
+        self.orders.push(Held { unsent: Some(Box::new(unsent)), ..Held::new(order) });
         self.jobs.push(Job::Create { serial, attempt });
     }
 
@@ -115,7 +109,7 @@ impl Session {
             physical_card: wire::Opaque(unsent.start.physical_card),
             balance: wire::Balance(unsent.start.balance_fen),
         };
-        out.command(frame);
+        out.command(frame, unsent.deadline);
     }
 
     /// The store holds something else under this serial: another one is tried, unless the caller chose it.
@@ -185,11 +179,8 @@ impl Session {
     }
 
     fn new_serial(&mut self, now: Now, gun: Gun) -> Serial {
-        // xorshift64*: the digits need only differ from those of other nodes.
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        let salt = (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 48) as u16;
+        // The digits need only differ from those of other nodes.
+        let salt = self.any_number();
         Serial::compose(self.pile.code, gun, now.wall.local(self.policy.offset), salt)
     }
 }
@@ -269,13 +260,14 @@ impl Session {
                 let mut order = Order::adopted(self.pile.code, gun, serial, now.wall);
                 order.tariff = self.tariff_of_pile();
                 let adopted = Change::Anomaly(crate::domain::order::AnomalyKind::UnknownSerial);
-                self.orders.push(Held { order, version: None, dirty: true, unsent: None });
+                self.orders.push(Held { dirty: true, ..Held::new(order) });
                 self.tell(now, serial, &[Change::Created, adopted], out);
             }
             Some((order, _)) if matches!(order.state, OrderState::Settled | OrderState::ClosedWithoutRecord) => return,
             Some((order, version)) => self.orders.push(Held::stored(order, version)),
         }
         self.happened(now, serial, Happening::Charging(metered), out);
+        self.stop_late(serial, out);
     }
 
     pub(super) fn order_timers(&mut self, now: Now, out: &mut Out) {
@@ -287,7 +279,7 @@ impl Session {
     }
 
     /// Moves an order on, and everything that follows from it.
-    fn happened(&mut self, now: Now, serial: Serial, what: Happening, out: &mut Out) {
+    pub(super) fn happened(&mut self, now: Now, serial: Serial, what: Happening, out: &mut Out) {
         // Before 0x34 is written nothing can happen to an order, whatever a pile says of its serial.
         let sent = |h: &&mut Held| h.order.serial == serial && h.unsent.is_none();
         let Some(held) = self.orders.iter_mut().find(sent) else { return };
@@ -301,7 +293,7 @@ impl Session {
             let Some(held) = self.held(serial) else { return };
             let (gun, order) = (held.order.gun, Box::new(held.order.clone()));
             if change == Change::RepeatStop {
-                self.send_stop(gun, out);
+                out.repeat(self.stop_frame(gun));
                 continue;
             }
             if change == Change::Failed {
@@ -343,7 +335,7 @@ impl Session {
     /// The record is durable: only now may 0x40 leave.
     pub(super) fn settled(&mut self, settling: Settling, settled: SettledOrder, out: &mut Out) {
         let Settling { record, acks } = settling;
-        if matches!(self.phase, Phase::Live(_)) {
+        if self.fence().is_some() {
             for sequence in acks {
                 // A conflicting copy is kept beside the first and answered like any other (A27).
                 let ack = wire::TransactionRecordAck {
@@ -433,7 +425,5 @@ impl Session {
     }
 }
 
-/// More than a pile with broken records ever needs.
-const MAX_ORDERS: usize = 64;
 /// Four random digits seldom collide; after so many collisions something else is wrong.
 const MORE_SERIALS: u8 = 4;

@@ -15,7 +15,8 @@ use crate::wire::{self, Sequence};
 
 impl Session {
     pub(super) fn command(&mut self, now: Now, id: CommandId, command: Command, deadline: Duration, out: &mut Out) {
-        let refused = if !matches!(self.phase, Phase::Live(_)) || self.pile.presence == Presence::Offline {
+        let there = matches!(self.phase, Phase::Live(_) | Phase::Provisional(_));
+        let refused = if !there || self.pile.presence == Presence::Offline {
             Some(CommandError::PileOffline { last_seen: Some(self.pile.last_seen) })
         } else if now.mono >= deadline {
             Some(CommandError::DeadlinePassed)
@@ -29,6 +30,11 @@ impl Session {
             return;
         }
         let refused = match command {
+            // Whoever takes the pile over does it.
+            Command::StartCharging(_) if self.draining.is_some() => Err(CommandError::SessionLost { written: false }),
+            Command::StartCharging(_) if self.provisional.is_some() => Err(CommandError::StoreUnavailable {
+                reason: "the pile has logged in while the store could not be asked".into(),
+            }),
             Command::StartCharging(start) => self.start(now, id, *start, deadline, out),
             Command::StopCharging { serial } => self.stop(now, id, serial, deadline, out),
             Command::ReadOrder { serial } => {
@@ -58,10 +64,8 @@ impl Session {
         self.check_gun(gun)?;
         let asked = |what| what == Await::Telemetry(gun);
         // One question serves everybody who waits for its answer.
-        let sequence = match self.pending.sequence_of(asked) {
-            Some(sequence) => sequence,
-            None => out.command(wire::RealtimeQuery { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) }),
-        };
+        let frame = wire::RealtimeQuery { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) };
+        let sequence = self.pending.sequence_of(asked).unwrap_or_else(|| out.command(frame, deadline));
         self.pending.push(id, Await::Telemetry(gun), deadline, sequence);
         Ok(())
     }
@@ -72,7 +76,7 @@ impl Session {
             When::Immediately => wire::When::Immediately,
             When::WhenIdle => wire::When::WhenIdle,
         };
-        let sequence = out.command(wire::Reboot { pile_code: wire_pile(self.pile.code), when });
+        let sequence = out.command(wire::Reboot { pile_code: wire_pile(self.pile.code), when }, deadline);
         self.pending.push(id, Await::Reboot, deadline, sequence);
         Ok(())
     }
@@ -80,7 +84,7 @@ impl Session {
     fn sync_clock(&mut self, now: Now, id: CommandId, deadline: Duration, out: &mut Out) -> Result<(), CommandError> {
         self.alone(|what| what == Await::Clock, "a clock setting is waiting for its answer")?;
         let time = translate::wire_time(now.wall.local(self.policy.offset));
-        let sequence = out.command(wire::TimeSync { pile_code: wire_pile(self.pile.code), time });
+        let sequence = out.command(wire::TimeSync { pile_code: wire_pile(self.pile.code), time }, deadline);
         self.pending.push(id, Await::Clock, deadline, sequence);
         Ok(())
     }
@@ -101,10 +105,15 @@ impl Session {
 
     /// Ends the session if somebody waits for idle guns and they are. The last thing of every input.
     pub(super) fn disconnect_if_idle(&mut self, out: &mut Out) {
-        if self.disconnect.is_some() && !self.orders.iter().any(Held::occupies_gun) {
+        if self.disconnect.is_some() && !self.is_busy() {
             // Who waits is answered by the end.
             self.end(EndReason::Disconnected, out);
         }
+    }
+
+    /// Whether a gun charges, or is about to, as far as is known.
+    pub(super) fn is_busy(&self) -> bool {
+        self.orders.iter().any(Held::occupies_gun) || self.seems_to_charge()
     }
 
     /// A disconnect that waits for idle guns does not wait past its deadline.

@@ -4,13 +4,16 @@
 //! session has for the store is started and comes back as an input, so that a slow store delays neither other piles on
 //! this connection nor this pile's heartbeats.
 
+mod perform;
+
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::net::TcpStream;
@@ -19,17 +22,15 @@ use tokio::time::{Sleep, sleep_until, timeout};
 use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;
 
-use super::io::{Done, EndReason, Input, LedgerCall, Out, Output};
-use super::neighbours::{Eviction, Whom};
+use super::io::{Done, EndReason, Input, Out, Output, Reassertion};
 use super::node::Node;
 use super::pending::CommandId;
 use super::state::Session;
 use super::translate::{self, wire_pile};
-use super::{Handle, Letter, Link, Mail, Now};
-use crate::domain::{CommandError, PileCode, Reply, SessionId};
+use super::{Letter, Link, Mail, Now};
+use crate::domain::{CommandError, Fence, PileCode, Reply, SessionId};
 use crate::observe;
-use crate::store::ledger::Ledger;
-use crate::wire::{self, Codec, CrcOrder, Direction, Frame, Outgoing, Packet, Refused};
+use crate::wire::{self, Codec, CrcOrder, Direction, Frame, Packet, Refused};
 
 /// Runs until the connection is gone and everything its piles had for the store is there, or given up. `shutdown` ends
 /// it while no pile of it can be found in the table of sessions; after that, [`Letter::Shutdown`] does.
@@ -61,6 +62,12 @@ struct Connection {
     /// The oldest moment at which the frame that is begun now may have begun.
     partial_since: Option<Duration>,
     timer: Pin<Box<Sleep>>,
+    /// Until when what waits to be written may be.
+    write_by: Option<Duration>,
+    /// How often this node had stood still when everything that lay in the socket had been read.
+    standstills: u64,
+    /// Whoever asked whether a pile is still ours. Bounded by what others ask.
+    reassertions: Vec<(SessionId, oneshot::Sender<Reassertion>)>,
     /// Set when the socket is done with: until then what is left for the store may still get there.
     closing: Option<Duration>,
 }
@@ -77,7 +84,7 @@ impl Connection {
     fn new(node: Arc<Node>, socket: TcpStream, address: SocketAddr) -> Self {
         let now = node.now();
         Self {
-            link: Arc::new(Link::new(address, node.policy.config.mailbox, now.wall)),
+            link: Arc::new(Link::new(address, node.policy.config.mailbox, node.started, now)),
             framed: Framed::with_capacity(socket, Codec::new(), READ_BUFFER),
             sessions: Vec::new(),
             calls: FuturesUnordered::new(),
@@ -89,6 +96,9 @@ impl Connection {
             silent: false,
             partial_since: None,
             timer: Box::pin(sleep_until(node.started + now.mono)),
+            write_by: None,
+            standstills: node.sessions.standstills(now.mono),
+            reassertions: Vec::new(),
             closing: None,
             node,
         }
@@ -182,8 +192,7 @@ impl Connection {
     /// Any valid frame is a sign of life of every pile on the connection (A36).
     fn valid_frame(&mut self, now: Now) {
         self.last_frame = now.mono;
-        self.link.last_seen.store(now.wall.0, Ordering::Relaxed);
-        self.link.frames.fetch_add(1, Ordering::Relaxed);
+        self.link.hears(now);
         if std::mem::take(&mut self.silent) {
             self.apply_to_all(now, || Input::Heard);
         }
@@ -227,7 +236,7 @@ impl Connection {
         if self.sessions.len() >= self.node.policy.config.per_connection {
             let result = wire::LoginResult::Rejected;
             let frame = wire::LoginResponse { pile_code: wire_pile(pile), result }.into();
-            self.perform(now, Output::Send { sequence, frame }, None);
+            self.perform(now, Output::Send { sequence, frame, until: None }, None);
             observe::login("rejected");
             tracing::warn!(%pile, address = %self.link.address, "login rejected: too many piles on one connection");
             return;
@@ -251,19 +260,56 @@ impl Connection {
                     let _ = reply.send(Err(CommandError::PileOffline { last_seen: None }));
                     return;
                 };
+                if !self.has_caught_up(now) {
+                    let _ = reply.send(Err(CommandError::SessionLost { written: false }));
+                    return;
+                }
                 self.next_command += 1;
                 let id = CommandId(self.next_command);
                 self.callers.push((id, reply));
                 let deadline = deadline.saturating_duration_since(self.node.started);
                 self.apply(now, at, Input::Command { id, command, deadline });
             }
-            Letter::Evict { pile, fence } => {
-                if let Some(at) = self.sessions.iter().position(|s| s.pile_code() == pile && s.fence() == Some(fence)) {
-                    self.apply(now, at, Input::End(EndReason::TakenOver));
+            Letter::Evict { pile, fence, reason } => {
+                if let Some(at) = self.session(pile, fence) {
+                    self.apply(now, at, Input::End(reason));
+                }
+            }
+            Letter::Reassert { pile, fence, anew, reply } => {
+                // Otherwise it is dropped, which tells that the session is not here.
+                if let Some(at) = self.session(pile, fence) {
+                    self.reassertions.push((self.sessions[at].id(), reply));
+                    self.apply(now, at, Input::Reassert { anew });
+                }
+            }
+            Letter::Drain { pile, fence, patience } => {
+                if let Some(at) = self.session(pile, fence) {
+                    self.apply(now, at, Input::Drain(patience));
                 }
             }
             Letter::Shutdown => self.close(now, EndReason::Shutdown),
         }
+    }
+
+    fn session(&self, pile: PileCode, fence: Fence) -> Option<usize> {
+        self.sessions.iter().position(|s| s.pile_code() == pile && s.fence() == Some(fence))
+    }
+
+    /// After this node stood still, what lies in the socket is read before anything new is written: it may say that the
+    /// pile has gone, or has long been elsewhere. The runtime learns late what has arrived, so the socket itself is asked.
+    fn has_caught_up(&mut self, now: Now) -> bool {
+        let standstills = self.node.sessions.standstills(now.mono);
+        if standstills == self.standstills {
+            return true;
+        }
+        if !self.read_what_is_there(now) || self.closing.is_some() {
+            return false;
+        }
+        let waiting = socket2::SockRef::from(self.framed.get_ref()).peek(&mut [MaybeUninit::uninit()]);
+        if waiting.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
+            self.standstills = standstills;
+        }
+        self.standstills == standstills
     }
 
     fn tick(&mut self, now: Now) {
@@ -319,86 +365,19 @@ impl Connection {
         self.perform_all(now, at);
     }
 
-    fn perform_all(&mut self, now: Now, at: usize) {
-        // The second time for what performing led to: an end, when the claim came too late. The list is given back, since
-        // idle connections are many, and one allocation per frame is not felt.
-        for _ in 0..2 {
-            for output in std::mem::take(&mut self.out.list) {
-                self.perform(now, output, Some(at));
-            }
-        }
-    }
-
-    fn perform(&mut self, now: Now, output: Output, at: Option<usize>) {
-        match output {
-            Output::Send { sequence, frame } => {
-                if self.closing.is_some() {
-                    return;
-                }
-                observe::frame_sent(frame.spec().name);
-                let written = Outgoing::new(sequence, frame).write(self.framed.write_buffer_mut());
-                if let Err(error) = written {
-                    tracing::error!(address = %self.link.address, %error, "frame not sent");
-                }
-            }
-            Output::Ledger(call) => {
-                if let Some(at) = at {
-                    self.calls.push(perform_call(self.node.ledger.clone(), self.sessions[at].id(), call));
-                }
-            }
-            Output::Register { fence, previous } => {
-                let Some(at) = at else { return };
-                let pile = self.sessions[at].pile_code();
-                let handle = Handle { fence, link: self.link.clone() };
-                if self.node.sessions.register(pile, handle) {
-                    self.node.departed.came_back(pile);
-                    let elsewhere =
-                        previous.filter(|previous| previous.session.incarnation != fence.session.incarnation);
-                    if let Some(previous) = elsewhere {
-                        let whom = Whom::Run(previous.session.incarnation);
-                        self.node.neighbours.evict(Eviction { pile, by: fence, heard_ms_ago: 0, whom });
-                    }
-                    observe::login("accepted");
-                    tracing::info!(%pile, address = %self.link.address, epoch = fence.epoch.0, "pile logged in");
-                } else {
-                    observe::login("too_late");
-                    self.sessions[at].apply(now, Input::End(EndReason::TakenOver), &mut self.out);
-                }
-            }
-            Output::Publish(telemetry) => self.node.hub.publish(*telemetry),
-            Output::Reply { to, result } => {
-                if let Some(at) = self.callers.iter().position(|(id, _)| *id == to) {
-                    let (_, reply) = self.callers.swap_remove(at);
-                    // A caller who has gone needs no answer.
-                    let _ = reply.send(result);
-                }
-            }
-            Output::Ended { reason, fence } => {
-                let Some(at) = at else { return };
-                let pile = self.sessions[at].pile_code();
-                tracing::info!(%pile, address = %self.link.address, reason = reason.name(), "session ended");
-                observe::session_ended(reason.name());
-                // What a newer session has measured stays.
-                if fence.is_some_and(|fence| self.node.sessions.unregister(pile, fence)) {
-                    self.node.hub.forget(pile);
-                }
-            }
-        }
-    }
-
     async fn write(&mut self) {
         if self.framed.write_buffer().is_empty() {
             return;
         }
-        // A start must not leave after its deadline, whatever the pile's window is waiting for.
+        // A command must not leave after its deadline, whatever the pile's window is waiting for.
         let now = self.node.now();
-        let starts = self.sessions.iter().filter_map(Session::start_due).min();
-        let until_start = starts.map_or(Duration::MAX, |due| due.saturating_sub(now.mono));
-        let limit = self.node.policy.config.write_timeout.min(until_start);
-        let reason = match timeout(limit, self.framed.flush()).await {
-            Ok(Ok(())) => return,
-            Ok(Err(_)) => EndReason::ConnectionClosed,
-            Err(_) => EndReason::WriteTimeout,
+        let left = self.write_by.take().map_or(Duration::MAX, |due| due.saturating_sub(now.mono));
+        let limit = self.node.policy.config.write_timeout.min(left);
+        // Not even tried if no time is left.
+        let reason = match timeout(limit, OptionFuture::from((!left.is_zero()).then(|| self.framed.flush()))).await {
+            Ok(Some(Ok(()))) => return,
+            Ok(Some(Err(_))) => EndReason::ConnectionClosed,
+            Ok(None) | Err(_) => EndReason::WriteTimeout,
         };
         self.framed.write_buffer_mut().clear();
         self.close(self.node.now(), reason);
@@ -424,6 +403,7 @@ impl Connection {
         }
         if self.closing.is_none() && !self.sessions.is_empty() && self.sessions.iter().all(Session::has_ended) {
             self.closing = Some(now.mono + LINGER);
+            self.hang_up();
         }
     }
 
@@ -470,22 +450,6 @@ impl Drop for Connection {
     }
 }
 
-fn perform_call(ledger: Ledger, session: SessionId, call: LedgerCall) -> BoxFuture<'static, (SessionId, Done)> {
-    Box::pin(async move {
-        let done = match call {
-            LedgerCall::Claim(claim) => Done::Claimed(ledger.claim(claim).await.map(Box::new)),
-            LedgerCall::Write(write) => Done::Written(ledger.write(*write).await),
-            LedgerCall::Settle { record, latest, now } => {
-                Done::Settled(ledger.settle(*record, latest.map(|l| *l), now).await.map(Box::new))
-            }
-            LedgerCall::LookUp { pile, serial } => {
-                Done::LookedUp(ledger.order(pile, serial).await.map(|found| found.map(Box::new)))
-            }
-        };
-        (session, done)
-    })
-}
-
 /// Seeds the digits of serials; that they differ between sessions is all that is asked of it.
 fn random() -> u64 {
     getrandom::u64().unwrap_or(0x9E37_79B9_7F4A_7C15)
@@ -499,3 +463,6 @@ const FRAMES_PER_FLUSH: usize = 64;
 const LINGER: Duration = Duration::from_mins(5);
 /// A timer that fires this late did not run.
 const STOOD_STILL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

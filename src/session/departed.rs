@@ -4,7 +4,11 @@
 //! connection; then it is reported offline, once. Its open orders keep their deadlines: a start nobody can answer any
 //! more fails after 90 s, a record that does not come is overdue after 30 s.
 //!
-//! Every write carries the fence of the pile's last session: whoever has claimed the pile since speaks for it.
+//! Every write carries the fence of the pile's last session: whoever has claimed the pile since speaks for it. When time
+//! has nothing left to decide, that fence is released, so that what each run of a node owns stays about as long as the
+//! list of piles that are there.
+//!
+//! Who is watched over: piles that left this node, and those of nodes that are gone ([`Departed::adopt`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +25,7 @@ use crate::domain::order::Happening;
 use crate::domain::pile::Presence;
 use crate::domain::{Event, EventKind, Fence, Order, OrderState, Pile, PileCode};
 use crate::store::ledger::{Document, Expect, Ledger, Write, WriteError};
-use crate::store::{BatchId, OrderQuery, Orphan, PileQuery, QueryError, StoreError};
+use crate::store::{BatchId, Orphan, StoreError};
 
 /// A pile without a session, as its last one left it.
 pub struct Absent {
@@ -33,6 +37,9 @@ pub struct Absent {
     pub reason: OfflineReason,
     /// Its open orders and their stored versions.
     pub orders: Vec<(Order, u64)>,
+    /// It has logged in elsewhere, where the store could not be asked: until the store says that this fence still
+    /// stands, time decides nothing.
+    pub elsewhere: bool,
 }
 
 /// What the watch works with.
@@ -63,35 +70,32 @@ struct Waiting {
 impl Departed {
     /// Sessions of one pile may end in any order; the newest one's word counts.
     pub fn left(&self, now: Now, absent: Absent) {
-        if let Some(due) = absent.due(now) {
-            self.watch(due, absent);
-        }
+        // Even if nothing is due any more: its fence is to be released.
+        let due = absent.due(now).unwrap_or(now.mono);
+        self.watch(due, absent);
     }
 
     pub fn came_back(&self, pile: PileCode) {
         self.waiting().remove(pile);
     }
 
-    /// What the last run of this node left behind: piles that are online, and piles with open orders.
-    pub async fn left_by_last_run(&self, ledger: &Ledger, now: Now, lost_after: Duration) -> Result<(), StoreError> {
-        let mut query = PileQuery { presence: Some(Presence::Online), ..PileQuery::default() };
-        loop {
-            let page = ledger.piles(query.clone()).await.map_err(unreadable)?;
-            for pile in page.items {
-                self.take_over(ledger, now, pile.code, lost_after).await?;
-            }
-            if page.next_page_token.is_empty() {
-                break;
-            }
-            query.page_token = page.next_page_token;
+    /// Somebody else has claimed the pile with `by`, and watches over it now.
+    pub fn claimed_elsewhere(&self, pile: PileCode, by: Fence) {
+        let mut waiting = self.waiting();
+        if waiting.absent.get(&pile).is_some_and(|(_, there)| there.fence.epoch < by.epoch) {
+            waiting.remove(pile);
         }
-        for state in OrderState::ALL.into_iter().filter(|state| state.is_open()) {
-            self.orders_left_by_last_run(ledger, now, state, lost_after).await?;
-        }
-        Ok(())
     }
 
-    /// What a run that is over has left behind: a pile that is online, and its open orders.
+    /// The pile has logged in somewhere, but not in the store: nothing is decided until the store can say whose it is.
+    pub fn heard_elsewhere(&self, pile: PileCode) {
+        if let Some((_, absent)) = self.waiting().absent.get_mut(&pile) {
+            absent.elsewhere = true;
+        }
+    }
+
+    /// Takes on a pile of a run that is over: it has `lost_after` from now on to come back. Does nothing if it is
+    /// watched already, or owned by somebody else meanwhile.
     pub async fn adopt(
         &self,
         ledger: &Ledger,
@@ -100,39 +104,23 @@ impl Departed {
         lost_after: Duration,
     ) -> Result<(), StoreError> {
         let Orphan { pile: code, fence } = orphan;
-        let Some((pile, version)) = ledger.pile_versioned(code).await? else { return Ok(()) };
-        let mut orders = vec![];
-        for state in OrderState::ALL.into_iter().filter(|state| state.is_open()) {
-            let query = OrderQuery { pile: Some(code), state: Some(state), ..OrderQuery::default() };
-            for order in ledger.orders(query).await.map_err(unreadable)?.items {
-                orders.extend(ledger.order(code, order.serial).await?);
-            }
+        if self.waiting().absent.get(&code).is_some_and(|(_, there)| there.fence.epoch >= fence.epoch) {
+            return Ok(());
         }
+        let stored = ledger.pile_versioned(code).await?;
+        let orders = ledger.open_orders(code).await?;
+        // Read after the documents: if this still is the owner, nobody newer has written them.
+        if ledger.owner(code).await? != Some(fence) {
+            return Ok(());
+        }
+        let Some((pile, version)) = stored else {
+            // Claimed, and nothing was ever told of it.
+            return ledger.release(code, fence).await.map(drop);
+        };
         let lost_at = (pile.presence == Presence::Online).then_some(now.mono + lost_after);
-        let reason = OfflineReason::NodeRestarted;
-        self.left(now, Absent { fence, pile, version: Some(version), lost_at, reason, orders });
+        let reason = OfflineReason::NodeLost;
+        self.left(now, Absent { fence, pile, version: Some(version), lost_at, reason, orders, elsewhere: false });
         Ok(())
-    }
-
-    async fn orders_left_by_last_run(
-        &self,
-        ledger: &Ledger,
-        now: Now,
-        state: OrderState,
-        lost_after: Duration,
-    ) -> Result<(), StoreError> {
-        let mut query = OrderQuery { state: Some(state), ..OrderQuery::default() };
-        loop {
-            let page = ledger.orders(query.clone()).await.map_err(unreadable)?;
-            for order in page.items {
-                self.take_over(ledger, now, order.pile, lost_after).await?;
-                self.add_order(ledger, now, &order).await?;
-            }
-            if page.next_page_token.is_empty() {
-                return Ok(());
-            }
-            query.page_token = page.next_page_token;
-        }
     }
 
     /// Attends to piles as their time comes, many at once, so that the store can sync them together. Ends only by being
@@ -155,16 +143,21 @@ impl Departed {
                 Some(_) = attended.join_next() => continue,
             }
             let now = now();
-            let due = self.waiting().take_due(now.mono);
-            if let Some(absent) = due
-                && watch.sessions.live(absent.pile.code).is_none()
-            {
-                attended.spawn(self.clone().attend(watch.clone(), now, absent));
+            let Some(absent) = self.waiting().take_due(now.mono) else { continue };
+            match watch.sessions.live(absent.pile.code) {
+                None => drop(attended.spawn(self.clone().attend(watch.clone(), now, absent))),
+                // It may never claim the pile.
+                Some(live) if live.provisional => self.watch(now.mono + AGAIN, Absent { elsewhere: true, ..absent }),
+                Some(_) => {}
             }
         }
     }
 
     async fn attend(self, watch: Arc<Watch>, now: Now, mut absent: Absent) {
+        if absent.elsewhere {
+            let Some(ours) = self.still_ours(&watch, now, absent).await else { return };
+            absent = ours;
+        }
         while let Some((document, expect, events)) = absent.decide(now) {
             let write = Write {
                 id: BatchId { session: watch.sessions.next_session(), n: 1 },
@@ -183,12 +176,38 @@ impl Departed {
                 }
             }
         }
-        self.left(now, absent);
+        if absent.due(now).is_some() {
+            return self.left(now, absent);
+        }
+        // Nothing is due any more: whoever claims it next finds everything in the store. If somebody has, it is theirs.
+        if let Err(error) = watch.ledger.release(absent.pile.code, absent.fence).await {
+            tracing::debug!(pile = %absent.pile.code, %error, "an absent pile is not released yet");
+            self.watch(now.mono + AGAIN, absent);
+        }
+    }
+
+    /// Whether the fence still stands, of a pile that may have logged in elsewhere. The pile gets as long to be heard of
+    /// as after any other loss; while the store cannot be asked, it waits.
+    async fn still_ours(&self, watch: &Watch, now: Now, absent: Absent) -> Option<Absent> {
+        match watch.ledger.owner(absent.pile.code).await {
+            Ok(Some(owner)) if owner == absent.fence => {
+                let lost_at = absent.lost_at.map(|_| now.mono + watch.lost_after);
+                Some(Absent { elsewhere: false, lost_at, ..absent })
+            }
+            Ok(_) => {
+                self.fenced(watch, now, absent).await;
+                None
+            }
+            Err(_) => {
+                self.watch(now.mono + AGAIN, absent);
+                None
+            }
+        }
     }
 
     /// The pile has been claimed since. Usually it is back; but a claim whose answer was lost has nobody behind it, and
     /// then the pile has as long to come back as after any other loss.
-    async fn fenced(self, watch: &Watch, now: Now, absent: Absent) {
+    async fn fenced(&self, watch: &Watch, now: Now, absent: Absent) {
         let code = absent.pile.code;
         if watch.sessions.live(code).is_some() {
             return;
@@ -197,7 +216,7 @@ impl Departed {
             Ok(Some(owner)) if watch.sessions.is_own(owner) => {
                 let lost_at = Some(now.mono + watch.lost_after);
                 let orders = absent.orders;
-                self.left(now, Absent { fence: owner, lost_at, orders, ..absent });
+                self.left(now, Absent { fence: owner, lost_at, orders, elsewhere: false, ..absent });
             }
             Ok(_) => {}
             Err(_) => self.watch(now.mono + AGAIN, absent),
@@ -217,35 +236,9 @@ impl Departed {
         self.0.changed.notify_one();
     }
 
-    async fn take_over(
-        &self,
-        ledger: &Ledger,
-        now: Now,
-        code: PileCode,
-        lost_after: Duration,
-    ) -> Result<(), StoreError> {
-        if self.waiting().absent.contains_key(&code) {
-            return Ok(());
-        }
-        let Some((pile, version)) = ledger.pile_versioned(code).await? else { return Ok(()) };
-        let Some(fence) = ledger.owner(code).await? else { return Ok(()) };
-        let lost_at = (pile.presence == Presence::Online).then_some(now.mono + lost_after);
-        let reason = OfflineReason::NodeRestarted;
-        let absent = Absent { fence, pile, version: Some(version), lost_at, reason, orders: vec![] };
-        // Even if nothing is due yet: its orders follow.
-        self.watch(lost_at.unwrap_or(now.mono), absent);
-        Ok(())
-    }
-
-    async fn add_order(&self, ledger: &Ledger, now: Now, order: &Order) -> Result<(), StoreError> {
-        let Some(order) = ledger.order(order.pile, order.serial).await? else { return Ok(()) };
-        let taken = self.waiting().remove(order.0.pile);
-        if let Some(mut absent) = taken {
-            absent.orders.push(order);
-            let due = absent.due(now).unwrap_or(now.mono);
-            self.watch(due, absent);
-        }
-        Ok(())
+    #[cfg(test)]
+    pub fn watched(&self) -> usize {
+        self.waiting().absent.len()
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -349,13 +342,6 @@ impl Waiting {
 /// The pile still charged when it was last heard: what is next is another 0x36, and there is nobody to send it to.
 fn waits_for_pile(order: &Order) -> bool {
     order.state == OrderState::Stopping && order.stop.is_some_and(|stop| stop.still_charging)
-}
-
-fn unreadable(error: QueryError) -> StoreError {
-    match error {
-        QueryError::Store(error) => error,
-        QueryError::BadPageToken => StoreError::Invalid("own page token refused".into()),
-    }
 }
 
 /// Piles attended to at once.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::domain::command::Start;
-use crate::domain::order::Change;
+use crate::domain::order::{Change, StartRequest};
 use crate::domain::{Order, OrderState, WallMs};
 use crate::observe;
+use crate::store::ledger::StartAttempt;
 
 /// An open order in memory.
 pub struct Held {
@@ -16,6 +17,8 @@ pub struct Held {
     pub dirty: bool,
     /// What 0x34 will say, while it has not been written.
     pub unsent: Option<Box<Unsent>>,
+    /// It was stored once, and the store has lost it: its request id has to be put again with it.
+    pub lost: bool,
 }
 
 /// A start on its way to the store.
@@ -28,8 +31,13 @@ pub struct Unsent {
 }
 
 impl Held {
+    /// Not stored yet.
+    pub fn new(order: Order) -> Self {
+        Self { order, version: None, dirty: false, unsent: None, lost: false }
+    }
+
     pub fn stored(order: Order, version: u64) -> Self {
-        Self { order, version: Some(version), dirty: false, unsent: None }
+        Self { version: Some(version), ..Self::new(order) }
     }
 
     /// When time itself moves the order on. Before 0x34 is written it has not begun: its deadline judges it.
@@ -44,6 +52,12 @@ impl Held {
             state => state.is_open(),
         }
     }
+}
+
+/// What makes a retry of the start behind `order` start nothing twice; `None` if there was no start.
+pub fn attempt(order: &Order) -> Option<StartAttempt> {
+    let StartRequest { id, arguments } = order.request?;
+    Some(StartAttempt { pile: order.pile, id, arguments, serial: order.serial, created_at: order.created_at })
 }
 
 /// What an operator reads in the log of an order's life, a line per change; breaches are counted too.
@@ -65,3 +79,6 @@ pub fn tell_operator(order: &Order, change: Change) {
         | Change::Settled => tracing::info!(%pile, %gun, %serial, state = order.state.name(), ?change, "order changed"),
     }
 }
+
+/// More than a pile with broken records ever needs.
+pub const MAX_ORDERS: usize = 64;

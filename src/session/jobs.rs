@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::io::LedgerCall;
 use crate::domain::order::Metered;
+use crate::domain::pile::Presence;
 use crate::domain::{Event, EventKind, Fence, Gun, Record, Serial, SessionId};
 use crate::store::ledger::{StartAttempt, Write};
 use crate::store::{Batch, BatchId};
@@ -26,6 +27,16 @@ pub enum Job {
         serial: Serial,
         metered: Metered,
     },
+    /// That another device was turned away, which uses this pile code.
+    TellDuplicate,
+}
+
+/// When to claim the pile again: because it could not be claimed at its login, or to say that it is still there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NextClaim {
+    pub at: Duration,
+    /// The store may have lost writes.
+    pub anew: bool,
 }
 
 /// A record on its way to the store, and who waits for its 0x40.
@@ -44,6 +55,10 @@ pub struct Jobs {
     pub claiming: bool,
     /// What the session was registered under, also once it has ended.
     pub fence: Option<Fence>,
+    /// Before everything else that is for the store, as soon as its time has come.
+    pub(super) claim: Option<NextClaim>,
+    /// The store has refused the fence, and does not say yet whether somebody newer is there: only records go on.
+    pub(super) fenced: bool,
     pub(super) pile_dirty: bool,
     pub(super) events: VecDeque<Event>,
     pub(super) queue: VecDeque<Job>,
@@ -54,6 +69,13 @@ pub struct Jobs {
 }
 
 pub enum Running {
+    /// Not the one of the login.
+    Claim {
+        anew: bool,
+    },
+    TellDuplicate {
+        call: Box<LedgerCall>,
+    },
     /// Changed documents and the first `events` events.
     Flush {
         pile: bool,
@@ -97,7 +119,7 @@ impl Jobs {
     pub fn settle(&mut self, record: Record, sequence: Sequence) {
         let waiting = self.queue.iter_mut().filter_map(|job| match job {
             Job::Settle(settling) => Some(settling),
-            Job::Create { .. } | Job::LookUp { .. } => None,
+            Job::Create { .. } | Job::LookUp { .. } | Job::TellDuplicate => None,
         });
         let running = match &mut self.running {
             Some(Running::Settle(settling)) => Some(settling),
@@ -137,7 +159,8 @@ impl Jobs {
     }
 
     pub fn due(&self) -> Option<Duration> {
-        self.again.as_ref().map(|(at, _)| *at)
+        let claim = self.claim.filter(|_| self.running.is_none()).map(|claim| claim.at);
+        self.again.as_ref().map(|(at, _)| *at).or(claim)
     }
 
     pub fn is_idle(&self) -> bool {
@@ -147,6 +170,18 @@ impl Jobs {
     #[cfg(test)]
     pub fn is_bounded(&self) -> bool {
         self.queue.len() <= Self::MAX_QUEUE && self.events.len() <= Self::MAX_EVENTS && self.looked_up.len() <= 255
+    }
+
+    /// The presence that will have been told when all that waits has been.
+    pub fn told_presence(&self) -> Option<Presence> {
+        self.events.iter().rev().find_map(|event| match event.kind {
+            EventKind::PileOnline(_) => Some(Presence::Online),
+            EventKind::PileOffline { .. } => Some(Presence::Offline),
+            EventKind::GunChanged(_)
+            | EventKind::Order { .. }
+            | EventKind::RecordConflict { .. }
+            | EventKind::DuplicatePileCode { .. } => None,
+        })
     }
 
     pub(super) fn running_events(&self) -> usize {

@@ -6,14 +6,36 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::config::Drain;
 use super::connection;
+use super::fleet::BEAT;
 use super::node::Node;
 
-/// Accepts until `shutdown`, then ends all sessions and waits, bounded, for what they still have for the store.
-pub async fn run(node: Arc<Node>, listener: TcpListener, shutdown: CancellationToken) {
+/// Accepts until `shutdown`, then ends all sessions as `drain` says and waits, bounded, for what they still have for the
+/// store.
+pub async fn run(node: Arc<Node>, listener: TcpListener, shutdown: CancellationToken, drain: Drain) {
+    let serve = accept(&node, listener, &shutdown, drain);
+    tokio::select! {
+        () = serve => {}
+        // Ends only by being dropped.
+        () = beat(&node) => {}
+    }
+}
+
+/// Notices when this node stands still.
+async fn beat(node: &Node) {
+    let mut ticks = interval(BEAT);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        node.sessions.beat(node.now().mono);
+    }
+}
+
+async fn accept(node: &Arc<Node>, listener: TcpListener, shutdown: &CancellationToken, drain: Drain) {
     let mut connections = JoinSet::new();
     let limit = node.policy.config.max_connections;
     let mut refused = 0_u64;
@@ -49,6 +71,7 @@ pub async fn run(node: Arc<Node>, listener: TcpListener, shutdown: CancellationT
         }
     }
     drop(listener);
+    node.sessions.drain(drain.rate, Instant::now() + drain.limit).await;
     let all_ended = async {
         while !connections.is_empty() {
             // Again and again: a login that was on its way becomes a session only now.

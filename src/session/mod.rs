@@ -6,17 +6,23 @@
 //!   Sessions::execute ─┘                                              ▼ its result comes back as an Input
 //!
 //!   a pile's session:  CLAIMING ──claimed──▶ LIVE ──newer login | connection gone | told to──▶ ENDED
-//!                                            │  ▲
-//!                                    40 s silent, any valid frame
-//!                                            ▼  │
-//!                                            LOST
+//!                         │                  ▲  │  ▲
+//!             the store is away              │ 40 s silent, any valid frame
+//!                         ▼                  │  ▼  │
+//!                     PROVISIONAL ──claimed──┘  LOST
 //! ```
+//!
+//! While the store is away sessions go on, and piles may log in: such a session is *provisional*. It serves what needs
+//! no owner, judges nothing and starts nothing; of two of them, on whatever nodes, the one that heard the pile later
+//! goes on.
 //!
 //! [`state`] decides and has no socket, clock, channel or await; [`connection`] performs; [`listen`] accepts;
 //! [`translate`] is the one place where wire and domain meet; [`Sessions`] is how the rest of pileway finds a pile.
 
+mod config;
 mod neighbours;
 mod node;
+mod fleet;
 mod connection;
 mod mailbox;
 mod io;
@@ -39,100 +45,22 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::domain::units::UtcOffset;
 use crate::domain::{Command, CommandError, Fence, PileCode, Reply, SessionId, Tariff, WallMs};
 use crate::observe;
-use crate::settings::{Problem, duration};
 
+use io::{Patience, Reassertion};
 use mailbox::{Mailbox, NotTaken};
 
+pub use config::{Config, Drain};
 pub use departed::{Departed, Watch};
+pub use fleet::Reasserted;
 pub use io::EndReason;
-pub use neighbours::{Evicted, Eviction, Neighbours, Nobody, Reasserted, Whom};
+pub use neighbours::{Evicted, Eviction, Neighbours, Nobody, Whom};
 pub use node::Node;
-
-/// Timers and bounds of connections and sessions.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Config {
-    /// How long a new connection may take to log in; 1s to 10m.
-    #[serde(with = "duration")]
-    pub login_timeout: Duration,
-    /// Without a valid frame for so long a pile is reported offline; 5s to 1h.
-    #[serde(with = "duration")]
-    pub lost_after: Duration,
-    /// Without a valid frame for so long the connection is closed; more than `lost_after`, at most 2h.
-    #[serde(with = "duration")]
-    pub close_after: Duration,
-    /// How long a frame that was begun may stay incomplete; 1s to 10m.
-    #[serde(with = "duration")]
-    pub partial_frame: Duration,
-    /// How long a write to the socket may take; 1s to 10m.
-    #[serde(with = "duration")]
-    pub write_timeout: Duration,
-    /// Piles that may share one connection behind a concentrator; 1 to 1024.
-    pub per_connection: usize,
-    /// Commands that may wait for one connection; 1 to 1024. One more is PILE_BUSY.
-    pub mailbox: usize,
-    /// Connections held at once, logged in or not; 1 to 1,000,000.
-    pub max_connections: usize,
-    /// Piles whose fault word counts from Bit0 instead of Bit1: pile codes, or first digits of them.
-    pub faults_from_bit0: Vec<String>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            login_timeout: Duration::from_secs(10),
-            lost_after: Duration::from_secs(40),
-            close_after: Duration::from_secs(75),
-            partial_frame: Duration::from_secs(10),
-            write_timeout: Duration::from_secs(10),
-            per_connection: 64,
-            mailbox: 16,
-            max_connections: 100_000,
-            faults_from_bit0: vec![],
-        }
-    }
-}
-
-impl Config {
-    /// Every value that cannot be served with, all at once.
-    pub fn problems(&self) -> Vec<Problem> {
-        let mut found = vec![];
-        let mut check = |ok: bool, key, value: String, reason| {
-            if !ok {
-                found.push(Problem { key, value, reason });
-            }
-        };
-        let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
-        for (key, value) in [
-            ("login_timeout", self.login_timeout),
-            ("partial_frame", self.partial_frame),
-            ("write_timeout", self.write_timeout),
-        ] {
-            check((second..=10 * minute).contains(&value), key, format!("{value:?}"), "must be 1s to 10m");
-        }
-        let lost = (5 * second..=60 * minute).contains(&self.lost_after);
-        check(lost, "lost_after", format!("{:?}", self.lost_after), "must be 5s to 1h");
-        let close = self.close_after > self.lost_after && self.close_after <= 120 * minute;
-        let reason = "must be more than lost_after, at most 2h";
-        check(close, "close_after", format!("{:?}", self.close_after), reason);
-        let piles = (1..=1024).contains(&self.per_connection);
-        check(piles, "per_connection", self.per_connection.to_string(), "must be 1 to 1024");
-        check((1..=1024).contains(&self.mailbox), "mailbox", self.mailbox.to_string(), "must be 1 to 1024");
-        let connections = (1..=1_000_000).contains(&self.max_connections);
-        check(connections, "max_connections", self.max_connections.to_string(), "must be 1 to 1000000");
-        for prefix in &self.faults_from_bit0 {
-            let digits = !prefix.is_empty() && prefix.len() <= 14 && prefix.bytes().all(|b| b.is_ascii_digit());
-            check(digits, "faults_from_bit0", prefix.clone(), "must be a pile code or the first digits of one");
-        }
-        found
-    }
-}
 
 /// What a session must know of the deployment.
 #[derive(Clone, Debug)]
@@ -162,6 +90,11 @@ struct Table {
     counter: AtomicU64,
     /// Whether these sessions are still ours is not known.
     suspended: AtomicBool,
+    /// When this node was last seen to run, and how often it stood still before: milliseconds of its monotonic clock.
+    beat: AtomicU64,
+    standstills: AtomicU64,
+    /// Pile codes that were told to be used twice, and when. Bounded.
+    duplicates: Mutex<HashMap<PileCode, Duration>>,
 }
 
 /// The pile's session is another one than was asked for, or there is none.
@@ -172,6 +105,8 @@ pub struct NotHere;
 #[derive(Clone)]
 struct Handle {
     fence: Fence,
+    /// The fence is a guess.
+    provisional: bool,
     link: Arc<Link>,
 }
 
@@ -184,6 +119,9 @@ pub(crate) struct Link {
     address: SocketAddr,
     connected_at: WallMs,
     last_seen: AtomicI64,
+    /// The same on the node's monotonic clock, in milliseconds since `started`.
+    heard: AtomicU64,
+    started: Instant,
     frames: AtomicU64,
     swapped_crc_frames: AtomicU64,
     refused_frames: AtomicU64,
@@ -202,6 +140,8 @@ pub struct LiveSession {
     /// Of these, how many had their CRC high byte first.
     pub swapped_crc_frames: u64,
     pub refused_frames: u64,
+    /// The store could not be asked whether the pile is ours: the fence is a guess.
+    pub provisional: bool,
 }
 
 /// What a connection finds in its mailbox. Boxed, so that a mailbox that was used once stays small.
@@ -218,6 +158,20 @@ enum Letter {
     Evict {
         pile: PileCode,
         fence: Fence,
+        reason: EndReason,
+    },
+    /// Say to the store again that the pile is here; only the session with this fence is meant.
+    Reassert {
+        pile: PileCode,
+        fence: Fence,
+        anew: bool,
+        reply: oneshot::Sender<Reassertion>,
+    },
+    /// The node is going down, and this session's turn has come.
+    Drain {
+        pile: PileCode,
+        fence: Fence,
+        patience: Patience,
     },
     /// The node is going down.
     Shutdown,
@@ -227,7 +181,15 @@ impl Sessions {
     /// `incarnation` names this run of this node.
     pub fn new(incarnation: u64) -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
-        Self(Arc::new(Table { shards, incarnation, counter: AtomicU64::new(0), suspended: AtomicBool::new(false) }))
+        Self(Arc::new(Table {
+            shards,
+            incarnation,
+            counter: AtomicU64::new(0),
+            suspended: AtomicBool::new(false),
+            beat: AtomicU64::new(0),
+            standstills: AtomicU64::new(0),
+            duplicates: Mutex::default(),
+        }))
     }
 
     /// The name of this run of this node.
@@ -289,49 +251,12 @@ impl Sessions {
     }
 
     pub fn live(&self, pile: PileCode) -> Option<LiveSession> {
-        self.shard(pile).get(&pile).map(|handle| handle.link.seen_with(handle.fence))
+        self.shard(pile).get(&pile).map(|handle| handle.link.seen_with(handle))
     }
 
     /// How many piles are logged in.
     pub fn count(&self) -> usize {
         self.0.shards.iter().map(|shard| lock(shard).len()).sum()
-    }
-
-    /// Ends every session; each still brings to the store what it has for it.
-    fn shut_down(&self) {
-        let handles: Vec<_> =
-            self.0.shards.iter().flat_map(|s| lock(s).values().cloned().collect::<Vec<_>>()).collect();
-        for handle in handles {
-            deliver(&handle, Letter::Shutdown);
-        }
-    }
-
-    /// The pile has logged in elsewhere: ends its session here, if that is an older one.
-    pub fn evict(&self, eviction: &Eviction) -> Evicted {
-        let Eviction { pile, by, heard_ms_ago: _, whom: _ } = *eviction;
-        let older = self.shard(pile).get(&pile).filter(|there| there.fence.epoch < by.epoch).cloned();
-        let Some(handle) = older else { return Evicted::NotHere };
-        deliver(&handle, Letter::Evict { pile, fence: handle.fence });
-        Evicted::Ended
-    }
-
-    /// Ends the session `by` of a pile that has been heard more recently elsewhere.
-    pub fn end_provisional(&self, pile: PileCode, by: Fence) {
-        let there = self.shard(pile).get(&pile).filter(|there| there.fence == by).cloned();
-        if let Some(handle) = there {
-            deliver(&handle, Letter::Evict { pile, fence: by });
-        }
-    }
-
-    /// Says again that these piles are here; with `true` under a higher epoch.
-    pub async fn reassert(&self, piles: Vec<(PileCode, bool)>) -> Reasserted {
-        std::future::ready(Reasserted { kept: piles.len(), ..Reasserted::default() }).await
-    }
-
-    /// Ends the sessions, so many per second, until `deadline`.
-    pub async fn drain(&self, _rate_per_s: u32, _deadline: Instant) {
-        self.shut_down();
-        std::future::ready(()).await;
     }
 
     /// Every pile that is logged in here.
@@ -347,23 +272,6 @@ impl Sessions {
     fn next_session(&self) -> SessionId {
         let counter = self.0.counter.fetch_add(1, Ordering::Relaxed) + 1;
         SessionId { incarnation: self.0.incarnation, counter }
-    }
-
-    /// Makes `handle` the pile's session unless a newer one is there, and tells the one it replaces. False if it came
-    /// too late: claims finish in any order, the epoch decides.
-    fn register(&self, pile: PileCode, handle: Handle) -> bool {
-        let fence = handle.fence;
-        let replaced = {
-            let mut shard = self.shard(pile);
-            match shard.get(&pile) {
-                Some(there) if there.fence.epoch > fence.epoch => return false,
-                _ => shard.insert(pile, handle),
-            }
-        };
-        if let Some(old) = replaced.filter(|old| old.fence != fence) {
-            deliver(&old, Letter::Evict { pile, fence: old.fence });
-        }
-        true
     }
 
     /// Takes the session with exactly this fence out of the table. False if it is not there (any more).
@@ -389,22 +297,36 @@ fn deliver(to: &Handle, letter: Letter) {
 }
 
 impl Link {
-    fn new(address: SocketAddr, capacity: usize, now: WallMs) -> Self {
+    fn new(address: SocketAddr, capacity: usize, started: Instant, now: Now) -> Self {
         Self {
             mailbox: Mailbox::new(),
             capacity,
             address,
-            connected_at: now,
-            last_seen: AtomicI64::new(now.0),
+            connected_at: now.wall,
+            last_seen: AtomicI64::new(now.wall.0),
+            heard: AtomicU64::new(now.mono.as_millis() as u64),
+            started,
             frames: AtomicU64::new(0),
             swapped_crc_frames: AtomicU64::new(0),
             refused_frames: AtomicU64::new(0),
         }
     }
 
-    fn seen_with(&self, fence: Fence) -> LiveSession {
+    /// A valid frame has come.
+    fn hears(&self, now: Now) {
+        self.last_seen.store(now.wall.0, Ordering::Relaxed);
+        self.heard.store(now.mono.as_millis() as u64, Ordering::Relaxed);
+        self.frames.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn heard_ms_ago(&self) -> u64 {
+        (self.started.elapsed().as_millis() as u64).saturating_sub(self.heard.load(Ordering::Relaxed))
+    }
+
+    fn seen_with(&self, handle: &Handle) -> LiveSession {
         LiveSession {
-            fence,
+            fence: handle.fence,
+            provisional: handle.provisional,
             connected_at: self.connected_at,
             last_seen: WallMs(self.last_seen.load(Ordering::Relaxed)),
             address: self.address,

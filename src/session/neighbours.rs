@@ -13,9 +13,22 @@ pub trait Neighbours: Send + Sync + 'static {
 pub struct Eviction {
     pub pile: PileCode,
     pub by: Fence,
-    /// How long ago the pile was last heard here, by this node's monotonic clock.
-    pub heard_ms_ago: u64,
     pub whom: Whom,
+    /// How long ago the pile was heard on the connection of `by`, when this was made. Whoever sends it later asks again:
+    /// [`Sessions::heard_ms_ago`](super::Sessions::heard_ms_ago).
+    pub heard_ms_ago: u64,
+}
+
+/// What an eviction came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Evicted {
+    /// There was an older session, and it ends.
+    Ended,
+    /// There is no session, or a newer one.
+    NotHere,
+    /// `by` is a guess, and the session here has heard the pile later: it is the other one that has to end
+    /// ([`Sessions::end_provisional`](super::Sessions::end_provisional)).
+    HeardLater,
 }
 
 /// Who may hold a session of the pile.
@@ -25,25 +38,6 @@ pub enum Whom {
     Run(u64),
     /// Anybody: the store could not be asked, so `by` is a guess ([`crate::session`]: provisional sessions).
     Anybody,
-}
-
-/// What became of an [`Eviction`] where it was sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Evicted {
-    Ended,
-    NotHere,
-    /// Nobody knows whose login is newer, and this node has heard the pile more recently.
-    HeardLater,
-}
-
-/// What became of sessions that said again that they are there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Reasserted {
-    pub kept: usize,
-    /// Newer ones exist elsewhere: these have ended.
-    pub lost: usize,
-    /// The store did not answer; to be asked again.
-    pub unknown: usize,
 }
 
 /// A node that stands alone.

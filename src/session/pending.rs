@@ -100,11 +100,6 @@ impl Pending {
         self.waiting.drain(..).map(|w| (w.who, w.what)).collect()
     }
 
-    /// The earliest deadline of those who await such a thing.
-    pub fn earliest(&self, what: impl Fn(Await) -> bool) -> Option<Duration> {
-        self.waiting.iter().filter(|w| what(w.what)).map(|w| w.deadline).min()
-    }
-
     pub fn due(&self) -> Option<Duration> {
         self.waiting.iter().map(|w| w.deadline).min()
     }

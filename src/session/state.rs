@@ -1,8 +1,11 @@
 //! What a session decides: inputs in, outputs out. No socket, no clock, no channel, no await.
 //!
-//! This file holds login, frames, tariff and the end; presence and guns are in [`presence`], plain commands in
-//! [`super::commands`], orders in [`super::charge`], what goes to the store in [`super::jobs`].
+//! This file holds login, frames, tariff and the end; owning the pile is in [`claims`], doing without in [`provisional`],
+//! presence and guns in [`presence`], plain commands in [`super::commands`], orders in [`super::charge`], what goes to
+//! the store in [`super::jobs`].
 
+mod claims;
+mod provisional;
 mod presence;
 
 use std::sync::Arc;
@@ -10,19 +13,19 @@ use std::time::Duration;
 
 use super::departed::Absent;
 use super::held::Held;
-use super::io::{Done, EndReason, Input, LedgerCall, Out, Output};
-use super::jobs::Jobs;
+use super::io::{Done, EndReason, Input, LedgerCall, Out, Output, Patience};
+use super::jobs::{Job, Jobs};
 use super::pending::{Await, CommandId, Pending};
 use super::translate::{self, accepted, wire_pile};
 use super::{Now, Policy};
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::{GunState, Presence};
 use crate::domain::telemetry::Measured;
-use crate::domain::{CommandError, Event, EventKind, Fence, Pile, PileCode, Reply, SessionId, Telemetry};
-use crate::observe;
-use crate::store::ledger::Login;
-use crate::store::{Claim, StoreError};
+use crate::domain::{CommandError, Event, EventKind, Fence, Gun, Pile, PileCode, Reply, Serial, SessionId, Telemetry};
+use crate::store::Claim;
 use crate::wire::{self, Frame, Packet, Sequence};
+
+use provisional::Provisional;
 
 /// One login of one pile.
 pub struct Session {
@@ -41,12 +44,24 @@ pub struct Session {
     /// For the digits of new serials.
     pub(super) random: u64,
     pub(super) taken_over: bool,
+    /// Heard on another connection, of which nobody knows yet whether it will own the pile.
+    heard_elsewhere: bool,
+    /// While the pile is served without having been claimed.
+    pub(super) provisional: Option<Box<Provisional>>,
+    /// Charges that were stopped then, of serials that are being looked up.
+    stops: Vec<(Now, Serial)>,
+    /// What it was last counted as: its connection does that.
+    pub(super) counted: Option<&'static str>,
+    /// The node is going down, and what it still waits for.
+    pub(super) draining: Option<Patience>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
     /// The claim is on its way; 0x02 will answer this sequence.
     Claiming(Sequence),
+    /// The store could not be asked whether the pile is ours; the fence is a guess.
+    Provisional(Fence),
     Live(Fence),
     /// Nothing more goes to the pile; what is queued for the store still gets there.
     Ended,
@@ -77,6 +92,11 @@ impl Session {
             disconnect: None,
             random: random | 1,
             taken_over: false,
+            heard_elsewhere: false,
+            provisional: None,
+            stops: vec![],
+            counted: None,
+            draining: None,
         };
         out.list.push(Output::Ledger(LedgerCall::Claim(claim)));
         session
@@ -90,9 +110,13 @@ impl Session {
             Input::Silent => self.silent(now),
             Input::Heard => self.heard(now),
             Input::Timer => self.timer(now, out),
+            Input::Reassert { anew } => self.reassert(now, anew, out),
+            Input::Drain(patience) => self.draining = self.draining.max(Some(patience)),
+            Input::TellDuplicate => self.jobs.push(Job::TellDuplicate),
             Input::End(reason) => self.end(reason, out),
         }
         self.disconnect_if_idle(out);
+        self.drain_if_ready(out);
         self.jobs_go_on(now, out);
     }
 
@@ -113,8 +137,18 @@ impl Session {
 
     pub fn fence(&self) -> Option<Fence> {
         match self.phase {
-            Phase::Live(fence) => Some(fence),
+            Phase::Live(fence) | Phase::Provisional(fence) => Some(fence),
             Phase::Claiming(_) | Phase::Ended => None,
+        }
+    }
+
+    /// What a session is counted as; `None` before its login is answered, and after its end.
+    pub fn standing(&self) -> Option<&'static str> {
+        match (self.phase, self.pile.presence) {
+            (Phase::Claiming(_) | Phase::Ended, _) => None,
+            (Phase::Provisional(_), _) => Some("provisional"),
+            (Phase::Live(_), Presence::Online) => Some("live"),
+            (Phase::Live(_), Presence::Offline) => Some("lost"),
         }
     }
 
@@ -127,53 +161,30 @@ impl Session {
         self.has_ended() && self.jobs.is_idle()
     }
 
-    /// What is left for whoever watches over the pile now; `None` if the pile is somebody else's, or never was ours.
+    /// What is left for whoever watches over the pile now; `None` if the pile is somebody else's, never was ours, or is
+    /// handed over.
     pub fn into_absent(self, lost_at: Duration) -> Option<Absent> {
-        let fence = self.jobs.fence.filter(|_| !self.taken_over)?;
+        let fence = self.jobs.fence.filter(|_| !self.taken_over && self.draining.is_none())?;
         let lost_at = (self.pile.presence == Presence::Online).then_some(lost_at);
         let stored = self.orders.into_iter().filter(|held| held.order.state.is_open() && held.unsent.is_none());
         let orders = stored.filter_map(|held| Some((held.order, held.version?))).collect();
         let (version, reason) = (self.jobs.pile_version, OfflineReason::Disconnected);
-        Some(Absent { fence, pile: self.pile, version, lost_at, reason, orders })
-    }
-
-    /// Until when an unanswered start may be written, if there is one.
-    pub fn start_due(&self) -> Option<Duration> {
-        self.pending.earliest(|what| matches!(what, Await::Start(_)))
+        Some(Absent { fence, pile: self.pile, version, lost_at, reason, orders, elsewhere: self.heard_elsewhere })
     }
 
     pub fn id(&self) -> SessionId {
         self.id
     }
 
-    fn claimed(&mut self, now: Now, sequence: Sequence, login: Login, out: &mut Out) {
-        let Login { fence, previous, pile: stored, open_orders } = login;
-        self.phase = Phase::Live(fence);
-        self.orders = open_orders.into_iter().map(|(order, version)| Held::stored(order, version)).collect();
-        let was_online = stored.as_ref().is_some_and(|(pile, _)| pile.presence == Presence::Online);
-        if let Some((stored, version)) = stored {
-            self.jobs.pile_version = Some(version);
-            self.pile.first_seen = stored.first_seen;
-            self.pile.presence_since = if was_online { stored.presence_since } else { now.wall };
-            self.pile.tariff = stored.tariff;
-            for (gun, known) in self.pile.guns.iter_mut().zip(stored.guns) {
-                *gun = known;
-            }
-        }
-        self.jobs.pile_changed();
-        if !was_online {
-            self.event(now, None, EventKind::PileOnline(Box::new(self.pile.clone())));
-        }
-        out.list.push(Output::Register { fence, previous });
-        out.reply(sequence, login_response(self.pile.code));
-    }
-
     fn frame(&mut self, now: Now, packet: Packet, out: &mut Out) {
         let Packet { sequence, frame, tail, crc: _, counting: _ } = packet;
-        if !matches!(self.phase, Phase::Live(_)) {
+        if self.fence().is_none() {
             return;
         }
         self.pile.last_seen = now.wall;
+        if self.kept_back(now, sequence, &frame, out) {
+            return;
+        }
         match &frame {
             Frame::LoginRequest(again) => self.login_again(sequence, again, out),
             Frame::Heartbeat(heartbeat) => self.heartbeat(now, sequence, heartbeat, out),
@@ -238,10 +249,14 @@ impl Session {
     fn heartbeat(&mut self, now: Now, sequence: Sequence, heartbeat: &wire::Heartbeat, out: &mut Out) {
         let &wire::Heartbeat { pile_code, gun_no, gun_status } = heartbeat;
         out.reply(sequence, wire::HeartbeatResponse { pile_code, gun_no, ack: 0 });
-        // It speaks for this gun only, and does not say what the fault is: 0x13 does, and ends it (A36).
-        if gun_status == wire::GunHealth::Fault
-            && let Some(gun) = self.gun(gun_no)
-        {
+        if gun_status == wire::GunHealth::Fault && self.provisional.is_none() {
+            self.faulty(now, gun_no);
+        }
+    }
+
+    /// 0x03 speaks for one gun only, and does not say what the fault is: 0x13 does, and ends it (A36).
+    fn faulty(&mut self, now: Now, gun_no: wire::GunNo) {
+        if let Some(gun) = self.gun(gun_no) {
             let faults = self.gun_status(gun).map_or(0, |status| status.faults);
             self.set_gun(now, gun, GunState::Fault, faults);
         }
@@ -271,11 +286,11 @@ impl Session {
 
     fn realtime(&mut self, now: Now, data: &wire::RealtimeData, out: &mut Out) {
         let Some(gun) = self.gun(data.gun_no) else { return };
-        let telemetry = translate::live(self.pile.code, gun, now.wall, data, self.faults_from_bit0());
-        if let Measured::Live(live) = &telemetry.measured {
-            self.metered(now, gun, data, live.status, out);
-            self.set_gun(now, gun, self.gun_state(gun, live), live.fault_bits);
-        }
+        let telemetry = if self.provisional.is_some() {
+            translate::live(self.pile.code, gun, now.wall, data, self.faults_from_bit0())
+        } else {
+            self.observed(now, gun, data, out)
+        };
         let asked = |what| what == Await::Telemetry(gun);
         if self.pending.holds(asked) {
             // Whatever made the pile send it, it is what the caller wants to know: none is too late.
@@ -283,6 +298,16 @@ impl Session {
             self.answer(asked, None, &result, out);
         }
         publish(telemetry, out);
+    }
+
+    /// What a 0x13 means for its gun and orders.
+    fn observed(&mut self, now: Now, gun: Gun, data: &wire::RealtimeData, out: &mut Out) -> Telemetry {
+        let telemetry = translate::live(self.pile.code, gun, now.wall, data, self.faults_from_bit0());
+        if let Measured::Live(live) = &telemetry.measured {
+            self.metered(now, gun, data, live.status, out);
+            self.set_gun(now, gun, self.gun_state(gun, live), live.fault_bits);
+        }
+        telemetry
     }
 
     fn timer(&mut self, now: Now, out: &mut Out) {
@@ -313,39 +338,48 @@ impl Session {
         let fence = self.fence();
         self.phase = Phase::Ended;
         self.taken_over = reason == EndReason::TakenOver;
+        self.heard_elsewhere = reason == EndReason::HeardElsewhere;
+        // Nobody asks any more whether the fence still stands: the next write finds out.
+        (self.jobs.claim, self.jobs.fenced) = (None, false);
+        if self.jobs.fence.is_none() {
+            // Nothing of it can be written any more: the pile's next session finds out what has become of its guns.
+            self.provisional = None;
+            self.jobs.pile_dirty = false;
+        }
         self.drop_starts();
         out.list.push(Output::Ended { reason, fence });
     }
 
     fn done(&mut self, now: Now, done: Done, out: &mut Out) {
         match done {
-            Done::Claimed(result) if std::mem::take(&mut self.jobs.claiming) => match (self.phase, result) {
-                (Phase::Claiming(sequence), Ok(login)) => self.claimed(now, sequence, *login, out),
-                (Phase::Claiming(_), Err(error)) => self.claim_failed(&error, out),
-                (Phase::Ended, Ok(login)) => self.claimed_in_vain(*login),
-                (Phase::Live(_) | Phase::Ended, _) => {}
-            },
-            Done::Claimed(_) => {}
+            Done::Claimed(result) if std::mem::take(&mut self.jobs.claiming) => self.login_claimed(now, result, out),
+            Done::Claimed(result) => self.claimed_again(now, result, out),
             Done::Written(result) => self.written(now, result, out),
             Done::Settled(result) => self.settle_done(result, out),
             Done::LookedUp(result) => self.look_up_done(now, result, out),
         }
     }
 
-    /// Nothing is answered: the pile repeats 0x01 sooner than it would after a rejection.
-    fn claim_failed(&mut self, error: &StoreError, out: &mut Out) {
-        observe::login("store_unavailable");
-        tracing::error!(pile = %self.pile.code, %error, "login not taken: the store does not answer");
-        self.end(EndReason::StoreUnavailable, out);
+    /// A session that is told to goes as soon as nobody needs it. The last thing of every input.
+    fn drain_if_ready(&mut self, out: &mut Out) {
+        let answering = || self.pending.holds(|what| matches!(what, Await::Start(_) | Await::Stop(..)));
+        let ready = match self.draining {
+            None => false,
+            Some(Patience::Idle) => !answering() && !self.is_busy(),
+            Some(Patience::Answers) => !answering(),
+        };
+        if ready {
+            self.end(EndReason::Drained, out);
+        }
     }
 
-    /// The connection went while the claim was on its way. The pile is ours now, and nobody else may report it gone.
-    fn claimed_in_vain(&mut self, login: Login) {
-        if let Some((pile, version)) = login.pile {
-            self.pile = pile;
-            self.jobs.pile_version = Some(version);
-            self.jobs.fence = Some(login.fence);
-        }
+    /// Differs between sessions, and from call to call.
+    pub(super) fn any_number(&mut self) -> u16 {
+        // xorshift64*
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 48) as u16
     }
 
     pub(super) fn event(&mut self, now: Now, pile_time: Option<jiff::civil::DateTime>, kind: EventKind) {

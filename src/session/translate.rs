@@ -363,6 +363,15 @@ pub fn accepted(frame: u8, outcome: wire::Outcome) -> Result<(), CommandError> {
     }
 }
 
+/// 0x35
+pub fn stop_outcome(answer: &wire::RemoteStopResponse) -> Result<(), CommandError> {
+    accepted(0x35, answer.stop_result).map_err(|_| CommandError::PileRejected {
+        frame: 0x35,
+        code: answer.fail_reason.raw(),
+        name: answer.fail_reason.label().unwrap_or("unknown reason").to_owned(),
+    })
+}
+
 fn period(unit_price: wire::Price, energy: wire::Energy, loss: wire::Energy, amount: wire::Amount) -> RecordedPeriod {
     RecordedPeriod {
         unit_price: domain::Price(unit_price.raw()),

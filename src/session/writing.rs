@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::Now;
-use super::held::Held;
+use super::held::{self, Held};
 use super::io::{EndReason, LedgerCall, Out, Output};
-use super::jobs::{Job, Jobs, Running};
+use super::jobs::{Job, Jobs, NextClaim, Running};
 use super::state::{Phase, Session};
 use crate::domain::{CommandError, Event, EventKind, Fence, Order, Pile, Serial};
 use crate::observe;
@@ -15,59 +15,75 @@ use crate::store::ledger::{Document, Expect, SettledOrder, Write, WriteError};
 impl Session {
     /// Starts the next job if none is running.
     pub(super) fn jobs_go_on(&mut self, now: Now, out: &mut Out) {
-        if let Phase::Live(fence) = self.phase {
-            self.jobs.fence = Some(fence);
-        }
-        let Some(fence) = self.jobs.fence else { return };
         if self.jobs.running.is_some() {
             if let Some((_, call)) = self.jobs.again.take_if(|(at, _)| *at <= now.mono) {
                 out.list.push(Output::Ledger(call));
             }
             return;
         }
+        if self.jobs.claim.is_some_and(|claim| claim.at <= now.mono) {
+            return self.claim_again(out);
+        }
         // Changes first: the event log tells things in the order they happened.
-        if self.has_changes() {
+        if let Some(fence) = self.jobs.fence.filter(|_| !self.jobs.fenced)
+            && self.has_changes()
+        {
             let call = self.flush(fence);
             return out.list.push(Output::Ledger(call));
         }
-        while let Some(job) = self.jobs.queue.pop_front() {
-            if let Some(call) = self.begin(job, fence, now) {
+        while let Some(job) = self.next_job() {
+            if let Some(call) = self.begin(job, now) {
                 return out.list.push(Output::Ledger(call));
             }
         }
+    }
+
+    /// While the fence is in doubt, only what needs none.
+    fn next_job(&mut self) -> Option<Job> {
+        let fenced = self.jobs.fenced;
+        let next = self.jobs.queue.iter().position(|job| !fenced || matches!(job, Job::Settle(_)))?;
+        self.jobs.queue.remove(next)
     }
 
     fn has_changes(&self) -> bool {
         self.jobs.pile_dirty || !self.jobs.events.is_empty() || self.orders.iter().any(|held| held.dirty)
     }
 
+    /// The oldest events, and the documents they lead to: a document says nothing of which the event might still be lost.
     fn flush(&mut self, fence: Fence) -> LedgerCall {
-        let mut documents = vec![];
+        let (mut documents, mut events) = (vec![], vec![]);
         let mut weight = 0;
-        let pile = std::mem::take(&mut self.jobs.pile_dirty);
-        if pile {
-            weight += weight_of_pile(&self.pile);
-            documents.push((Document::Pile(Box::new(self.pile.clone())), expect(self.jobs.pile_version)));
-        }
-        let mut orders = vec![];
-        for held in self.orders.iter_mut().filter(|held| held.dirty).take(Jobs::PER_BATCH) {
-            if weight >= Jobs::BATCH_WEIGHT {
-                break;
-            }
-            weight += weight_of_order(&held.order);
-            held.dirty = false;
-            orders.push(held.order.serial);
-            documents.push((Document::Order(Box::new(held.order.clone())), expect(held.version)));
-        }
-        let mut events = vec![];
         for event in self.jobs.events.iter().take(Jobs::PER_BATCH) {
-            // The first goes in any case: events must get on even if documents keep changing.
-            if weight >= Jobs::BATCH_WEIGHT && !events.is_empty() {
+            if weight >= Jobs::BATCH_WEIGHT {
                 break;
             }
             weight += weight_of(&event.kind);
             events.push(event.clone());
         }
+        let later = |about: &dyn Fn(&EventKind) -> bool| {
+            self.jobs.events.iter().skip(events.len()).any(|event| about(&event.kind))
+        };
+        let pile = self.jobs.pile_dirty && !later(&|kind| is_about_pile(kind));
+        if pile {
+            weight += weight_of_pile(&self.pile);
+            documents.push((Document::Pile(Box::new(self.pile.clone())), expect(self.jobs.pile_version)));
+        }
+        let dirty = self.orders.iter().filter(|held| held.dirty);
+        let told = dirty.filter(|held| !later(&|kind| is_about_order(kind, held.order.serial)));
+        let mut orders = vec![];
+        for held in told.take(Jobs::PER_BATCH) {
+            if weight >= Jobs::BATCH_WEIGHT {
+                break;
+            }
+            weight += weight_of_order(&held.order);
+            orders.push(held.order.serial);
+            documents.push((Document::Order(Box::new(held.order.clone())), expect(held.version)));
+        }
+        let lost = self.orders.iter().filter(|held| held.lost && orders.contains(&held.order.serial));
+        let attempts = lost.filter_map(|held| held::attempt(&held.order));
+        documents.extend(attempts.map(|attempt| (Document::StartAttempt(attempt), Expect::Absent)));
+        self.jobs.pile_dirty &= !pile;
+        self.orders.iter_mut().filter(|h| orders.contains(&h.order.serial)).for_each(|held| held.dirty = false);
         let count = events.len();
         let write = Box::new(self.write(fence, documents, events));
         self.jobs.running = Some(Running::Flush { pile, orders, events: count, write: write.clone() });
@@ -75,7 +91,7 @@ impl Session {
     }
 
     /// `None` if there is nothing left to do for it.
-    fn begin(&mut self, job: Job, fence: Fence, now: Now) -> Option<LedgerCall> {
+    fn begin(&mut self, job: Job, now: Now) -> Option<LedgerCall> {
         let (running, call) = match job {
             Job::Create { serial, attempt } => {
                 let order = self.held(serial)?.order.clone();
@@ -86,7 +102,7 @@ impl Session {
                     (Document::StartAttempt(attempt), Expect::Absent),
                     (Document::Order(Box::new(order)), Expect::Absent),
                 ];
-                let write = Box::new(self.write(fence, documents, vec![created]));
+                let write = Box::new(self.write(self.jobs.fence?, documents, vec![created]));
                 (Running::Create { serial, write: write.clone() }, LedgerCall::Write(write))
             }
             Job::Settle(settling) => {
@@ -98,6 +114,13 @@ impl Session {
             Job::LookUp { gun, serial, metered } => {
                 let call = LedgerCall::LookUp { pile: self.pile.code, serial };
                 (Running::LookUp { gun, serial, metered }, call)
+            }
+            Job::TellDuplicate => {
+                let Pile { code, ref address, ref identity, .. } = self.pile;
+                let (address, iccid) = (address.clone(), identity.iccid.clone());
+                let id = self.jobs.batch(self.id);
+                let call = LedgerCall::TellDuplicate { id, pile: code, address, iccid, now: now.wall };
+                (Running::TellDuplicate { call: Box::new(call.clone()) }, call)
             }
         };
         self.jobs.running = Some(running);
@@ -115,7 +138,10 @@ impl Session {
                 self.flushed(now, (pile, orders, events, write), result, out);
             }
             Some(Running::Create { serial, write }) => self.create_done(now, serial, write, result, out),
-            other @ (Some(Running::Settle(_) | Running::LookUp { .. }) | None) => self.jobs.running = other,
+            Some(Running::TellDuplicate { call }) => self.told_duplicate(now, call, result),
+            other @ (Some(Running::Settle(_) | Running::LookUp { .. } | Running::Claim { .. }) | None) => {
+                self.jobs.running = other;
+            }
         }
     }
 
@@ -135,6 +161,7 @@ impl Session {
                 for (serial, version) in orders.into_iter().zip(versions) {
                     if let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == serial) {
                         held.version = Some(version);
+                        held.lost = false;
                     }
                 }
                 self.jobs.events.drain(..events);
@@ -151,7 +178,11 @@ impl Session {
                 }
                 self.merge(&write.documents[at].0, current);
             }
-            Err(WriteError::Fenced) => self.superseded(out),
+            Err(WriteError::Fenced) => {
+                self.jobs.pile_dirty |= pile;
+                self.orders.iter_mut().filter(|h| orders.contains(&h.order.serial)).for_each(|h| h.dirty = true);
+                self.fence_refused(now, out);
+            }
             // Also after the end, for as long as the connection waits for it.
             Err(WriteError::Store(StoreError::Unavailable(reason))) => {
                 tracing::warn!(pile = %self.pile.code, reason, "store unavailable, will write again");
@@ -183,10 +214,14 @@ impl Session {
             }
             (Document::Order(order), _) => {
                 if let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == order.serial) {
-                    held.version = None;
+                    held.lost = held.version.take().is_some();
                 }
             }
-            (Document::StartAttempt(_), _) => {}
+            (Document::StartAttempt(attempt), _) => {
+                if let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == attempt.serial) {
+                    held.lost = false;
+                }
+            }
         }
     }
 
@@ -206,7 +241,8 @@ impl Session {
             Err(WriteError::Conflict { .. }) => self.serial_taken(now, serial, out),
             Err(WriteError::Fenced) => {
                 self.start_failed(serial, &CommandError::SessionLost { written: false }, out);
-                self.superseded(out);
+                self.forget(serial);
+                self.fence_refused(now, out);
             }
             Err(WriteError::Store(error)) => {
                 let reason = error.to_string();
@@ -223,8 +259,31 @@ impl Session {
         }
     }
 
-    /// A newer owner has written: this session is over. Records still go their way, nothing else does.
-    fn superseded(&mut self, out: &mut Out) {
+    /// Either a newer owner is there, or the store has lost us: it knows, and is asked by claiming again.
+    fn fence_refused(&mut self, now: Now, out: &mut Out) {
+        if !matches!(self.phase, Phase::Live(_)) {
+            return self.superseded(out);
+        }
+        self.jobs.fenced = true;
+        let anew = self.jobs.claim.is_some_and(|claim| claim.anew);
+        self.jobs.claim = Some(NextClaim { at: now.mono, anew });
+    }
+
+    fn told_duplicate(&mut self, now: Now, call: Box<LedgerCall>, result: Result<Vec<u64>, WriteError>) {
+        match result {
+            Ok(_) => {}
+            Err(WriteError::Store(StoreError::Unavailable(_))) => {
+                self.jobs.again = Some((now.mono + AGAIN, (*call).clone()));
+                self.jobs.running = Some(Running::TellDuplicate { call });
+            }
+            Err(error) => {
+                tracing::error!(pile = %self.pile.code, %error, "not told that a pile code is used twice");
+            }
+        }
+    }
+
+    /// A newer owner is there: this session is over. Records still go their way, nothing else does.
+    pub(super) fn superseded(&mut self, out: &mut Out) {
         // First: who waits is told by the orders whether anything was written.
         self.end(EndReason::TakenOver, out);
         self.taken_over = true;
@@ -265,7 +324,7 @@ impl Session {
 
     /// Starts that have not reached the store never will.
     pub(super) fn drop_starts(&mut self) {
-        self.jobs.queue.retain(|job| matches!(job, Job::Settle(_)));
+        self.jobs.queue.retain(|job| matches!(job, Job::Settle(_) | Job::TellDuplicate));
         let running = match &self.jobs.running {
             Some(Running::Create { serial, .. }) => Some(*serial),
             _ => None,
@@ -274,12 +333,24 @@ impl Session {
     }
 }
 
+fn is_about_pile(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::PileOnline(_) | EventKind::PileOffline { .. } | EventKind::GunChanged(_) => true,
+        EventKind::Order { .. } | EventKind::RecordConflict { .. } | EventKind::DuplicatePileCode { .. } => false,
+    }
+}
+
+fn is_about_order(kind: &EventKind, serial: Serial) -> bool {
+    matches!(kind, EventKind::Order { order, .. } if order.serial == serial)
+}
+
 /// At least what it takes in a batch, in bytes.
 fn weight_of(kind: &EventKind) -> usize {
     match kind {
-        EventKind::PileOnline(pile) | EventKind::PileOffline { pile, .. } | EventKind::GunChanged(pile) => {
-            weight_of_pile(pile)
-        }
+        EventKind::PileOnline(pile)
+        | EventKind::PileOffline { pile, .. }
+        | EventKind::GunChanged(pile)
+        | EventKind::DuplicatePileCode { pile, .. } => weight_of_pile(pile),
         EventKind::Order { order, .. } => weight_of_order(order),
         EventKind::RecordConflict { .. } => 64,
     }

@@ -3,9 +3,10 @@
 //! A pile that has nothing to say costs its task, a socket and its state: buffers live only while there is something in
 //! them, so that one process can hold tens of thousands.
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
@@ -18,31 +19,37 @@ use tokio_util::codec::Decoder;
 
 use super::clock::Now;
 use super::config::PileConfig;
+use super::notes::Notes;
 use super::pile::{Action, Input, Output, Pile};
 use super::stats::{Count, Stats, Trouble};
 use super::view::View;
-use crate::domain::WallMs;
+use crate::domain::{PileCode, WallMs};
 use crate::wire::Codec;
 
 /// A running pile. It ends when the handle is dropped.
 #[derive(Debug)]
 pub struct Handle {
+    code: PileCode,
     actions: mpsc::Sender<Action>,
     view: watch::Receiver<View>,
     stats: Arc<Stats>,
+    notes: Arc<Mutex<Notes>>,
     task: JoinHandle<()>,
 }
 
 /// Starts a pile that connects to the addresses (`HOST:PORT`) in turn, and counts for itself.
 pub fn spawn(config: PileConfig, addresses: Vec<String>) -> Handle {
-    spawn_counting(config, addresses.into(), Arc::default())
+    let stats = Arc::new(Stats::new(addresses.len()));
+    spawn_counting(config, addresses.into(), 0, stats)
 }
 
-/// Starts a pile that counts together with others.
-pub fn spawn_counting(config: PileConfig, addresses: Arc<[String]>, stats: Arc<Stats>) -> Handle {
+/// Starts a pile that counts together with others, and begins with the address number `first`.
+pub(super) fn spawn_counting(config: PileConfig, addresses: Arc<[String]>, first: usize, stats: Arc<Stats>) -> Handle {
     // One person at the pile does one thing at a time.
     let (actions, inbox) = mpsc::channel(4);
     let clock = HostClock::start();
+    let (code, room) = (config.code, config.notes);
+    let notes = Arc::default();
     let pile = Pile::new(config, clock.now());
     let (publish, view) = watch::channel(pile.view());
     let actor = Actor {
@@ -51,19 +58,56 @@ pub fn spawn_counting(config: PileConfig, addresses: Arc<[String]>, stats: Arc<S
         inbox,
         publish,
         stats: stats.clone(),
+        notes: Arc::clone(&notes),
+        room,
+        place: first % addresses.len().max(1),
+        next_address: first,
         addresses,
-        next_address: 0,
+        awaiting: 0,
         link: None,
+        forgotten: VecDeque::new(),
         out: Vec::new(),
     };
-    Handle { actions, view, stats, task: tokio::spawn(actor.run()) }
+    Handle { code, actions, view, stats, notes, task: tokio::spawn(actor.run()) }
 }
 
 impl Handle {
+    /// The pile's name.
+    pub fn code(&self) -> PileCode {
+        self.code
+    }
+
     /// Does something at the pile. Waits while it connects; ends when the pile has taken note, not when it has acted.
     pub async fn act(&self, action: Action) {
         // A pile that has ended has nobody in front of it.
         let _ = self.actions.send(action).await;
+    }
+
+    /// Closes the pile's connections, and keeps it away until [`resume`](Self::resume). Ends when they are closed.
+    pub async fn hold(&self) {
+        self.act(Action::Hold).await;
+        // A pile that has ended is away as well.
+        let _ = self.wait_for(|view| view.held).await;
+    }
+
+    /// Lets a held pile connect again.
+    pub async fn resume(&self) {
+        self.act(Action::Resume).await;
+    }
+
+    /// Makes the pile forget its connection without closing it, and log in anew at the next address.
+    pub async fn half_open(&self) {
+        self.act(Action::HalfOpen).await;
+    }
+
+    /// A copy of what the pile remembers; empty unless [`PileConfig::notes`] says how much.
+    pub fn notes(&self) -> Notes {
+        self.with_notes(Notes::clone)
+    }
+
+    /// Looks at what the pile remembers, which waits meanwhile.
+    pub fn with_notes<T>(&self, look: impl FnOnce(&Notes) -> T) -> T {
+        look(&self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What the pile shows now.
@@ -101,9 +145,18 @@ struct Actor {
     inbox: mpsc::Receiver<Action>,
     publish: watch::Sender<View>,
     stats: Arc<Stats>,
+    notes: Arc<Mutex<Notes>>,
+    /// Notes of each kind; 0: none are taken.
+    room: usize,
     addresses: Arc<[String]>,
     next_address: usize,
+    /// The address of the last attempt; what is counted is counted there.
+    place: usize,
+    /// Unacknowledged records that `stats` has at that address.
+    awaiting: usize,
     link: Option<Link>,
+    /// Half-open ones: nobody reads them, nobody writes to them.
+    forgotten: VecDeque<TcpStream>,
     out: Vec<Output>,
 }
 
@@ -162,14 +215,14 @@ impl Actor {
             loop {
                 match link.codec.decode(&mut link.buffer) {
                     Ok(Some(Ok(packet))) => self.apply(Input::Frame(packet)),
-                    Ok(Some(Err(_refused))) => self.stats.refused(),
+                    Ok(Some(Err(_refused))) => self.stats.refused(self.place),
                     // The codec has no errors of its own.
                     Ok(None) | Err(_) => break,
                 }
             }
         };
         if let Some(trouble) = end {
-            self.stats.count(Count::Trouble(trouble));
+            self.count(Count::Trouble(trouble));
             // What the pile wanted to say has nobody to hear it.
             self.out.retain(|output| matches!(output, Output::Count(_)));
             return self.apply(Input::Closed);
@@ -191,12 +244,17 @@ impl Actor {
                     // Bodies are made from rows, which fit a frame.
                     number += u64::from(outgoing.write(&mut frames).is_ok());
                 }
-                Output::Count(count) => self.stats.count(count),
+                Output::Count(count) => self.count(count),
                 Output::Connect => connect = true,
                 Output::Close => {
                     self.write(&mut frames, &mut number).await;
                     self.link = None;
                 }
+                Output::Forget => {
+                    self.write(&mut frames, &mut number).await;
+                    self.forget();
+                }
+                Output::CloseForgotten => self.forgotten.clear(),
             }
         }
         self.write(&mut frames, &mut number).await;
@@ -214,9 +272,9 @@ impl Actor {
         };
         frames.clear();
         match trouble {
-            None => self.stats.sent(*number),
+            None => self.stats.sent(self.place, *number),
             Some(trouble) => {
-                self.stats.count(Count::Trouble(trouble));
+                self.count(Count::Trouble(trouble));
                 self.link = None;
                 self.apply(Input::Closed);
             }
@@ -225,8 +283,14 @@ impl Actor {
     }
 
     async fn connect(&mut self) {
-        let Some(address) = self.addresses.get(self.next_address % self.addresses.len().max(1)) else { return };
-        self.next_address = self.next_address.wrapping_add(1);
+        let place = self.next_address % self.addresses.len().max(1);
+        let Some(address) = self.addresses.get(place) else { return };
+        self.next_address = place + 1;
+        if place != self.place {
+            self.stats.leave(self.place, self.awaiting);
+            self.stats.await_at(place, self.awaiting);
+            self.place = place;
+        }
         let trouble = match timeout(PATIENCE, TcpStream::connect(address.as_str())).await {
             Ok(Ok(stream)) => {
                 // Frames are small and answers are waited for. Where it cannot be set, all works the same, later.
@@ -239,11 +303,34 @@ impl Actor {
             Ok(Err(_)) => Trouble::ConnectFailed,
             Err(_) => Trouble::ConnectTimedOut,
         };
-        self.stats.count(Count::Trouble(trouble));
+        self.count(Count::Trouble(trouble));
         self.apply(Input::ConnectFailed);
     }
 
-    fn show(&self) {
+    /// Leaves the connection to itself. A pile has few ports for this: the oldest is closed.
+    fn forget(&mut self) {
+        if self.forgotten.len() == HALF_OPEN {
+            self.forgotten.pop_front();
+        }
+        self.forgotten.extend(self.link.take().map(|link| link.stream));
+    }
+
+    fn count(&self, count: Count) {
+        self.stats.count(self.place, count);
+        if self.room > 0 {
+            let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+            notes.take(self.room, Instant::now(), count);
+        }
+    }
+
+    fn show(&mut self) {
+        let awaiting = self.pile.unacked();
+        if awaiting != self.awaiting {
+            // Added before it is taken away: the gauge never goes below 0.
+            self.stats.await_at(self.place, awaiting);
+            self.stats.leave(self.place, self.awaiting);
+            self.awaiting = awaiting;
+        }
         let view = self.pile.view();
         self.publish.send_if_modified(|shown| {
             let changed = *shown != view;
@@ -298,6 +385,9 @@ const READ: usize = 512;
 /// Too many open files, in the system and in the process: the same numbers on every Unix, and no `io::ErrorKind`.
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
+
+/// Connections of one pile left half-open at a time.
+const HALF_OPEN: usize = 4;
 
 /// For a connect, and for a write to a platform that does not read.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use super::clock::date_time;
 use super::config::{AutoCharge, Behaviour};
 use super::gun::{Asking, Dialect, Phase, Request};
 use super::pile::{Cx, Pile};
-use super::stats::Count;
+use super::stats::{Count, known};
 use super::vehicle::Vehicle;
 use crate::domain;
 use crate::wire::{
@@ -20,6 +20,9 @@ impl Pile {
     pub(super) fn tick_gun(&mut self, cx: &mut Cx, index: usize) {
         let now = cx.now.mono;
         self.meter(cx, index);
+        if self.guns[index].charge().is_some() && self.guns[index].end_at.is_some_and(|at| at <= now) {
+            self.finish(cx, index, StopReason::FinishedTime);
+        }
         match &mut self.guns[index].phase {
             Phase::Asking(asking) if asking.again_at <= now => {
                 if asking.asked >= ASK_TIMES {
@@ -296,8 +299,9 @@ impl Pile {
     pub(super) fn begin(&mut self, cx: &mut Cx, index: usize, order: Order) {
         let Some(tariff) = self.tariff.clone() else { return };
         let charge = self.new_charge(cx, order, tariff);
+        cx.count(Count::ChargeStarted(known(charge.order.serial)));
         self.guns[index].phase = Phase::Charging(Box::new(charge));
-        cx.count(Count::ChargeStarted);
+        self.guns[index].end_at = self.config.charge_for.map(|span| cx.now.mono + span);
         self.report(cx, index);
         if self.config.dc {
             self.report_vehicle(cx, index);
@@ -348,7 +352,11 @@ impl Pile {
 
     fn keep_record(&mut self, cx: &mut Cx, index: usize, charge: &Charge, reason: StopReason) {
         let record = self.record(cx, index, charge, reason);
-        self.outbox.keep(charge.order.serial, record, cx.now.mono);
+        let serial = charge.order.serial;
+        cx.count(Count::RecordMade(known(serial)));
+        if let Some(lost) = self.outbox.keep(serial, record, cx.now.mono) {
+            cx.count(Count::RecordLost(known(lost)));
+        }
     }
 
     /// By the rule of §4: pile code, gun, local time, a counter.

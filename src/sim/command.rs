@@ -7,7 +7,7 @@ use super::clock::from_cp56;
 use super::config::Behaviour;
 use super::gun::{Dialect, Phase, Request};
 use super::pile::{Cx, Pile};
-use super::stats::Count;
+use super::stats::{Count, known};
 use crate::wire::{
     BalanceResult, BalanceUpdate, BalanceUpdateResponse, CardClear, CardClearResponse, CardQuery, CardQueryResponse,
     CardSync, CardSyncFailure, CardSyncResponse, ClearReason, ClearResult, ClearResults, Cleared, DefaultPowerResponse,
@@ -24,6 +24,7 @@ impl Pile {
     pub(super) fn frame(&mut self, cx: &mut Cx, packet: Packet) {
         let Packet { sequence, frame, tail: _, crc: _, counting: _ } = packet;
         cx.count(Count::FrameIn);
+        self.note_command(cx, &frame);
         if self.has(Behaviour::Ignore(frame.code())) {
             return;
         }
@@ -121,6 +122,22 @@ impl Pile {
         }
     }
 
+    /// Counts what is not an answer, before anything is made of it: it has arrived, even if the pile then ignores it.
+    fn note_command(&self, cx: &mut Cx, frame: &Frame) {
+        if ANSWERS.contains(&frame.code()) {
+            return;
+        }
+        let serial = match frame {
+            // 0x36 names a gun only.
+            Frame::RemoteStop(row) => self
+                .addressed_gun(row.pile_code, row.gun_no)
+                .and_then(|index| self.guns[index].charge())
+                .map(|charge| charge.order.serial),
+            other => other.serial(),
+        };
+        cx.count(Count::Command { code: frame.code(), serial: serial.map(known) });
+    }
+
     fn remote_start_v16(&mut self, cx: &mut Cx, sequence: Sequence, row: &RemoteStart) {
         let RemoteStart { transaction_serial, pile_code, gun_no, logical_card: _, physical_card, balance } = *row;
         let mut order = Order::unlimited(transaction_serial, StartType::App, physical_card);
@@ -206,7 +223,7 @@ impl Pile {
         // Whether 0x01 lets a pile forget is not said (A27): this one keeps what nobody has.
         if row.result == RecordResult::UploadAccepted {
             if self.outbox.forget(row.transaction_serial) {
-                cx.count(Count::RecordAcked);
+                cx.count(Count::RecordAcked(known(row.transaction_serial)));
             }
         } else {
             cx.count(Count::RecordRefused);
@@ -400,6 +417,8 @@ impl Order {
     }
 }
 
+/// What answers a pile; everything else that arrives is a command.
+const ANSWERS: [u8; 8] = [0x02, 0x04, 0x06, 0x0A, 0x32, 0x40, 0xA2, 0xA6];
 /// What a pile can store.
 const CARDS: usize = 1000;
 /// Milliseconds.

@@ -29,12 +29,27 @@ pub struct PileConfig {
     pub battery_kwh: u16,
     /// The zone of the pile's clock until 0x56 sets it.
     pub zone: UtcOffset,
+    /// Every charge ends by itself after so long in real time, as if the driver had set a time (stop reason 0x44); `None`:
+    /// only the battery, a limit or somebody ends it. Short ones make many records.
+    pub charge_for: Option<Duration>,
+    /// How often a record is sent until 0x40, from its first transmission on; `None`: by the book, which gives up after
+    /// five until the next login (8.7). Some piles never give up.
+    pub repeat_records: Option<Duration>,
     /// Charges nobody has to ask for; `None`: only what the platform or a [`Handle`](super::Handle) starts.
     pub auto_charge: Option<AutoCharge>,
     /// In which ways it misbehaves.
     pub behaviours: Vec<Behaviour>,
     /// How long to wait before the first connect, real time: spreads the logins of a fleet.
     pub start_after: Duration,
+    /// How long to wait before another connect.
+    pub reconnect: Reconnect,
+    /// From 0x03 to 0x03, real time. Three rounds without any 0x04 end the connection.
+    pub heartbeat: Duration,
+    /// 0x01, 0x05 and 0x09 are repeated after so long without an answer. Three unanswered 0x01 end the connection.
+    pub login_again: Duration,
+    /// How many orders, and how many commands, the pile's [`Notes`](super::Notes) hold; the oldest go. 0: it takes none,
+    /// and ten thousands of piles may run for weeks.
+    pub notes: usize,
     /// Makes its random choices repeatable.
     pub seed: u64,
 }
@@ -52,11 +67,43 @@ impl PileConfig {
             soc: None,
             battery_kwh: 60,
             zone: UtcOffset::from_seconds(8 * 3600).expect("8 h is a valid offset"),
+            charge_for: None,
+            repeat_records: None,
             auto_charge: None,
             behaviours: Vec::new(),
             start_after: Duration::ZERO,
+            reconnect: Reconnect::default(),
+            heartbeat: Duration::from_secs(10),
+            login_again: Duration::from_secs(10),
+            notes: 0,
             seed: code.bcd().iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte)),
         }
+    }
+}
+
+/// The pause between the end of a connection and the next attempt, at the next address.
+///
+/// It doubles with every attempt that does not come to a login, and begins anew after one. Up to half of it is added at
+/// random, so that the piles of a node that went away do not all come at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reconnect {
+    /// After a connection with a login.
+    pub min: Duration,
+    /// The pause grows no longer than this; after a rejection it is this at once.
+    pub max: Duration,
+}
+
+impl Default for Reconnect {
+    /// 1 s and 30 s.
+    fn default() -> Self {
+        Self { min: Duration::from_secs(1), max: Duration::from_secs(30) }
+    }
+}
+
+impl Reconnect {
+    /// The pause before attempt number `attempt` after the last login, from 0.
+    pub(super) fn pause(self, attempt: u32) -> Duration {
+        self.min.saturating_mul(1 << attempt.min(20)).min(self.max)
     }
 }
 
@@ -90,6 +137,8 @@ pub enum Behaviour {
     ZeroSequence,
     /// `drop-every=60`: closes the connection so many seconds after each login.
     DropEvery(Duration),
+    /// `half-open-every=60`: leaves the connection open but forgotten so many seconds after each login, and logs in anew.
+    HalfOpenEvery(Duration),
     /// `silent-after=60`: stops sending so many seconds after each login, without closing.
     SilentAfter(Duration),
     /// `no-record`: never sends a record.
@@ -104,7 +153,7 @@ pub enum Behaviour {
 
 impl Behaviour {
     /// Every behaviour as it is written, for help texts.
-    pub const SYNTAX: [&'static str; 14] = [
+    pub const SYNTAX: [&'static str; 15] = [
         "ignore=CODE",
         "late-start=SECONDS",
         "refuse-start=REASON",
@@ -114,6 +163,7 @@ impl Behaviour {
         "swapped-crc",
         "zero-sequence",
         "drop-every=SECONDS",
+        "half-open-every=SECONDS",
         "silent-after=SECONDS",
         "no-record",
         "record-twice",
@@ -156,6 +206,7 @@ impl FromStr for Behaviour {
             "swapped-crc" => plain(Self::SwappedCrc),
             "zero-sequence" => plain(Self::ZeroSequence),
             "drop-every" => seconds().map(Self::DropEvery),
+            "half-open-every" => seconds().map(Self::HalfOpenEvery),
             "silent-after" => seconds().map(Self::SilentAfter),
             "no-record" => plain(Self::NoRecord),
             "record-twice" => plain(Self::RecordTwice),
@@ -178,6 +229,7 @@ impl fmt::Display for Behaviour {
             Self::SwappedCrc => f.write_str("swapped-crc"),
             Self::ZeroSequence => f.write_str("zero-sequence"),
             Self::DropEvery(after) => write!(f, "drop-every={}", after.as_secs()),
+            Self::HalfOpenEvery(after) => write!(f, "half-open-every={}", after.as_secs()),
             Self::SilentAfter(after) => write!(f, "silent-after={}", after.as_secs()),
             Self::NoRecord => f.write_str("no-record"),
             Self::RecordTwice => f.write_str("record-twice"),

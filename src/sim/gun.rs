@@ -30,6 +30,8 @@ pub(super) struct Gun {
     pub(super) lock: LockState,
     pub(super) caps: Caps,
     pub(super) auto: Option<Duration>,
+    /// When the running charge ends by itself.
+    pub(super) end_at: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,7 @@ impl Gun {
             lock: LockState::Lowered,
             caps: Caps::default(),
             auto: config.auto_charge.map(|auto| now.mono + config.start_after + rng.span(auto.every)),
+            end_at: None,
         }
     }
 
@@ -100,7 +103,7 @@ impl Gun {
             Phase::Asking(asking) => Some(asking.again_at),
             Phase::Answering(_, at) | Phase::WaitingForPlug(_, at) => Some(*at),
             // Metering goes on without a connection: what ends a charge does not wait for one.
-            Phase::Charging(_) => Some(self.report_at),
+            Phase::Charging(_) => Some(self.end_at.map_or(self.report_at, |at| at.min(self.report_at))),
         };
         let report = online.then_some(self.report_at);
         [phase, report, self.auto].into_iter().flatten().min()

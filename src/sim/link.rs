@@ -5,6 +5,8 @@ use std::time::Duration;
 /// The connection to the platform.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Link {
+    /// Held: no connection, and no attempt at one, until somebody resumes the pile.
+    Away,
     Down {
         retry_at: Duration,
         attempt: u32,
@@ -13,10 +15,11 @@ pub(super) enum Link {
     Connecting {
         attempt: u32,
     },
-    /// 0x01 is sent, and again at `again_at`.
+    /// 0x01 is sent, for the `asked`th time, and again at `again_at`.
     LoggingIn {
         again_at: Duration,
         attempt: u32,
+        asked: u8,
     },
     Online(Online),
 }
@@ -55,7 +58,7 @@ impl Link {
     pub(super) fn deadline(&self) -> Option<Duration> {
         match self {
             Self::Down { retry_at, .. } => Some(*retry_at),
-            Self::Connecting { .. } => None,
+            Self::Away | Self::Connecting { .. } => None,
             Self::LoggingIn { again_at, .. } => Some(*again_at),
             Self::Online(online) => Some(match online.tariff {
                 TariffState::Checking { again_at } | TariffState::Fetching { again_at } => {

@@ -28,13 +28,16 @@ impl Pile {
     }
 
     pub(super) fn connected(&mut self, cx: &mut Cx) {
-        let Link::Connecting { attempt } = self.link else { return };
+        let Link::Connecting { attempt } = self.link else {
+            // Held or restarted meanwhile: this connection is nobody's.
+            return cx.out.push(Output::Close);
+        };
         self.restart_sequence();
-        self.log_in(cx, attempt);
+        self.log_in(cx, attempt, 1);
     }
 
-    fn log_in(&mut self, cx: &mut Cx, attempt: u32) {
-        self.link = Link::LoggingIn { again_at: cx.now.mono + LOGIN_AGAIN, attempt };
+    fn log_in(&mut self, cx: &mut Cx, attempt: u32, asked: u8) {
+        self.link = Link::LoggingIn { again_at: cx.now.mono + self.config.login_again, attempt, asked };
         let version = format!("SIM{}.{}", env!("CARGO_PKG_VERSION_MAJOR"), self.software);
         let login = LoginRequest {
             pile_code: self.code,
@@ -52,7 +55,7 @@ impl Pile {
     /// The connection is gone, or never came about: what hung on it is over, charges go on.
     pub(super) fn lost(&mut self, cx: &mut Cx) {
         let attempt = match self.link {
-            Link::Down { .. } => return,
+            Link::Away | Link::Down { .. } => return,
             // A platform that accepts connections and drops them is no better than one that is not there.
             Link::Connecting { attempt } | Link::LoggingIn { attempt, .. } => attempt,
             Link::Online(_) => {
@@ -60,13 +63,17 @@ impl Pile {
                 0
             }
         };
-        let pause = FIRST_PAUSE.saturating_mul(1 << attempt.min(5)).min(LONGEST_PAUSE);
+        let pause = self.config.reconnect.pause(attempt);
         let jitter = self.rng.span(pause / 2);
-        self.go_down(cx, pause + jitter, attempt + 1);
+        self.go_down(cx, pause + jitter, attempt.saturating_add(1));
     }
 
     fn go_down(&mut self, cx: &mut Cx, pause: Duration, attempt: u32) {
-        self.link = Link::Down { retry_at: cx.now.mono + pause, attempt };
+        self.unlink(Link::Down { retry_at: cx.now.mono + pause, attempt });
+    }
+
+    fn unlink(&mut self, link: Link) {
+        self.link = link;
         for gun in &mut self.guns {
             // Nobody will answer what was asked on the old connection.
             if let Phase::Asking(_) = gun.phase {
@@ -75,16 +82,17 @@ impl Pile {
         }
     }
 
-    /// When the connection is to be dropped, and when the pile is to fall silent on it.
-    fn planned(&self, online: &Online) -> (Option<Duration>, Option<Duration>) {
+    /// When the connection is to be dropped, when it is to be forgotten, and when the pile is to fall silent on it.
+    fn planned(&self, online: &Online) -> [Option<Duration>; 3] {
         let drop = self.behaviour(|b| if let Behaviour::DropEvery(after) = b { Some(*after) } else { None });
+        let forget = self.behaviour(|b| if let Behaviour::HalfOpenEvery(after) = b { Some(*after) } else { None });
         let silence = self.behaviour(|b| if let Behaviour::SilentAfter(after) = b { Some(*after) } else { None });
-        (drop.map(|after| online.since + after), silence.filter(|_| !self.silent).map(|after| online.since + after))
+        [drop, forget, silence.filter(|_| !self.silent)].map(|after| after.map(|after| online.since + after))
     }
 
     pub(super) fn link_deadline(&self) -> Option<Duration> {
-        let planned = if let Link::Online(online) = &self.link { self.planned(online) } else { (None, None) };
-        [self.link.deadline(), planned.0, planned.1].into_iter().flatten().min()
+        let planned = if let Link::Online(online) = &self.link { self.planned(online) } else { [None; 3] };
+        planned.into_iter().chain([self.link.deadline()]).flatten().min()
     }
 
     pub(super) fn drop_connection(&mut self, cx: &mut Cx) {
@@ -92,6 +100,46 @@ impl Pile {
             cx.out.push(Output::Close);
             self.lost(cx);
         }
+    }
+
+    /// Leaves the connection as it is and takes another one, at the next address and at once.
+    pub(super) fn forget_connection(&mut self, cx: &mut Cx) {
+        if !self.link.is_up() {
+            return;
+        }
+        if self.online() {
+            cx.count(Count::Offline);
+        }
+        cx.count(Count::HalfOpen);
+        cx.out.push(Output::Forget);
+        self.connect_now(cx);
+    }
+
+    /// Whether the pile stays away.
+    pub fn held(&self) -> bool {
+        matches!(self.link, Link::Away)
+    }
+
+    pub(super) fn hold(&mut self, cx: &mut Cx) {
+        if self.online() {
+            cx.count(Count::Offline);
+        }
+        if self.link.is_up() {
+            cx.out.push(Output::Close);
+        }
+        cx.out.push(Output::CloseForgotten);
+        self.unlink(Link::Away);
+    }
+
+    pub(super) fn resume(&mut self, cx: &mut Cx) {
+        if self.held() {
+            self.connect_now(cx);
+        }
+    }
+
+    fn connect_now(&mut self, cx: &mut Cx) {
+        self.unlink(Link::Connecting { attempt: 0 });
+        cx.out.push(Output::Connect);
     }
 
     /// Loses what is not kept without power, and comes back.
@@ -107,7 +155,10 @@ impl Pile {
             cx.out.push(Output::Close);
         }
         cx.count(Count::Restart);
-        self.go_down(cx, RESTART, 0);
+        // Power does not end what somebody holds.
+        if !self.held() {
+            self.go_down(cx, RESTART, 0);
+        }
     }
 
     pub(super) fn tick_link(&mut self, cx: &mut Cx) {
@@ -117,31 +168,38 @@ impl Pile {
                 self.link = Link::Connecting { attempt };
                 cx.out.push(Output::Connect);
             }
-            Link::LoggingIn { again_at, attempt } if again_at <= now => {
+            Link::LoggingIn { again_at, attempt, asked } if again_at <= now => {
                 cx.count(Count::Trouble(Trouble::LoginUnanswered));
-                self.log_in(cx, attempt);
+                if asked < LOGIN_TIMES {
+                    self.log_in(cx, attempt, asked + 1);
+                } else {
+                    self.drop_connection(cx);
+                }
             }
-            Link::Down { .. } | Link::Connecting { .. } | Link::LoggingIn { .. } => {}
+            Link::Away | Link::Down { .. } | Link::Connecting { .. } | Link::LoggingIn { .. } => {}
             Link::Online(online) => self.tick_online(cx, online),
         }
     }
 
     fn tick_online(&mut self, cx: &mut Cx, mut online: Online) {
         let now = cx.now.mono;
-        let (drop, silence) = self.planned(&online);
+        let [drop, forget, silence] = self.planned(&online);
         if drop.is_some_and(|at| at <= now) {
             return self.drop_connection(cx);
+        }
+        if forget.is_some_and(|at| at <= now) {
+            return self.forget_connection(cx);
         }
         if silence.is_some_and(|at| at <= now) {
             self.silent = true;
         }
         match online.tariff {
             TariffState::Checking { again_at } if again_at <= now => {
-                online.tariff = TariffState::Checking { again_at: now + LOGIN_AGAIN };
+                online.tariff = TariffState::Checking { again_at: now + self.config.login_again };
                 self.send(cx, TariffCheckRequest { pile_code: self.code, tariff_model_no: self.tariff_no });
             }
             TariffState::Fetching { again_at } if again_at <= now => {
-                online.tariff = TariffState::Fetching { again_at: now + LOGIN_AGAIN };
+                online.tariff = TariffState::Fetching { again_at: now + self.config.login_again };
                 self.send(cx, TariffRequest { pile_code: self.code });
             }
             TariffState::Checking { .. } | TariffState::Fetching { .. } | TariffState::Known => {}
@@ -160,7 +218,7 @@ impl Pile {
             online.unanswered += 1;
             online.heartbeat_sent = Some(now);
         }
-        online.heartbeat_at = now + HEARTBEAT;
+        online.heartbeat_at = now + self.config.heartbeat;
         self.link = Link::Online(online);
         if first {
             self.outbox.replay(now);
@@ -193,7 +251,7 @@ impl Pile {
                 since: now,
                 tariff: TariffState::Checking { again_at: now },
                 ready: false,
-                heartbeat_at: now + HEARTBEAT,
+                heartbeat_at: now + self.config.heartbeat,
                 heartbeat_sent: None,
                 unanswered: 0,
             });
@@ -205,7 +263,7 @@ impl Pile {
             }
             cx.count(Count::Trouble(Trouble::LoginRejected));
             cx.out.push(Output::Close);
-            self.go_down(cx, REJECTED, 0);
+            self.go_down(cx, self.config.reconnect.max, 0);
         }
     }
 
@@ -302,11 +360,8 @@ fn tariff(row: &TariffSet) -> Option<Tariff> {
     Some(Tariff { prices, half_hours })
 }
 
-const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Unanswered heartbeats after which the link is dead.
 const MISSED: u8 = 3;
-const LOGIN_AGAIN: Duration = Duration::from_secs(10);
-const REJECTED: Duration = Duration::from_secs(30);
+/// Unanswered 0x01 after which the connection is as good as none.
+const LOGIN_TIMES: u8 = 3;
 const RESTART: Duration = Duration::from_secs(3);
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);

@@ -21,21 +21,22 @@ struct Stored {
 }
 
 impl Outbox {
-    /// Keeps a record, due at once. A pile's memory is finite: the oldest goes.
-    pub(super) fn keep(&mut self, serial: Serial, record: Frame, now: Duration) {
-        if self.0.len() == CAPACITY {
-            self.0.remove(0);
-        }
+    /// Keeps a record, due at once. A pile's memory is finite: the oldest goes, and is returned.
+    pub(super) fn keep(&mut self, serial: Serial, record: Frame, now: Duration) -> Option<Serial> {
+        let lost = (self.0.len() == CAPACITY).then(|| self.0.remove(0).serial);
         self.0.push(Stored { serial, record: Box::new(record), sends: 0, fresh: true, due: Some(now) });
+        lost
     }
 
-    /// The next record due, and whether it was never sent before. Plans its repetition.
-    pub(super) fn next(&mut self, now: Duration) -> Option<(Frame, bool)> {
+    /// The next record due, and whether it was never sent before. Plans its repetition: `every` so long, or by the book.
+    pub(super) fn next(&mut self, now: Duration, every: Option<Duration>) -> Option<(Serial, Frame, bool)> {
         let stored = self.0.iter_mut().find(|stored| stored.due.is_some_and(|due| due <= now))?;
-        stored.due = REPEAT_AFTER.get(stored.sends).map(|pause| now + *pause);
+        // A millisecond at least: what is due again at once would be sent for ever.
+        let every = every.map(|every| every.max(Duration::from_millis(1)));
+        stored.due = every.or_else(|| REPEAT_AFTER.get(stored.sends).copied()).map(|pause| now + pause);
         stored.sends += 1;
         let fresh = std::mem::take(&mut stored.fresh);
-        Some(((*stored.record).clone(), fresh))
+        Some((stored.serial, (*stored.record).clone(), fresh))
     }
 
     /// Everything is due again, from the first transmission on.

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!   Down ──timer──> Connecting ──connected──> LoggingIn ──0x02 accepted──> Online
-//!    ^                  │ failed: 1 s … 30 s       │ rejected: 30 s            │ closed, three heartbeats unanswered,
-//!    └──────────────────┴──────────────────────────┴───────────────────────────┘ reboot
+//!    ^                  │ failed: 1 s … 30 s       │ rejected: 30 s,           │ closed, three heartbeats unanswered,
+//!    │                  │                          │ unanswered: as failed     │ reboot
+//!    └──────────────────┴──────────────────────────┴───────────────────────────┘
+//!   any ──hold──> Away ──resume──> Down
 //!   Online: 0x05 → 0x06 → (0x09 → 0x0A) → stored records → heartbeats → 0x13 per gun, then commands
 //! ```
 
@@ -16,7 +18,7 @@ use super::gun::{Attempt, Gun, Phase};
 use super::link::Link;
 use super::outbox::Outbox;
 use super::rng::Rng;
-use super::stats::Count;
+use super::stats::{Count, known};
 use crate::domain::tariff::Tariff;
 use crate::wire::{CrcOrder, Frame, Opaque, Outgoing, Packet, PileCode, Sequence, SequenceCounter, TariffNo};
 
@@ -89,6 +91,13 @@ pub enum Action {
     Silence(bool),
     /// Drops the connection; the pile reconnects as after any loss.
     Drop,
+    /// Forgets the connection without closing it, and logs in anew at the next address at once: what a change of the
+    /// mobile network does. The platform keeps a connection on which nobody reads or writes.
+    HalfOpen,
+    /// Closes every connection, the forgotten ones too, and stays away. Charges go on.
+    Hold,
+    /// Ends [`Action::Hold`]: the pile connects at once.
+    Resume,
     /// Takes the power away; the pile is back after a few seconds.
     Restart,
     /// Replaces the pile's behaviours.
@@ -105,6 +114,10 @@ pub enum Output {
     Send(Outgoing),
     /// Close the connection when everything before is sent.
     Close,
+    /// Leave the connection open when everything before is sent, and never look at it again.
+    Forget,
+    /// Close what was left open.
+    CloseForgotten,
     /// Something worth counting.
     Count(Count),
 }
@@ -203,6 +216,9 @@ impl Pile {
             Action::Stop(gun) => self.with_gun(gun, |pile, index| pile.stop_by_hand(cx, index)),
             Action::Silence(silent) => self.silent = silent,
             Action::Drop => self.drop_connection(cx),
+            Action::HalfOpen => self.forget_connection(cx),
+            Action::Hold => self.hold(cx),
+            Action::Resume => self.resume(cx),
             Action::Restart => self.restart(cx),
             Action::Behave(behaviours) => self.config.behaviours = behaviours.into_vec(),
         }
@@ -243,10 +259,11 @@ impl Pile {
         if !self.may_send_records() {
             return;
         }
-        while let Some((record, first)) = self.outbox.next(cx.now.mono) {
-            cx.count(if first { Count::RecordSent } else { Count::RecordRepeated });
+        while let Some((serial, record, first)) = self.outbox.next(cx.now.mono, self.config.repeat_records) {
+            let serial = known(serial);
+            cx.count(if first { Count::RecordSent(serial) } else { Count::RecordRepeated(serial) });
             if self.has(Behaviour::RecordTwice) {
-                cx.count(Count::RecordRepeated);
+                cx.count(Count::RecordRepeated(serial));
                 self.send(cx, record.clone());
             }
             self.send(cx, record);

@@ -1,9 +1,12 @@
-//! What a pile, or a fleet that shares one [`Stats`], has counted.
+//! What a pile, or a fleet that shares one [`Stats`], has counted, address by address.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
+
+use crate::domain::Serial;
+use crate::wire;
 
 /// Something a pile counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +24,13 @@ pub enum Count {
     FrameIn,
     /// A frame arrived that only piles send.
     Misdirected,
+    /// A frame arrived that is no answer.
+    Command {
+        /// Its type.
+        code: u8,
+        /// The order it names; of 0x36, the one that runs on its gun.
+        serial: Option<Serial>,
+    },
     /// 0x03 sent.
     HeartbeatSent,
     /// 0x04 received.
@@ -36,7 +46,7 @@ pub enum Count {
     /// 0x36 received.
     StopAsked,
     /// Current flows.
-    ChargeStarted,
+    ChargeStarted(Serial),
     /// Energy in 0.0001 kWh, amount in 0.0001 CNY.
     ChargeFinished {
         /// 0.0001 kWh.
@@ -44,14 +54,20 @@ pub enum Count {
         /// 0.0001 CNY.
         amount: u64,
     },
+    /// A charge, or a start that failed, has left a record.
+    RecordMade(Serial),
     /// A record sent for the first time.
-    RecordSent,
+    RecordSent(Serial),
     /// A record sent again.
-    RecordRepeated,
+    RecordRepeated(Serial),
     /// 0x40 with result 0 for a record that was waiting for it.
-    RecordAcked,
+    RecordAcked(Serial),
+    /// A record that nobody has acknowledged made room for a new one.
+    RecordLost(Serial),
     /// 0x40 with another result.
     RecordRefused,
+    /// A connection was left open and forgotten.
+    HalfOpen,
     /// Something went wrong.
     Trouble(Trouble),
 }
@@ -69,7 +85,7 @@ pub enum Trouble {
     ConnectFailed,
     /// 0x02 said "rejected".
     LoginRejected,
-    /// No 0x02 within 10 s.
+    /// No 0x02 in time, 10 s.
     LoginUnanswered,
     /// Three heartbeats without an answer.
     HeartbeatsUnanswered,
@@ -128,6 +144,12 @@ macro_rules! counters {
                 Counters { $($name: self.$name.load(Ordering::Relaxed),)+ }
             }
         }
+
+        impl Counters {
+            fn and(self, other: Self) -> Self {
+                Self { $($name: self.$name + other.$name,)+ }
+            }
+        }
     };
 }
 
@@ -148,6 +170,10 @@ counters! {
     frames_refused,
     /// Frames received that only piles send.
     frames_misdirected,
+    /// Connections left open and forgotten.
+    half_opens,
+    /// Frames received that are no answers.
+    commands,
     /// 0x03 sent.
     heartbeats_sent,
     /// 0x04 received.
@@ -168,6 +194,8 @@ counters! {
     energy,
     /// Amount of the ended charges, 0.0001 CNY.
     amount,
+    /// Records that charges and failed starts have left.
+    records_made,
     /// Records sent, each counted once.
     records_sent,
     /// Further transmissions of records.
@@ -176,25 +204,45 @@ counters! {
     records_acked,
     /// Acknowledgements with another result.
     records_refused,
+    /// Records that made room for others, unacknowledged.
+    records_lost,
 }
 
 /// Shared by everything that counts together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Stats {
-    counters: Atomics,
-    troubles: [AtomicU64; Trouble::ALL.len()],
+    /// One per address, and at least one.
+    places: Box<[Place]>,
     round_trips: Histogram,
 }
 
+/// What happened at one address, the time on the way to it and after a loss of it included.
+#[derive(Debug, Default)]
+pub struct Place {
+    counters: Atomics,
+    troubles: [AtomicU64; Trouble::ALL.len()],
+    /// A gauge: piles take what they still have with them when they go elsewhere.
+    awaiting: AtomicU64,
+}
+
 impl Stats {
-    /// The numbers now.
-    pub fn counters(&self) -> Counters {
-        self.counters.read()
+    pub(super) fn new(addresses: usize) -> Self {
+        Self { places: (0..addresses.max(1)).map(|_| Place::default()).collect(), round_trips: Histogram::default() }
     }
 
-    /// How often each trouble occurred.
+    /// The numbers now, of all addresses together.
+    pub fn counters(&self) -> Counters {
+        self.places.iter().map(Place::counters).fold(Counters::default(), Counters::and)
+    }
+
+    /// How often each trouble occurred, anywhere.
     pub fn troubles(&self) -> impl Iterator<Item = (Trouble, u64)> {
-        Trouble::ALL.into_iter().zip(self.troubles.iter().map(|count| count.load(Ordering::Relaxed)))
+        Trouble::ALL.into_iter().map(|trouble| (trouble, self.places.iter().map(|place| place.trouble(trouble)).sum()))
+    }
+
+    /// What happened at each address, in their order.
+    pub fn places(&self) -> &[Place] {
+        &self.places
     }
 
     /// From heartbeat to answer.
@@ -202,7 +250,49 @@ impl Stats {
         &self.round_trips
     }
 
-    pub(super) fn count(&self, count: Count) {
+    /// Counts something at the address of this number.
+    pub(super) fn count(&self, place: usize, count: Count) {
+        if let Count::RoundTrip(took) = count {
+            self.round_trips.record(took);
+        }
+        self.places[place].count(count);
+    }
+
+    pub(super) fn sent(&self, place: usize, frames: u64) {
+        self.places[place].counters.frames_out.fetch_add(frames, Ordering::Relaxed);
+    }
+
+    pub(super) fn refused(&self, place: usize) {
+        self.places[place].counters.frames_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A pile that waits for so many 0x40 comes to an address or, with so many, leaves it.
+    pub(super) fn await_at(&self, place: usize, records: usize) {
+        self.places[place].awaiting.fetch_add(records as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn leave(&self, place: usize, records: usize) {
+        self.places[place].awaiting.fetch_sub(records as u64, Ordering::Relaxed);
+    }
+}
+
+impl Place {
+    /// The numbers now.
+    pub fn counters(&self) -> Counters {
+        self.counters.read()
+    }
+
+    /// How often a trouble occurred.
+    pub fn trouble(&self, trouble: Trouble) -> u64 {
+        self.troubles[trouble as usize].load(Ordering::Relaxed)
+    }
+
+    /// Records that wait for 0x40 at piles whose last connection, or attempt at one, was here.
+    pub fn awaiting(&self) -> u64 {
+        self.awaiting.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, count: Count) {
         let c = &self.counters;
         let (counter, by) = match count {
             Count::Login { again } => {
@@ -213,34 +303,30 @@ impl Stats {
             Count::Restart => (&c.restarts, 1),
             Count::FrameIn => (&c.frames_in, 1),
             Count::Misdirected => (&c.frames_misdirected, 1),
+            Count::Command { code: _, serial: _ } => (&c.commands, 1),
             Count::HeartbeatSent => (&c.heartbeats_sent, 1),
             Count::HeartbeatAnswered => (&c.heartbeats_answered, 1),
-            Count::RoundTrip(took) => return self.round_trips.record(took),
+            Count::RoundTrip(_) => return,
             Count::StartAsked => (&c.starts_asked, 1),
             Count::StartAccepted => (&c.starts_accepted, 1),
             Count::StartRefused => (&c.starts_refused, 1),
             Count::StopAsked => (&c.stops_asked, 1),
-            Count::ChargeStarted => (&c.charges_started, 1),
+            Count::ChargeStarted(_) => (&c.charges_started, 1),
             Count::ChargeFinished { energy, amount } => {
                 c.energy.fetch_add(energy, Ordering::Relaxed);
                 c.amount.fetch_add(amount, Ordering::Relaxed);
                 (&c.charges_finished, 1)
             }
-            Count::RecordSent => (&c.records_sent, 1),
-            Count::RecordRepeated => (&c.records_repeated, 1),
-            Count::RecordAcked => (&c.records_acked, 1),
+            Count::RecordMade(_) => (&c.records_made, 1),
+            Count::RecordSent(_) => (&c.records_sent, 1),
+            Count::RecordRepeated(_) => (&c.records_repeated, 1),
+            Count::RecordAcked(_) => (&c.records_acked, 1),
+            Count::RecordLost(_) => (&c.records_lost, 1),
             Count::RecordRefused => (&c.records_refused, 1),
+            Count::HalfOpen => (&c.half_opens, 1),
             Count::Trouble(trouble) => (&self.troubles[trouble as usize], 1),
         };
         counter.fetch_add(by, Ordering::Relaxed);
-    }
-
-    pub(super) fn sent(&self, frames: u64) {
-        self.counters.frames_out.fetch_add(frames, Ordering::Relaxed);
-    }
-
-    pub(super) fn refused(&self) {
-        self.counters.frames_refused.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -282,6 +368,11 @@ impl Default for Histogram {
     fn default() -> Self {
         Self { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), longest: AtomicU64::new(0) }
     }
+}
+
+/// An order as the rest of the crate knows it.
+pub(super) fn known(serial: wire::Serial) -> Serial {
+    Serial::from_bytes(serial.0)
 }
 
 /// 16 exact buckets, then 16 for each of the powers 2⁴ … 2³¹.

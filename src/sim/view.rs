@@ -8,6 +8,8 @@ use crate::domain::Serial;
 pub struct View {
     /// Logged in.
     pub online: bool,
+    /// Stays away until it is resumed.
+    pub held: bool,
     /// Logged in, and tariff, stored records and first telemetry are through.
     pub ready: bool,
     /// The number of the tariff it has; zero: none.
@@ -61,6 +63,7 @@ impl Pile {
         });
         View {
             online: self.online(),
+            held: self.held(),
             ready: self.ready(),
             tariff_no: self.tariff_no.0,
             unacked: self.unacked(),

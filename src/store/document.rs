@@ -8,12 +8,16 @@ mod pile;
 mod record;
 mod order;
 mod event;
+mod journal;
+
+pub use event::StoredEvent;
+pub use journal::{JournalEntry, Journaled};
 
 use bytes::{BufMut, Bytes};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::{Append, IndexEntry, IndexName, Key, Kind, Put, StoreError};
+use super::{Append, Batch, IndexEntry, IndexName, Key, Kind, Put, StoreError};
 use crate::domain::pile::Presence;
 use crate::domain::{Event, Order, OrderState, Pile, PileCode, Record, RequestId, Serial, WallMs};
 use field::Unreadable;
@@ -114,6 +118,48 @@ pub fn append(event: &Event) -> Append {
     Append { pile: event.pile, payload: encode(&v1::Event::from(event)) }
 }
 
+/// The same event, marked late. What follows a message is read as more of its fields, so the bytes that were journaled
+/// stay what they are: the same ones go to the store however often, and fields of a newer pileway are kept.
+pub fn late(append: Append) -> Append {
+    let Append { pile, payload } = append;
+    let mark = v1::Event { late: true, ..v1::Event::default() };
+    Append { pile, payload: [&payload[..], &mark.encode_to_vec()].concat().into() }
+}
+
+/// The same batch, with all its events marked late.
+pub fn late_batch(batch: Batch) -> Batch {
+    Batch { append: batch.append.into_iter().map(late).collect(), ..batch }
+}
+
+/// Unlike any other entry's, and in the order of `seq` within the pile.
+pub fn journal_key(pile: PileCode, seq: u64) -> Key {
+    Key { kind: Kind::Journal, pile, id: seq.to_be_bytes().to_vec() }
+}
+
+/// An entry that is not in the store yet.
+pub fn put_pending(pile: PileCode, seq: u64, entry: &JournalEntry) -> Put {
+    Put {
+        key: journal_key(pile, seq),
+        value: encode(&v1::JournalEntry::from(entry)),
+        indexes: vec![self::entry(IndexName::JournalPending, format!("{seq:020}"))],
+    }
+}
+
+/// An entry that is in the store, and is kept until `expires`.
+pub fn put_settled(key: Key, value: Bytes, expires: WallMs) -> Put {
+    Put { key, value, indexes: vec![entry(IndexName::Expiry, sortable(expires))] }
+}
+
+pub fn read_journal_entry(key: &Key, value: &[u8]) -> Result<JournalEntry, StoreError> {
+    decode::<v1::JournalEntry, _>(value).map_err(|why| unreadable(key, &why))
+}
+
+/// Where the entry of this key stands among all of its journal.
+pub fn journal_seq(key: &Key) -> Result<u64, StoreError> {
+    let seq = key.id[..].try_into().map(u64::from_be_bytes);
+    seq.map_err(|_| unreadable(key, &Unreadable("no sequence number".to_owned())))
+}
+
 pub fn read_pile(key: &Key, value: &[u8]) -> Result<Pile, StoreError> {
     decode::<v1::Pile, _>(value).map_err(|why| unreadable(key, &why))
 }
@@ -133,6 +179,11 @@ pub fn read_start_attempt(key: &Key, value: &[u8]) -> Result<StartAttempt, Store
 
 /// `position` names the log entry in the error.
 pub fn read_event(position: &str, payload: &[u8]) -> Result<Event, StoreError> {
+    read_stored_event(position, payload).map(|stored| stored.event)
+}
+
+/// With what its author did not know.
+pub fn read_stored_event(position: &str, payload: &[u8]) -> Result<StoredEvent, StoreError> {
     decode::<v1::Event, _>(payload).map_err(|Unreadable(why)| StoreError::Invalid(format!("event {position}: {why}")))
 }
 

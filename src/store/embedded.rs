@@ -158,6 +158,17 @@ impl Embedded {
         }
     }
 
+    /// Whether there is a store in `dir`.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(FILE).is_file()
+    }
+
+    /// A commit beyond [`Batch::MAX_BYTES`], for a journal: one entry of it holds a whole batch.
+    pub(super) async fn commit_large(&self, batch: Batch) -> Result<Committed, StoreError> {
+        let fingerprint = fingerprint(&batch);
+        self.write(move |tables| tables.commit(&batch, fingerprint)).await
+    }
+
     /// Hands `operation` to the writer and waits until what it did is durable.
     async fn write<T, F>(&self, operation: F) -> Result<T, StoreError>
     where

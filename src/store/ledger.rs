@@ -1,21 +1,29 @@
 //! The typed door: domain values in, domain values out. What it adds to the store is meaning: which documents and
 //! events go together, what a record does to its order, and what is tried again.
 
+mod journaled;
+mod drain;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Batch, BatchId, Claim, Partition, Precondition, Put, Settled, Settlement, Store, StoreError, Versioned, document,
+    Append, Batch, BatchId, Claim, Partition, Precondition, Put, Settled, Settlement, Store, StoreError, Versioned,
+    document,
 };
 use crate::domain::order::{Change, Happening};
 use crate::domain::{Event, EventKind, Fence, Order, Pile, PileCode, Record, RequestId, Serial, WallMs};
 
 pub use super::document::StartAttempt;
+use super::journal::Journal;
+pub use drain::Round;
 
 #[derive(Clone)]
 pub struct Ledger {
     store: Arc<dyn Store>,
+    /// `None` if the store is this node's own disk: then store and journal are one.
+    journal: Option<Journal>,
 }
 
 /// What a session learns when it becomes the pile's owner.
@@ -79,17 +87,26 @@ pub struct SettledOrder {
 
 impl Ledger {
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+        Self { store, journal: None }
+    }
+
+    /// For a store that may be away: what it cannot be given waits in `journal`, until [`Ledger::drain`] brings it.
+    pub fn with_journal(store: Arc<dyn Store>, journal: Journal) -> Self {
+        Self { store, journal: Some(journal) }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 
-    /// A login, or a session that says again that it is there: [`Store::claim`].
+    /// A login, or a session that says again that it is there: [`Store::claim`]. While something of the pile waits in the
+    /// journal it is [`StoreError::Unavailable`]: a new owner would fence off what the old one had written.
     pub async fn claim(&self, claim: Claim) -> Result<Login, StoreError> {
         let pile = claim.pile;
-        let claimed = self.store.claim(claim).await?;
+        let claimed = match &self.journal {
+            None => self.store.claim(claim).await?,
+            Some(journal) => self.behind_nothing(journal, pile, self.store.claim(claim)).await?,
+        };
         let key = document::pile_key(pile);
         let document = claimed.pile.map(|stored| versioned(stored, |value| document::read_pile(&key, value)));
         let orders = claimed.open_orders.into_iter();
@@ -102,12 +119,16 @@ impl Ledger {
         })
     }
 
-    /// False if `fence` is not the owner (any more).
+    /// False if `fence` is not the owner (any more). Waits for nothing, as [`Ledger::claim`] does not.
     pub async fn release(&self, pile: PileCode, fence: Fence) -> Result<bool, StoreError> {
-        self.store.release(pile, fence).await
+        match &self.journal {
+            None => self.store.release(pile, fence).await,
+            Some(journal) => self.behind_nothing(journal, pile, self.store.release(pile, fence)).await,
+        }
     }
 
-    /// The new versions of `write.documents`, in order.
+    /// The new versions of `write.documents`, in order. With a journal a store that is away is no error: the write is
+    /// durable on this node, and the versions are those it will get.
     pub async fn write(&self, write: Write) -> Result<Vec<u64>, WriteError> {
         let Write { id, pile, fence, documents, events } = write;
         let stray = documents.iter().map(|(d, _)| d.pile()).chain(events.iter().map(|e| e.pile)).find(|p| *p != pile);
@@ -126,10 +147,19 @@ impl Ledger {
         batch.append = events.iter().map(document::append).collect();
 
         let puts: Vec<_> = batch.put.iter().map(|put| put.key.clone()).collect();
-        let (failed, current) = match self.store.commit(self.partition(pile), batch).await {
-            Ok(committed) => return Ok(committed.versions),
+        let written = match &self.journal {
+            None => self.store.commit(self.partition(pile), batch).await.map(|committed| committed.versions),
+            Some(journal) => self.write_journaled(journal, pile, batch).await,
+        };
+        let (failed, current) = match written {
+            Ok(versions) => return Ok(versions),
             Err(StoreError::Conflict { failed, current }) => (failed, current),
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Invalid(_))) => {
+            Err(
+                error @ (StoreError::Unavailable(_)
+                | StoreError::Contested { .. }
+                | StoreError::Superseded { .. }
+                | StoreError::Invalid(_)),
+            ) => {
                 return Err(error.into());
             }
         };
@@ -150,38 +180,77 @@ impl Ledger {
     /// `latest` is the caller's own copy of the order and the version it rests on; without it the stored order is
     /// taken, and a serial never seen makes an adopted one. If the stored order has moved on meanwhile, it is taken,
     /// with what only the caller's copy knows, and tried again.
+    ///
+    /// With a journal the record is durable there before the store is asked, and if the store is away, that is enough:
+    /// [`Settled::Journaled`]. If the journal cannot take it, it is an error, whatever the store says.
     pub async fn settle(
         &self,
         record: Record,
         latest: Option<(Order, u64)>,
         now: WallMs,
     ) -> Result<SettledOrder, StoreError> {
-        let Record { pile, gun, serial, .. } = record;
-        let key = document::order_key(pile, serial);
+        match &self.journal {
+            None => self.settle_in_store(&record, latest, now, Told::AtOnce).await,
+            Some(journal) => self.settle_journaled(journal, record, latest, now).await,
+        }
+    }
+
+    async fn settle_in_store(
+        &self,
+        record: &Record,
+        latest: Option<(Order, u64)>,
+        now: WallMs,
+        told: Told,
+    ) -> Result<SettledOrder, StoreError> {
         let ours = latest.as_ref().map(|(order, _)| order.clone());
-        let mut base = match latest {
+        let base = match latest {
             Some(latest) => Some(latest),
-            None => self.order(pile, serial).await?,
+            None => self.order(record.pile, record.serial).await?,
         };
+        self.settle_from(record, base, ours.as_ref(), now, told).await
+    }
+
+    /// `base` is the order as it is taken to be stored, `ours` the caller's copy of it.
+    async fn settle_from(
+        &self,
+        record: &Record,
+        mut base: Option<(Order, u64)>,
+        ours: Option<&Order>,
+        now: WallMs,
+        told: Told,
+    ) -> Result<SettledOrder, StoreError> {
+        let Record { pile, gun, serial, .. } = *record;
+        let key = document::order_key(pile, serial);
         for _ in 0..SETTLE_ATTEMPTS {
-            let (mut order, order_is, version) = match base {
-                Some((order, version)) => (order, Precondition::Version(key.clone(), version), version + 1),
-                None => (Order::adopted(pile, gun, serial, now), Precondition::Absent(key.clone()), 1),
+            let (mut order, order_is, version) = if let Some((order, version)) = base {
+                (order, Precondition::Version(key.clone(), version), version + 1)
+            } else {
+                // The caller may know an order that the store has lost.
+                let order = ours.cloned().unwrap_or_else(|| Order::adopted(pile, gun, serial, now));
+                (order, Precondition::Absent(key.clone()), 1)
             };
             order.apply(now, Happening::Recorded(Box::new(record.clone())));
-            let settlement = settlement(&record, &order, order_is, now);
+            let settlement = settlement(record, &order, order_is, now, told);
             match self.store.settle(settlement).await {
                 Ok(outcome @ Settled::First) => return Ok(SettledOrder { outcome, order: Some(order), version }),
-                Ok(outcome @ Settled::Again) => return self.settled(pile, serial, outcome).await,
+                // A store does not answer `Journaled`.
+                Ok(outcome @ (Settled::Again | Settled::Journaled)) => {
+                    return self.settled(pile, serial, outcome).await;
+                }
                 Ok(outcome @ Settled::Conflict { .. }) => {
-                    self.flag_conflict(pile, serial, now).await?;
+                    self.flag_conflict(pile, serial, now, told).await?;
                     return self.settled(pile, serial, outcome).await;
                 }
                 Err(StoreError::Conflict { current, .. }) => {
                     let stored = current.map(|stored| versioned(stored, |value| document::read_order(&key, value)));
-                    base = stored.transpose()?.map(|(stored, version)| (merged(stored, ours.as_ref()), version));
+                    base = stored.transpose()?.map(|(stored, version)| (merged(stored, ours), version));
                 }
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Invalid(_))) => {
+                Err(
+                    error @ (StoreError::Unavailable(_)
+                    | StoreError::Contested { .. }
+                    | StoreError::Superseded { .. }
+                    | StoreError::Invalid(_)),
+                ) => {
                     return Err(error);
                 }
             }
@@ -222,16 +291,6 @@ impl Ledger {
         stored.map(|stored| document::read_start_attempt(&key, &stored.value)).transpose()
     }
 
-    /// Settles again what these partitions may have lost.
-    pub async fn resettle(&self, _partitions: &[Partition]) {
-        std::future::ready(()).await;
-    }
-
-    /// How much waits on this node's disk for the store.
-    pub fn journal_depth(&self) -> usize {
-        0
-    }
-
     /// Deletes what is due, at most [`EXPIRE_LIMIT`] documents of each partition; how many it deleted.
     pub async fn expire(&self, now: WallMs) -> Result<usize, StoreError> {
         let mut deleted = 0;
@@ -248,7 +307,7 @@ impl Ledger {
 
     /// The anomaly on the order, and its event: once, however often conflicting copies come. Not in the settlement's
     /// own transaction: if it fails in between, the next copy brings it (0x40 has not been sent).
-    async fn flag_conflict(&self, pile: PileCode, serial: Serial, now: WallMs) -> Result<(), StoreError> {
+    async fn flag_conflict(&self, pile: PileCode, serial: Serial, now: WallMs, told: Told) -> Result<(), StoreError> {
         for _ in 0..SETTLE_ATTEMPTS {
             let Some((mut order, version)) = self.order(pile, serial).await? else { return Ok(()) };
             let changes = order.apply(now, Happening::ConflictingRecord);
@@ -256,7 +315,7 @@ impl Ledger {
                 return Ok(());
             }
             let put = document::put_order(&order);
-            let append = changes.into_iter().map(|change| document::append(&order_event(&order, change, now)));
+            let append = changes.into_iter().map(|change| told.append(&order_event(&order, change, now)));
             let batch = Batch {
                 id: None,
                 require: vec![Precondition::Version(put.key.clone(), version)],
@@ -267,7 +326,12 @@ impl Ledger {
             match self.store.commit(self.partition(pile), batch).await {
                 Ok(_) => return Ok(()),
                 Err(StoreError::Conflict { .. }) => {}
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Invalid(_))) => {
+                Err(
+                    error @ (StoreError::Unavailable(_)
+                    | StoreError::Contested { .. }
+                    | StoreError::Superseded { .. }
+                    | StoreError::Invalid(_)),
+                ) => {
                     return Err(error);
                 }
             }
@@ -277,6 +341,24 @@ impl Ledger {
 
     fn partition(&self, pile: PileCode) -> Partition {
         Partition::of(pile, self.store.partitions())
+    }
+}
+
+/// When an event is appended.
+#[derive(Clone, Copy)]
+enum Told {
+    /// As it happens.
+    AtOnce,
+    /// After it has waited in the journal.
+    Late,
+}
+
+impl Told {
+    fn append(self, event: &Event) -> Append {
+        match self {
+            Self::AtOnce => document::append(event),
+            Self::Late => document::late(document::append(event)),
+        }
     }
 }
 
@@ -317,7 +399,7 @@ impl Expect {
 
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ledger").field("partitions", &self.store.partitions()).finish()
+        f.debug_struct("Ledger").field("partitions", &self.store.partitions()).finish_non_exhaustive()
     }
 }
 
@@ -340,7 +422,7 @@ fn versioned<T>(stored: Versioned, read: impl FnOnce(&[u8]) -> Result<T, StoreEr
     Ok((read(&value)?, version))
 }
 
-fn settlement(record: &Record, order: &Order, order_is: Precondition, now: WallMs) -> Settlement {
+fn settlement(record: &Record, order: &Order, order_is: Precondition, now: WallMs, told: Told) -> Settlement {
     let Record { pile, serial, .. } = *record;
     let conflict = EventKind::RecordConflict { serial };
     Settlement {
@@ -349,9 +431,9 @@ fn settlement(record: &Record, order: &Order, order_is: Precondition, now: WallM
         value: document::record_value(record),
         order: document::put_order(order),
         order_is,
-        event: document::append(&order_event(order, Change::Settled, now)),
+        event: told.append(&order_event(order, Change::Settled, now)),
         conflict: document::put_record_conflict(record),
-        conflict_event: document::append(&Event { pile, recorded_at: now, pile_time: record.traded, kind: conflict }),
+        conflict_event: told.append(&Event { pile, recorded_at: now, pile_time: record.traded, kind: conflict }),
     }
 }
 
@@ -389,3 +471,6 @@ fn merged(mut stored: Order, ours: Option<&Order>) -> Order {
 const SETTLE_ATTEMPTS: usize = 16;
 /// Documents of one partition deleted by one [`Ledger::expire`].
 pub const EXPIRE_LIMIT: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,10 @@
 //!
 //! ```text
 //!   session, api ──▶ ledger (domain values) ──▶ dyn Store (bytes) ──▶ embedded (redb, group-committed fsync)
-//!                    ├─ query  lists over partitions          ▲
-//!                    └─ watch  the log, from now on        check (bounds every implementation enforces)
+//!                    │                                        └─▶ redis (many nodes; one script per operation)
+//!                    ├─ query    lists over partitions        ▲
+//!                    ├─ watch    the log, from now on      check (bounds every implementation enforces)
+//!                    └─ journal  where writes wait while a store that may be away is
 //! ```
 //!
 //! Everything of a pile lives in partition `crc16(pile code) mod P`, and one [`Batch`] changes any of it, all or nothing.
@@ -19,6 +21,8 @@ mod watch;
 pub mod document;
 mod check;
 pub mod embedded;
+pub mod redis;
+pub mod journal;
 
 pub use query::{DEFAULT_PAGE, MAX_PAGE, OrderQuery, Page, PileQuery, QueryError};
 pub use watch::{EventWatch, Stamped};
@@ -45,7 +49,9 @@ pub trait Store: Send + Sync + 'static {
     fn commit(&self, partition: Partition, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>>;
 
     /// Makes `claim.session` the owner of the pile. The same session claiming again, while it is the owner, gets the
-    /// same fence and the same previous owner; documents are as they are now. What [`Claim::held`] asks for instead is
+    /// same fence and the same previous owner; documents are as they are now. A session that was the owner and is not any
+    /// more does not become it again: a login whose answer was lost may be sent twice, and between the two the pile may
+    /// have logged in elsewhere. It is [`StoreError::Superseded`]; the last [`Claim::REMEMBERED`] are known. What [`Claim::held`] asks for instead is
     /// said there.
     fn claim(&self, claim: Claim) -> BoxFuture<'_, Result<Claimed, StoreError>>;
 
@@ -152,10 +158,13 @@ pub enum Kind {
     RecordConflict = 4,
     /// A StartCharging attempt, by request id.
     StartRequest = 5,
+    /// What waits in a node's journal, by sequence number. Only there.
+    Journal = 6,
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [Self::Pile, Self::Order, Self::Record, Self::RecordConflict, Self::StartRequest];
+    pub const ALL: [Self; 6] =
+        [Self::Pile, Self::Order, Self::Record, Self::RecordConflict, Self::StartRequest, Self::Journal];
 }
 
 /// A document as stored.
@@ -251,6 +260,8 @@ pub enum IndexName {
     OrderOpen = 6,
     /// When to delete the document: unix milliseconds, 20 digits.
     Expiry = 7,
+    /// Entries of a journal that are not in the store yet: sequence number, 20 digits. Only there.
+    JournalPending = 8,
 }
 
 /// An event to append. The store gives it offset, epoch and the pile's next seq.
@@ -300,6 +311,8 @@ impl Claim {
     pub const TAKEOVERS: usize = 3;
     /// ... within this time.
     pub const CONTEST_MS: u64 = 5 * 60 * 1000;
+    /// Owners of a pile that are remembered after they were superseded.
+    pub const REMEMBERED: usize = 8;
 
     pub fn login(pile: PileCode, session: SessionId, now: WallMs, identity: u64) -> Self {
         Self { pile, session, now_ms: now.0.max(0).cast_unsigned(), identity, held: Held::Nothing }
@@ -312,9 +325,10 @@ pub enum Held {
     /// Nothing: a login. The newest one wins.
     Nothing,
     /// This fence, which the store may have forgotten. If a higher epoch is stored under another session, somebody newer
-    /// is or was there: [`StoreError::Conflict`] with [`Precondition::Owner`], and nothing changes. Otherwise the
-    /// session is the owner. The fence stays what it was if exactly that is stored, unless `anew`: after a loss of
-    /// writes the pile's events must not repeat an (epoch, seq), so the epoch goes up. In all other cases it goes up too.
+    /// is or was there: [`StoreError::Superseded`], and nothing changes. Otherwise the session is the owner. The fence
+    /// stays what it was if exactly that is stored, unless `anew`: after a loss of writes the pile's events must not
+    /// repeat an (epoch, seq), so the epoch goes up. A higher epoch of the session itself is the answer to an earlier
+    /// attempt, and is given again. In all other cases the epoch goes up too.
     Fence { fence: Fence, anew: bool },
 }
 
@@ -402,6 +416,9 @@ pub enum Settled {
     /// Another record was there; this one is kept beside it. `first` is false if it was kept before, or is not kept
     /// because [`Settlement::MAX_CONFLICTS`] others are.
     Conflict { first: bool },
+    /// The record is durable in the node's journal and gets to the store later. A [`ledger`] with a journal answers
+    /// this, a store never does.
+    Journaled,
 }
 
 impl Settled {
@@ -411,6 +428,7 @@ impl Settled {
             Self::First => "first",
             Self::Again => "again",
             Self::Conflict { .. } => "conflict",
+            Self::Journaled => "journaled",
         }
     }
 }
@@ -457,6 +475,9 @@ pub enum StoreError {
     /// The pile goes back and forth between two devices that both call themselves so ([`Claim::identity`]).
     #[error("two devices use pile code {pile}; this one has to wait")]
     Contested { pile: PileCode },
+    /// Somebody newer holds the pile, or has held it.
+    #[error("a newer login has taken pile {pile}")]
+    Superseded { pile: PileCode },
     /// A batch beyond its bounds, a value that cannot be read: a defect on our side.
     #[error("store refused: {0}")]
     Invalid(String),

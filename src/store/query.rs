@@ -98,6 +98,19 @@ impl Ledger {
         };
         walk.page(&**self.store(), page_size, &page_token, read).await
     }
+
+    /// The open orders of a pile and their versions, by gun and serial: what a claim returns, without one. At most
+    /// [`Scan::MAX_LIMIT`].
+    pub async fn open_orders(&self, pile: PileCode) -> Result<Vec<(Order, u64)>, StoreError> {
+        let partition = Partition::of(pile, self.store().partitions());
+        let scan = Scan { limit: Scan::MAX_LIMIT, ..ascending(IndexName::OrderOpen, pile.to_string()) };
+        let found = self.store().list(partition, scan).await?.into_iter();
+        found
+            .map(|Indexed { cursor, document: stored }| {
+                document::read_order(&cursor.key, &stored.value).map(|order| (order, stored.version))
+            })
+            .collect()
+    }
 }
 
 fn ascending(index: IndexName, prefix: String) -> Scan {

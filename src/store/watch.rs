@@ -1,5 +1,5 @@
 //! Following the log: the feed while it keeps up, the log itself when it does not. Nothing is lost or repeated, and
-//! each partition comes in its order.
+//! each partition comes in its order; unless the store itself loses the end of a log.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::document::StoredEvent;
 use super::ledger::Ledger;
 use super::{Entry, Offset, Partition, Store, StoreError, document};
 use crate::domain::{Epoch, Event};
@@ -20,6 +21,8 @@ pub struct Stamped {
     /// (pile, epoch, seq) is unique; seq counts the events of a pile without a gap.
     pub epoch: Epoch,
     pub seq: u64,
+    /// It waited in a node's journal: what the log tells before it may have happened after it.
+    pub late: bool,
     pub event: Event,
 }
 
@@ -86,7 +89,11 @@ impl EventWatch {
                 Err(RecvError::Lagged(_)) => {
                     self.behind = (0..self.store.partitions()).map(Partition).collect();
                 }
-                Err(RecvError::Closed) => return Err(StoreError::Unavailable("closing".to_owned())),
+                // A store that cannot stand by what its feed has told ends it.
+                Err(RecvError::Closed) => {
+                    self.feed = self.store.feed();
+                    self.behind = (0..self.store.partitions()).map(Partition).collect();
+                }
             }
         }
     }
@@ -94,6 +101,17 @@ impl EventWatch {
     async fn read_log(&mut self, partition: Partition) -> Result<(), StoreError> {
         let seen = self.seen.get(usize::from(partition.0)).copied().unwrap_or(0);
         let entries = self.store.read_log(partition, seen, READ_AT_ONCE).await?;
+        if entries.is_empty() {
+            // A log that has lost its end counts on from where it is now. What was appended since then cannot be told from
+            // what was seen before; waiting for the old offset would only lose more.
+            let end = self.store.log_end(partition).await?;
+            if let Some(seen) = self.seen.get_mut(usize::from(partition.0))
+                && end < *seen
+            {
+                tracing::warn!(%partition, seen = *seen, end, "a log has become shorter: going on from its end");
+                *seen = end;
+            }
+        }
         // No await from here on: what was read is kept.
         if entries.len() < READ_AT_ONCE {
             self.behind.remove(&partition);
@@ -108,8 +126,9 @@ impl EventWatch {
 
 fn stamped(entry: &Entry) -> Result<Stamped, StoreError> {
     let Entry { partition, offset, pile: _, epoch, seq, payload } = entry;
-    let event = document::read_event(&format!("{offset} of partition {partition}"), payload)?;
-    Ok(Stamped { partition: *partition, offset: *offset, epoch: *epoch, seq: *seq, event })
+    let StoredEvent { event, late } =
+        document::read_stored_event(&format!("{offset} of partition {partition}"), payload)?;
+    Ok(Stamped { partition: *partition, offset: *offset, epoch: *epoch, seq: *seq, late, event })
 }
 
 const READ_AT_ONCE: usize = 256;

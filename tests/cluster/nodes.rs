@@ -53,7 +53,7 @@ impl Shared {
         config.drain.settle = Some(Duration::ZERO);
         change(&mut config);
         let disk = Arc::new(open(&self.dir, &format!("{name}-{}", getrandom::u64().expect("randomness"))));
-        let stores = Stores { ledger: Ledger::new(self.store.clone()), disk, shared: true };
+        let stores = Stores::over(Ledger::new(self.store.clone()), disk, true);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let started = runtime.spawn(App::start_on(config, stores));

@@ -1,6 +1,6 @@
 //! What end-to-end tests share: a node as a process of its own, piles that do what the test says, and the public API.
 //!
-//! Nothing here waits for time to pass. Every wait is for something to happen, with a limit generous enough for the
+//! Hardly anything here waits for time to pass. Every wait is for something to happen, with a limit generous enough for the
 //! slowest machine; to show that something does *not* happen, a test waits for what comes after it.
 #![allow(dead_code, unused_imports, reason = "every test binary uses its own part of it")]
 
@@ -8,8 +8,9 @@ pub mod api;
 pub mod frames;
 pub mod node;
 pub mod pile;
+pub mod redis;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use api::{Api, reason};
 pub use node::Node;
@@ -45,10 +46,19 @@ pub fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl Fn
     within(what, asking)
 }
 
+/// Waits until `time` has passed since `since`: for tests that are about a time as such, an outage of a minute, a lease.
+pub async fn has_passed(time: Duration, since: Instant) {
+    tokio::time::sleep_until((since + time).into()).await;
+}
+
 /// Repeatable chance: splitmix64.
 pub struct Chance(u64);
 
 impl Chance {
+    pub fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// From `PILEWAY_TEST_SEED`, or new; printed, so that a failure can be repeated.
     pub fn seeded() -> Self {
         let given = std::env::var("PILEWAY_TEST_SEED").ok().and_then(|seed| seed.parse().ok());

@@ -30,11 +30,13 @@ impl Node {
     /// With settings as the environment names them, without their prefix: `("PILE__LOST_AFTER", "5s")`.
     pub fn with(settings: &[(&str, &str)]) -> Self {
         let environment = settings.iter().map(|(k, v)| (format!("PILEWAY_{k}"), (*v).to_owned())).collect();
-        Self::on(Arc::new(TempDir::new().expect("a directory")), environment)
+        let any = ([127, 0, 0, 1], 0).into();
+        Self::on(Arc::new(TempDir::new().expect("a directory")), environment, any, any)
     }
 
-    fn on(data: Arc<TempDir>, environment: Vec<(String, String)>) -> Self {
-        let mut command = pileway(&["serve", "--pile-listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0"]);
+    fn on(data: Arc<TempDir>, environment: Vec<(String, String)>, piles: SocketAddr, grpc: SocketAddr) -> Self {
+        let (piles, grpc) = (piles.to_string(), grpc.to_string());
+        let mut command = pileway(&["serve", "--pile-listen", &piles, "--grpc-listen", &grpc]);
         command.arg("--data-dir").arg(data.path().join("store")).envs(environment.iter().cloned());
         let mut process = Process::spawn(command);
         let line = process.first_line();
@@ -58,6 +60,12 @@ impl Node {
 
     /// SIGTERM; how it ended.
     pub fn stop(mut self) -> ExitStatus {
+        self.process.terminate();
+        self.process.wait(PATIENCE)
+    }
+
+    /// SIGTERM; how it ended. It can be started again.
+    pub fn end(&mut self) -> ExitStatus {
         self.process.terminate();
         self.process.wait(PATIENCE)
     }
@@ -89,10 +97,15 @@ impl Node {
         self.process.wait(PATIENCE)
     }
 
-    /// SIGKILL, then a new process on the same data.
+    /// SIGKILL, then a new process on the same data and the same addresses.
     pub fn restart(&mut self) {
         self.kill();
-        *self = Self::on(self.data.clone(), self.environment.clone());
+        self.start_again();
+    }
+
+    /// A new process on the same data and the same addresses, after the old one has ended.
+    pub fn start_again(&mut self) {
+        *self = Self::on(self.data.clone(), self.environment.clone(), self.piles, self.grpc);
     }
 }
 
@@ -211,9 +224,10 @@ fn copy(mut from: impl Read, to: &Mutex<String>) {
     }
 }
 
-/// `ready piles=ADDR grpc=ADDR`
+/// `ready piles=ADDR grpc=ADDR`, and ` peer=ADDR` of a node that has neighbours.
 fn ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let (piles, grpc) = line.strip_prefix("ready piles=")?.split_once(" grpc=")?;
+    let (piles, rest) = line.strip_prefix("ready piles=")?.split_once(" grpc=")?;
+    let grpc = rest.split_once(" peer=").map_or(rest, |(grpc, _)| grpc);
     Some((piles.parse().ok()?, grpc.parse().ok()?))
 }
 

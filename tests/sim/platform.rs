@@ -65,6 +65,8 @@ impl Platform {
                 Output::Send(outgoing) => self.sent.push((self.mono, outgoing)),
                 Output::Connect => self.wanted.push("connect"),
                 Output::Close => self.wanted.push("close"),
+                Output::Forget => self.wanted.push("forget"),
+                Output::CloseForgotten => self.wanted.push("close forgotten"),
                 Output::Count(count) => self.counts.push(count),
             }
         }

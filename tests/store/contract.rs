@@ -155,7 +155,7 @@ pub async fn epochs_never_go_back(store: Any) {
     let slow_clock = store.claim(claim(pile, 2, 10)).await.expect("claims");
     assert_eq!(slow_clock.fence.epoch, Epoch(1001));
     assert!(store.release(pile, slow_clock.fence).await.expect("releases"));
-    let after_release = store.claim(claim(pile, 1, 10)).await.expect("claims");
+    let after_release = store.claim(claim(pile, 3, 10)).await.expect("claims");
     assert_eq!((after_release.fence.epoch, after_release.previous), (Epoch(1002), None));
     assert_ne!(after_release.fence, first.fence);
 }
@@ -204,7 +204,7 @@ pub async fn only_the_exact_owner_releases(store: Any) {
     assert_eq!(store.owner(pile).await, Ok(None));
 }
 
-fn settlement(n: u64, digest: u8, order_is: Precondition) -> Settlement {
+pub fn settlement(n: u64, digest: u8, order_is: Precondition) -> Settlement {
     let pile = pile(n);
     let record = |kind, id: &[u8]| Key { kind, pile, id: id.to_vec() };
     let text = format!("record {digest}");

@@ -329,7 +329,7 @@ pub async fn a_watch_tells_everything_from_its_call_on(store: Any) {
     let order = order(pile(1), 2, NOW);
     let kinds = [
         EventKind::PileOnline(a_pile.clone()),
-        EventKind::PileOffline { pile: a_pile.clone(), reason: OfflineReason::NodeRestarted },
+        EventKind::PileOffline { pile: a_pile.clone(), reason: OfflineReason::NodeLost },
         EventKind::GunChanged(a_pile),
         EventKind::Order { order: Box::new(order.clone()), change: Change::Anomaly(AnomalyKind::LateStart) },
         EventKind::RecordConflict { serial: order.serial },
@@ -375,15 +375,15 @@ async fn next(watch: &mut EventWatch) -> pileway::store::Stamped {
     tokio::time::timeout(limit, watch.next()).await.expect("there is one").expect("reads")
 }
 
-fn write(pile: PileCode, n: u64, documents: Vec<(Document, Expect)>) -> Write {
+pub fn write(pile: PileCode, n: u64, documents: Vec<(Document, Expect)>) -> Write {
     Write { id: BatchId { session: session(1), n }, pile, fence: None, documents, events: vec![] }
 }
 
-fn of(order: &Order) -> Document {
+pub fn of(order: &Order) -> Document {
     Document::Order(Box::new(order.clone()))
 }
 
-fn event(order: &Order, change: Change) -> Event {
+pub fn event(order: &Order, change: Change) -> Event {
     let kind = EventKind::Order { order: Box::new(order.clone()), change };
     Event { pile: order.pile, recorded_at: NOW, pile_time: None, kind }
 }
@@ -392,7 +392,7 @@ fn gun() -> Gun {
     Gun::new(1).expect("a gun")
 }
 
-fn order(pile: PileCode, n: u64, created: WallMs) -> Order {
+pub fn order(pile: PileCode, n: u64, created: WallMs) -> Order {
     let mut serial = [0; 16];
     serial[..7].copy_from_slice(&pile.bcd());
     serial[8..].copy_from_slice(&n.to_be_bytes());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pileway::domain::{Epoch, Fence, PileCode, SessionId};
-use pileway::store::{Claim, Held, Lease, Member, Orphan, Precondition, Store, StoreError};
+use pileway::store::{Claim, Held, Lease, Member, Orphan, Store, StoreError};
 
 use crate::common::{append, batch, claim, fence, partition, pile};
 
@@ -23,10 +23,10 @@ pub async fn what_the_store_has_forgotten_is_claimed_again_with_a_higher_epoch(s
     // Never heard of it.
     let again = store.claim(held(pile, mine, false)).await.expect("claims");
     assert_eq!(again.fence, fence(1, 1001));
-    // Remembers somebody older, as after a fail-over to a copy that was behind.
-    let mine = fence(2, 5000);
+    // Remembers somebody older, as after a fail-over to a copy that was behind: who that is has to be told.
+    let (older, mine) = (again.fence, fence(2, 5000));
     let again = store.claim(held(pile, mine, false)).await.expect("claims");
-    assert_eq!(again.fence, fence(2, 5001));
+    assert_eq!((again.fence, again.previous), (fence(2, 5001), Some(older)));
     // Was told meanwhile that the session is gone.
     assert_eq!(store.release(pile, again.fence).await, Ok(true));
     let again = store.claim(held(pile, again.fence, false)).await.expect("claims");
@@ -55,7 +55,7 @@ pub async fn a_session_cannot_say_that_it_is_there_once_a_newer_one_was(store: A
     let (pile, mine) = (pile(1), fence(1, 1000));
     store.claim(claim(pile, 1, 1000)).await.expect("claims");
     let newer = store.claim(claim(pile, 2, 2000)).await.expect("claims").fence;
-    let refused = || StoreError::Conflict { failed: Box::new(Precondition::Owner(pile, mine)), current: None };
+    let refused = || StoreError::Superseded { pile };
     for anew in [false, true] {
         assert_eq!(store.claim(held(pile, mine, anew)).await, Err(refused()));
         assert_eq!(store.owner(pile).await, Ok(Some(newer)));
@@ -64,6 +64,27 @@ pub async fn a_session_cannot_say_that_it_is_there_once_a_newer_one_was(store: A
     assert_eq!(store.release(pile, newer).await, Ok(true));
     assert_eq!(store.claim(held(pile, mine, false)).await, Err(refused()));
     assert_eq!(store.owner(pile).await, Ok(None));
+}
+
+pub async fn a_login_that_is_sent_twice_does_not_take_the_pile_back(store: Any) {
+    let pile = pile(1);
+    store.claim(claim(pile, 1, 1000)).await.expect("claims");
+    let second = store.claim(claim(pile, 2, 1001)).await.expect("claims").fence;
+    assert_eq!(store.claim(claim(pile, 1, 1000)).await, Err(StoreError::Superseded { pile }));
+    assert_eq!(store.owner(pile).await, Ok(Some(second)));
+    assert_eq!(store.release(pile, second).await, Ok(true));
+    for counter in [1, 2] {
+        assert_eq!(store.claim(claim(pile, counter, 1000)).await, Err(StoreError::Superseded { pile }));
+    }
+    assert_eq!(store.owner(pile).await, Ok(None));
+}
+
+pub async fn a_reassertion_that_is_sent_twice_gets_the_same_answer(store: Any) {
+    let (pile, mine) = (pile(1), fence(1, 1000));
+    store.claim(claim(pile, 1, 1000)).await.expect("claims");
+    let once = store.claim(held(pile, mine, true)).await.expect("claims");
+    let twice = store.claim(held(pile, mine, true)).await.expect("claims");
+    assert_eq!((once.fence, twice.fence), (fence(1, 1001), fence(1, 1001)));
 }
 
 pub async fn a_pile_code_used_by_two_devices_stops_going_back_and_forth(store: Any) {

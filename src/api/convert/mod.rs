@@ -89,6 +89,7 @@ pub fn position(stamped: &Stamped, offset: UtcOffset) -> pb::EventPosition {
         seq: integer(stamped.seq),
         recorded_at: Some(timestamp(stamped.event.recorded_at)),
         pile_time: stamped.event.pile_time.map(|local| pile_time(local, offset)),
+        late: stamped.late,
     }
 }
 

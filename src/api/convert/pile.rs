@@ -44,9 +44,21 @@ pub fn event(
         EventKind::PileOnline(pile) => (pb::PileChange::Online, None, pile),
         EventKind::PileOffline { pile, reason } => (pb::PileChange::Offline, Some(*reason), pile),
         EventKind::GunChanged(pile) => (pb::PileChange::Gun, None, pile),
+        EventKind::DuplicatePileCode { pile, .. } => (pb::PileChange::DuplicateCode, None, pile),
         EventKind::Order { .. } | EventKind::RecordConflict { .. } => return None,
     };
+    let duplicate = match &stamped.event.kind {
+        EventKind::DuplicatePileCode { pile: _, address, iccid } => {
+            Some(pb::DuplicatePile { address: address.clone(), iccid: iccid.clone() })
+        }
+        EventKind::PileOnline(_)
+        | EventKind::PileOffline { .. }
+        | EventKind::GunChanged(_)
+        | EventKind::Order { .. }
+        | EventKind::RecordConflict { .. } => None,
+    };
     Some(pb::PileEvent {
+        duplicate,
         position: Some(position(stamped, zone)),
         change: change.into(),
         offline_reason: reason.map_or(pb::OfflineReason::Unspecified, offline_reason).into(),
@@ -118,7 +130,7 @@ fn offline_reason(reason: OfflineReason) -> pb::OfflineReason {
     match reason {
         OfflineReason::Silent => pb::OfflineReason::Silent,
         OfflineReason::Disconnected => pb::OfflineReason::Disconnected,
-        OfflineReason::NodeRestarted => pb::OfflineReason::NodeRestarted,
+        OfflineReason::NodeLost => pb::OfflineReason::NodeLost,
     }
 }
 
@@ -184,7 +196,7 @@ mod tests {
         assert_eq!(pile(away.clone(), None).guns, expected);
         let kind = EventKind::PileOffline { pile: Box::new(away.clone()), reason: OfflineReason::Silent };
         let event_of = Event { pile: away.code, recorded_at: WallMs(3000), pile_time: None, kind };
-        let stamped = Stamped { partition: Partition(0), offset: 1, epoch: Epoch(1), seq: 1, event: event_of };
+        let stamped = Stamped { partition: Partition(0), offset: 1, epoch: Epoch(1), seq: 1, late: false, event: event_of };
         let told = event(&stamped, |_| None, UtcOffset::from_seconds(0).expect("zone")).expect("about the pile");
         assert_eq!(told.pile.expect("after the change").guns, expected);
         let back = Pile { presence: Presence::Online, ..away };

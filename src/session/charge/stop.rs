@@ -10,7 +10,7 @@ use crate::session::held::Held;
 use crate::session::io::Out;
 use crate::session::pending::{Await, CommandId, RETRY};
 use crate::session::state::Session;
-use crate::session::translate::{accepted, wire_gun, wire_pile};
+use crate::session::translate::{stop_outcome, wire_gun, wire_pile};
 use crate::wire::{self, Sequence};
 
 impl Session {
@@ -22,6 +22,9 @@ impl Session {
         deadline: Duration,
         out: &mut Out,
     ) -> Result<(), CommandError> {
+        if self.provisional.is_some() {
+            return self.stop_provisionally(now, id, serial, deadline, out);
+        }
         let Some(held) = self.held(serial) else {
             return Err(CommandError::OrderNotActive { serial, state: "not open".into() });
         };
@@ -32,14 +35,14 @@ impl Session {
             return Err(CommandError::OrderNotActive { serial, state: held.order.state.name().into() });
         }
         let gun = held.order.gun;
-        let sequence = self.send_stop(gun, out);
+        let sequence = out.command(self.stop_frame(gun), deadline);
         self.pending.push(id, Await::Stop(gun, serial), deadline, sequence);
         self.happened(now, serial, Happening::StopRequested, out);
         Ok(())
     }
 
-    pub(super) fn send_stop(&mut self, gun: Gun, out: &mut Out) -> [u8; 2] {
-        out.command(wire::RemoteStop { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) })
+    pub(in crate::session) fn stop_frame(&self, gun: Gun) -> wire::RemoteStop {
+        wire::RemoteStop { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) }
     }
 
     /// 0x35: reported to who waits for it, and required by nobody (A24).
@@ -51,20 +54,22 @@ impl Session {
         out: &mut Out,
     ) {
         let Some(gun) = self.gun(answer.gun_no) else { return };
-        // It names a gun only: an order whose charge has ended, but whose record is overdue, is not meant.
-        let stopping = |h: &&Held| h.order.gun == gun && h.order.stop.is_some() && h.occupies_gun();
-        let Some(serial) = self.orders.iter().find(stopping).map(|held| held.order.serial) else { return };
-        let outcome = accepted(0x35, answer.stop_result).map_err(|_| CommandError::PileRejected {
-            frame: 0x35,
-            code: answer.fail_reason.raw(),
-            name: answer.fail_reason.label().unwrap_or("unknown reason").to_owned(),
-        });
-        if outcome.is_ok() {
+        self.stop_accepted(now, answer, out);
+        let Some(order) = self.stopping(gun).map(|held| Box::new(held.order.clone())) else { return };
+        let result = stop_outcome(answer).map(|()| Reply::Stopped { order, confirmed_by: StopProof::Answer });
+        self.answer(|what| matches!(what, Await::Stop(of, _) if of == gun), Some(sequence), &result, out);
+    }
+
+    /// What 0x35 means for the order that is being stopped.
+    pub(in crate::session) fn stop_accepted(&mut self, now: Now, answer: &wire::RemoteStopResponse, out: &mut Out) {
+        let stopping = self.gun(answer.gun_no).and_then(|gun| self.stopping(gun)).map(|held| held.order.serial);
+        if let (Some(serial), Ok(())) = (stopping, stop_outcome(answer)) {
             self.happened(now, serial, Happening::StopAccepted, out);
         }
-        let Some(held) = self.held(serial) else { return };
-        let order = Box::new(held.order.clone());
-        let result = outcome.map(|()| Reply::Stopped { order, confirmed_by: StopProof::Answer });
-        self.answer(|what| matches!(what, Await::Stop(of, _) if of == gun), Some(sequence), &result, out);
+    }
+
+    /// 0x35 names a gun only: an order whose charge has ended, but whose record is overdue, is not meant.
+    fn stopping(&self, gun: Gun) -> Option<&Held> {
+        self.orders.iter().find(|h| h.order.gun == gun && h.order.stop.is_some() && h.occupies_gun())
     }
 }

@@ -12,8 +12,12 @@ use crate::wire;
 
 impl Session {
     pub(super) fn silent(&mut self, now: Now) {
-        if matches!(self.phase, Phase::Live(_)) && self.pile.presence == Presence::Online {
-            self.set_presence(now, Presence::Offline);
+        if self.fence().is_none() || self.pile.presence == Presence::Offline {
+            return;
+        }
+        self.set_presence(now, Presence::Offline);
+        // Until the pile is claimed, nobody knows what was told of it before.
+        if matches!(self.phase, Phase::Live(_)) {
             let (pile, reason) = (Box::new(self.pile.clone()), OfflineReason::Silent);
             tracing::info!(pile = %self.pile.code, reason = reason.name(), "pile offline");
             self.event(now, None, EventKind::PileOffline { pile, reason });
@@ -21,8 +25,11 @@ impl Session {
     }
 
     pub(super) fn heard(&mut self, now: Now) {
-        if matches!(self.phase, Phase::Live(_)) && self.pile.presence == Presence::Offline {
-            self.set_presence(now, Presence::Online);
+        if self.fence().is_none() || self.pile.presence == Presence::Online {
+            return;
+        }
+        self.set_presence(now, Presence::Online);
+        if matches!(self.phase, Phase::Live(_)) {
             tracing::info!(pile = %self.pile.code, "pile heard of again");
             self.event(now, None, EventKind::PileOnline(Box::new(self.pile.clone())));
         }

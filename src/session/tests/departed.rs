@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::domain::event::OfflineReason;
@@ -13,7 +14,7 @@ use crate::session::departed::Absent;
 use crate::session::{Departed, Now, Sessions, Watch};
 use crate::store::embedded::{Config, Embedded};
 use crate::store::ledger::{Document, Expect, Ledger, Write};
-use crate::store::{BatchId, Claim};
+use crate::store::{BatchId, Claim, EventWatch, Orphan};
 
 const BEGUN: WallMs = WallMs(1_800_000_000_000);
 /// Long after every deadline.
@@ -56,21 +57,54 @@ async fn left() -> Left {
     Left { ledger, fence, pile, order, _dir: dir }
 }
 
-/// Runs the watch as if `LATER` had come, until `events` have been told.
-async fn watch(departed: Departed, ledger: &Ledger, events: usize) -> Vec<EventKind> {
-    let mut feed = ledger.watch().await.expect("watches");
-    let started = Instant::now().checked_sub(LATER).expect("a machine that has run for so long");
-    let now = || Now { mono: LATER, wall: BEGUN.plus_ms(LATER.as_millis() as u64) };
-    let lost_after = Duration::from_secs(40);
-    let work = Watch { sessions: Sessions::new(8), ledger: ledger.clone(), started, lost_after };
-    let task = tokio::spawn(departed.run(work, now));
-    let mut told = vec![];
-    while told.len() < events {
-        let next = timeout(Duration::from_secs(30), feed.next()).await;
-        told.push(next.expect("an event in time").expect("readable").event.kind);
+/// A watch that runs as if `LATER` had come.
+struct Watched {
+    ledger: Ledger,
+    feed: EventWatch,
+    task: JoinHandle<()>,
+}
+
+impl Watched {
+    async fn over(departed: &Departed, ledger: &Ledger) -> Self {
+        let feed = ledger.watch().await.expect("watches");
+        let started = Instant::now().checked_sub(LATER).expect("a machine that has run for so long");
+        let now = || Now { mono: LATER, wall: BEGUN.plus_ms(LATER.as_millis() as u64) };
+        let lost_after = Duration::from_secs(40);
+        let work = Watch { sessions: Sessions::new(8), ledger: ledger.clone(), started, lost_after };
+        let task = tokio::spawn(departed.clone().run(work, now));
+        Self { ledger: ledger.clone(), feed, task }
     }
-    task.abort();
-    told
+
+    /// The next events.
+    async fn tells(&mut self, events: usize) -> Vec<EventKind> {
+        let mut told = vec![];
+        while told.len() < events {
+            let next = timeout(Duration::from_secs(30), self.feed.next()).await;
+            told.push(next.expect("an event in time").expect("readable").event.kind);
+        }
+        told
+    }
+
+    /// Until nobody owns the pile.
+    async fn releases(&self, pile: PileCode) {
+        let released = async {
+            while self.ledger.owner(pile).await.expect("reads").is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(30), released).await.expect("released in time");
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Events that a watch tells.
+async fn watch(departed: Departed, ledger: &Ledger, events: usize) -> Vec<EventKind> {
+    Watched::over(&departed, ledger).await.tells(events).await
 }
 
 #[tokio::test]
@@ -81,7 +115,10 @@ async fn an_unanswered_start_of_a_pile_that_never_returns_fails_and_the_pile_is_
     let lost_at = Some(Duration::from_secs(40));
     let reason = OfflineReason::Disconnected;
     let begun = Now { mono: Duration::ZERO, wall: BEGUN };
-    departed.left(begun, Absent { fence, pile, version: Some(1), lost_at, reason, orders: vec![(order, 1)] });
+    departed.left(
+        begun,
+        Absent { fence, pile, version: Some(1), lost_at, reason, orders: vec![(order, 1)], elsewhere: false },
+    );
     let told = watch(departed, &ledger, 3).await;
     assert!(matches!(told[0], EventKind::PileOffline { reason: OfflineReason::Disconnected, .. }));
     let changes = told[1..].iter().map(|kind| match kind {
@@ -96,17 +133,78 @@ async fn an_unanswered_start_of_a_pile_that_never_returns_fails_and_the_pile_is_
 }
 
 #[tokio::test]
-async fn the_next_run_of_the_node_judges_what_the_last_one_left() {
-    let Left { ledger, pile, order, .. } = &left().await;
+async fn what_a_run_that_is_over_has_left_is_judged_by_whoever_adopts_it_and_then_released() {
+    let Left { ledger, fence, pile, order, .. } = &left().await;
     let departed = Departed::default();
-    let begun = Now { mono: Duration::ZERO, wall: BEGUN };
-    departed.left_by_last_run(ledger, begun, Duration::from_secs(40)).await.expect("reads");
-    let told = watch(departed, ledger, 3).await;
-    assert!(
-        told.iter().any(|kind| matches!(kind, EventKind::PileOffline { reason: OfflineReason::NodeRestarted, .. }))
-    );
+    let (begun, lost_after) = (Now { mono: Duration::ZERO, wall: BEGUN }, Duration::from_secs(40));
+    let orphan = Orphan { pile: pile.code, fence: *fence };
+    // The sweep comes by again and again.
+    for _ in 0..3 {
+        departed.adopt(ledger, begun, orphan, lost_after).await.expect("reads");
+    }
+    let mut watched = Watched::over(&departed, ledger).await;
+    let told = watched.tells(3).await;
+    assert!(told.iter().any(|kind| matches!(kind, EventKind::PileOffline { reason: OfflineReason::NodeLost, .. })));
     let (stored, _) = ledger.order(pile.code, order.serial).await.expect("reads").expect("there");
     assert_eq!(stored.state, OrderState::Failed);
+    watched.releases(pile.code).await;
+}
+
+#[tokio::test]
+async fn an_orphan_with_nothing_due_is_released_and_one_that_was_claimed_since_is_left_alone() {
+    let Left { ledger, fence, mut pile, mut order, _dir } = left().await;
+    (pile.presence, order.state) = (Presence::Offline, OrderState::Abnormal);
+    let documents = vec![
+        (Document::Pile(Box::new(pile.clone())), Expect::Version(1)),
+        (Document::Order(Box::new(order)), Expect::Version(1)),
+    ];
+    let id = BatchId { session: fence.session, n: 2 };
+    let write = Write { id, pile: pile.code, fence: Some(fence), documents, events: vec![] };
+    ledger.write(write).await.expect("writes");
+    let (begun, lost_after) = (Now { mono: Duration::ZERO, wall: BEGUN }, Duration::from_secs(40));
+    let departed = Departed::default();
+    let stale = Fence { epoch: crate::domain::Epoch(fence.epoch.0 - 1), ..fence };
+    departed.adopt(&ledger, begun, Orphan { pile: pile.code, fence: stale }, lost_after).await.expect("reads");
+    departed.adopt(&ledger, begun, Orphan { pile: pile.code, fence }, lost_after).await.expect("reads");
+    Watched::over(&departed, &ledger).await.releases(pile.code).await;
+    assert_eq!(ledger.pile(pile.code).await.expect("reads").expect("there").presence_since, BEGUN, "nothing was told");
+}
+
+#[tokio::test]
+async fn a_pile_that_was_heard_elsewhere_is_judged_only_if_the_store_says_it_is_still_ours() {
+    let Left { ledger, fence, pile, order, _dir } = left().await;
+    let (code, serial) = (pile.code, order.serial);
+    let departed = Departed::default();
+    let (begun, lost_at) = (Now { mono: Duration::ZERO, wall: BEGUN }, Some(Duration::from_secs(40)));
+    let reason = OfflineReason::Disconnected;
+    departed.left(
+        begun,
+        Absent { fence, pile, version: Some(1), lost_at, reason, orders: vec![(order, 1)], elsewhere: false },
+    );
+    departed.heard_elsewhere(code);
+    // The order's deadlines go on; that the pile is gone is not told before it has had its time again.
+    let told = watch(departed, &ledger, 2).await;
+    assert!(told.iter().all(|kind| matches!(kind, EventKind::Order { .. })), "{told:?}");
+    let (stored, _) = ledger.order(code, serial).await.expect("reads").expect("there");
+    assert_eq!(stored.state, OrderState::Failed);
+    assert_eq!(ledger.pile(code).await.expect("reads").expect("there").presence, Presence::Online);
+}
+
+#[tokio::test]
+async fn a_newer_claim_elsewhere_silences_the_watch_over_an_absent_pile() {
+    let Left { fence, pile, order, .. } = left().await;
+    let code = pile.code;
+    let departed = Departed::default();
+    let begun = Now { mono: Duration::ZERO, wall: BEGUN };
+    let (lost_at, reason) = (Some(Duration::from_secs(40)), OfflineReason::Disconnected);
+    departed.left(
+        begun,
+        Absent { fence, pile, version: Some(1), lost_at, reason, orders: vec![(order, 1)], elsewhere: false },
+    );
+    departed.claimed_elsewhere(code, Fence { epoch: fence.epoch, ..fence });
+    assert_eq!(departed.watched(), 1, "an eviction that is no newer silences nobody");
+    departed.claimed_elsewhere(code, Fence { epoch: crate::domain::Epoch(fence.epoch.0 + 1), ..fence });
+    assert_eq!(departed.watched(), 0);
 }
 
 #[tokio::test]
@@ -118,14 +216,18 @@ async fn a_pile_somebody_else_has_claimed_since_is_theirs_to_judge() {
     let departed = Departed::default();
     let begun = Now { mono: Duration::ZERO, wall: BEGUN };
     let (lost_at, reason) = (Some(Duration::from_secs(40)), OfflineReason::Disconnected);
-    departed.left(begun, Absent { fence, pile, version: Some(1), lost_at, reason, orders: vec![(order, 1)] });
+    departed.left(
+        begun,
+        Absent { fence, pile, version: Some(1), lost_at, reason, orders: vec![(order, 1)], elsewhere: false },
+    );
     // A second pile, due later, shows that the first has been attended to.
     let Left { pile: mut other, .. } = left().await;
     other.code = "32010600019237".parse().expect("14 digits");
     let session = SessionId { incarnation: 7, counter: 2 };
     let other_fence = ledger.claim(Claim::login(other.code, session, BEGUN, 1)).await.expect("claims").fence;
     let lost_at = Some(Duration::from_secs(500));
-    let absent = Absent { fence: other_fence, pile: other, version: None, lost_at, reason, orders: vec![] };
+    let absent =
+        Absent { fence: other_fence, pile: other, version: None, lost_at, reason, orders: vec![], elsewhere: false };
     departed.left(begun, absent);
     let told = watch(departed, &ledger, 1).await;
     assert!(matches!(&told[0], EventKind::PileOffline { pile, .. } if pile.code != code));

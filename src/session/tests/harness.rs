@@ -19,7 +19,7 @@ use crate::domain::{
 };
 use crate::session::departed::Absent;
 use crate::session::io::{Done, LedgerCall};
-use crate::session::io::{EndReason, Input, Out, Output};
+use crate::session::io::{EndReason, Input, Out, Output, Reassertion};
 use crate::session::pending::CommandId;
 use crate::session::state::Session;
 use crate::session::{Config, Now, Policy};
@@ -43,6 +43,10 @@ pub struct Pile {
     pub published: Vec<Telemetry>,
     pub ended: Option<EndReason>,
     pub registered: Option<Fence>,
+    /// What it said of being asked whether the pile is ours.
+    pub reasserted: Vec<Reassertion>,
+    /// It would tell that its pile code is used twice.
+    pub duplicate: bool,
     commands: u64,
     sequence: u16,
 }
@@ -53,6 +57,8 @@ type Shared = (Rc<RefCell<Store>>, Rc<Cell<Now>>, Rc<Cell<u64>>);
 /// A frame to the pile.
 #[derive(Clone, Debug)]
 pub struct Down {
+    /// When it was sent.
+    pub at: Duration,
     pub sequence: Sequence,
     pub frame: Frame,
 }
@@ -117,6 +123,8 @@ impl Pile {
             published: vec![],
             ended: None,
             registered: None,
+            reasserted: vec![],
+            duplicate: false,
             commands: 0,
             sequence: 500,
         };
@@ -327,12 +335,19 @@ impl Pile {
     fn perform(&mut self) {
         for output in self.out.list.drain(..) {
             match output {
-                Output::Send { sequence, frame } => self.received.push_back(Down { sequence, frame }),
+                Output::Send { sequence, frame, until } => {
+                    let at = self.clock.get().mono;
+                    assert!(until.is_none_or(|until| at < until), "past its deadline: {frame:?}");
+                    self.received.push_back(Down { at, sequence, frame });
+                }
                 Output::Ledger(call) => {
                     self.calls.push_back(call);
                     assert_eq!(self.calls.len(), 1, "one call of a pile at a time");
                 }
-                Output::Register { fence, previous: _ } => self.registered = Some(fence),
+                Output::Register { fence, previous: _, claim: _ } => self.registered = Some(fence),
+                Output::RegisterProvisionally(guess) => self.registered = Some(guess),
+                Output::Reasserted(what) => self.reasserted.push(what),
+                Output::Duplicate => self.duplicate = true,
                 Output::Publish(telemetry) => self.published.push(*telemetry),
                 Output::Reply { to, result } => {
                     assert!(self.replies.insert(to.0, result).is_none(), "command {} was answered twice", to.0);
@@ -445,5 +460,6 @@ fn name(event: &EventKind) -> &'static str {
         EventKind::GunChanged(_) => "gun",
         EventKind::Order { .. } => "order",
         EventKind::RecordConflict { .. } => "conflict",
+        EventKind::DuplicatePileCode { .. } => "duplicate",
     }
 }

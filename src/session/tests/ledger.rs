@@ -6,7 +6,7 @@ use crate::domain::order::{Change, Happening};
 use crate::domain::{Epoch, Event, EventKind, Fence, Order, Pile, Record, RequestId, Serial, SessionId, WallMs};
 use crate::session::io::{Done, LedgerCall};
 use crate::store::ledger::{Document, Expect, Login, SettledOrder, StartAttempt, Write, WriteError};
-use crate::store::{Claim, Settled, StoreError};
+use crate::store::{Claim, Held, Settled, StoreError};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
@@ -22,10 +22,14 @@ pub enum Mode {
 #[derive(Default)]
 pub struct Store {
     pub owner: Option<Fence>,
-    epoch: u64,
+    pub epoch: u64,
+    /// Two devices use the pile code.
+    pub contested: bool,
+    /// How often that was told.
+    pub duplicates: usize,
     pub pile: Option<(Pile, u64)>,
     pub orders: BTreeMap<Serial, (Order, u64)>,
-    attempts: HashMap<RequestId, StartAttempt>,
+    pub attempts: HashMap<RequestId, StartAttempt>,
     /// By serial, the first one first.
     pub records: BTreeMap<Serial, Vec<Record>>,
     pub events: Vec<EventKind>,
@@ -42,9 +46,13 @@ impl Store {
             return unavailable(call);
         }
         match call {
-            LedgerCall::Claim(Claim { session, .. }) => {
-                let login = self.claim(*session);
-                Done::Claimed(if lost { Err(away()) } else { Ok(Box::new(login)) })
+            LedgerCall::Claim(claim) => {
+                let login = self.claim(claim);
+                Done::Claimed(if lost { Err(away()) } else { login.map(Box::new) })
+            }
+            LedgerCall::TellDuplicate { .. } => {
+                self.duplicates += 1;
+                Done::Written(if lost { Err(away().into()) } else { Ok(vec![]) })
             }
             LedgerCall::Write(write) => {
                 let result = self.write(write);
@@ -71,14 +79,43 @@ impl Store {
         self.events.iter().filter_map(of).collect()
     }
 
-    fn claim(&mut self, session: SessionId) -> Login {
+    fn claim(&mut self, claim: &Claim) -> Result<Login, StoreError> {
+        let Claim { pile, session, now_ms, identity: _, held } = *claim;
         let previous = self.owner;
-        if previous.is_none_or(|owner| owner.session != session) {
-            self.epoch += 1;
-            self.owner = Some(Fence { session, epoch: Epoch(self.epoch) });
+        let ours = previous.is_some_and(|owner| owner.session == session);
+        match held {
+            Held::Nothing if self.contested => return Err(StoreError::Contested { pile }),
+            Held::Nothing if ours => {}
+            Held::Nothing => self.epoch = now_ms.max(self.epoch + 1),
+            Held::Fence { fence, .. } if self.epoch > fence.epoch.0 && !ours => {
+                return Err(StoreError::Superseded { pile });
+            }
+            Held::Fence { fence, anew } if anew || previous != Some(fence) => {
+                self.epoch = self.epoch.max(fence.epoch.0) + 1;
+            }
+            Held::Fence { .. } => {}
         }
+        let fence = Fence { session, epoch: Epoch(self.epoch) };
+        self.owner = Some(fence);
         let open_orders = self.orders.values().filter(|(order, _)| order.state.is_open()).cloned().collect();
-        Login { fence: self.owner.expect("just claimed"), previous, pile: self.pile.clone(), open_orders }
+        Ok(Login { fence, previous, pile: self.pile.clone(), open_orders })
+    }
+
+    /// On another node.
+    pub fn somebody_claims(&mut self) {
+        self.epoch += 1_000_000;
+        let session = SessionId { incarnation: 9, counter: 1 };
+        self.owner = Some(Fence { session, epoch: Epoch(self.epoch) });
+    }
+
+    /// As another store that has taken over without the last writes: these orders, the pile and its owner are not there.
+    pub fn loses(&mut self, orders: &[Serial]) {
+        (self.owner, self.pile) = (None, None);
+        self.batches.clear();
+        for serial in orders.iter().filter(|serial| !self.records.contains_key(serial)) {
+            let lost = self.orders.remove(serial);
+            self.attempts.retain(|_, attempt| lost.as_ref().is_none_or(|_| attempt.serial != *serial));
+        }
     }
 
     fn write(&mut self, write: &Write) -> Result<Vec<u64>, WriteError> {
@@ -88,7 +125,7 @@ impl Store {
             Some((n, _)) => assert!(*n < id.n, "batches count up"),
             None => {}
         }
-        assert!(documents.len() + events.len() <= 40, "batches are bounded");
+        assert!(documents.len() + events.len() <= 56, "batches are bounded");
         if *fence != self.owner {
             return Err(WriteError::Fenced);
         }
@@ -169,7 +206,7 @@ pub fn unavailable(call: &LedgerCall) -> Done {
     let away = || StoreError::Unavailable("switched off".into());
     match call {
         LedgerCall::Claim(_) => Done::Claimed(Err(away())),
-        LedgerCall::Write(_) => Done::Written(Err(away().into())),
+        LedgerCall::Write(_) | LedgerCall::TellDuplicate { .. } => Done::Written(Err(away().into())),
         LedgerCall::Settle { .. } => Done::Settled(Err(away())),
         LedgerCall::LookUp { .. } => Done::LookedUp(Err(away())),
     }

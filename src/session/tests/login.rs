@@ -4,7 +4,8 @@ use super::harness::*;
 use super::ledger::Mode;
 use crate::domain::pile::{GunState, Presence};
 use crate::session::departed::Absent;
-use crate::session::io::{EndReason, Input};
+use crate::session::io::{Done, EndReason, Input};
+use crate::store::StoreError;
 use crate::wire::Sequence;
 
 #[test]
@@ -22,11 +23,28 @@ fn a_login_is_answered_only_after_the_claim() {
 }
 
 #[test]
-fn a_claim_that_fails_answers_nothing() {
-    let pile = Pile::connecting(Mode::Away);
+fn a_claim_the_store_refuses_answers_nothing() {
+    let mut pile = Pile::connecting(Mode::Slow);
+    pile.store_says(Done::Claimed(Err(StoreError::Invalid("no".into()))));
     pile.receives_nothing();
     assert_eq!(pile.ended, Some(EndReason::StoreUnavailable));
     assert!(pile.session.is_done() && pile.absent().is_none());
+}
+
+#[test]
+fn the_device_that_may_not_take_the_pile_is_turned_away_and_told_of_at_most_once() {
+    let first = Pile::online();
+    first.store.borrow_mut().contested = true;
+    let mut second = first.elsewhere();
+    assert_eq!(second.receives(0x02).get("result"), 1);
+    assert_eq!((second.ended, second.duplicate), (Some(EndReason::Contested), true));
+    assert!(second.session.is_done(), "nobody wants it told again");
+    second.mode = Mode::LosesAnswers;
+    second.input(Input::TellDuplicate);
+    second.mode = Mode::Prompt;
+    second.advance(2);
+    assert!(second.session.is_done() && second.store.borrow().duplicates > 0);
+    assert!(second.absent().is_none());
 }
 
 #[test]

@@ -243,7 +243,7 @@ fn a_fenced_session_says_of_an_unsent_start_that_nothing_was_written() {
     let id = pile.start(&request(1));
     pile.receives(0x04);
     // Somebody else has claimed the pile.
-    pile.store.borrow_mut().owner = None;
+    pile.store.borrow_mut().somebody_claims();
     pile.store_returns();
     assert_eq!(pile.ended, Some(EndReason::TakenOver));
     assert_eq!(pile.reply(id), Err(CommandError::SessionLost { written: false }), "it waited behind a gun's state");

@@ -7,12 +7,12 @@ use super::harness::*;
 use super::ledger::Mode;
 use crate::domain::command::When;
 use crate::domain::order::Change;
-use crate::domain::{Command, OrderState, RequestId, Serial};
-use crate::session::io::{EndReason, Input};
+use crate::domain::{Command, Epoch, Fence, OrderState, RequestId, Serial, SessionId};
+use crate::session::io::{EndReason, Input, Patience};
 
 #[test]
 fn whatever_happens_in_whatever_order_the_promises_hold() {
-    for seed in 1..=400 {
+    for seed in 1..=800 {
         Walk::new(seed).run(300);
     }
 }
@@ -66,6 +66,14 @@ impl Walk {
             assert_eq!(settled.is_some(), order.state == OrderState::Settled, "{serial}: {:#?}", self.trace);
             let after = settled.map_or(0, |at| store.changes(*serial).len() - at - 1);
             assert_eq!(after, 0, "{serial} goes on after SETTLED: {:#?}", self.trace);
+            // What is stored of an order was told with it; a bill overtakes what waits to be told.
+            let told = |change| settled.is_some() || store.changes(*serial).contains(&change);
+            // A charge that goes on after a breach is no news.
+            let broken = !order.anomalies.is_empty();
+            let charged = order.charging_at.is_none() || broken || told(Change::Charging);
+            assert!(charged, "{serial}: {:#?}", self.trace);
+            assert!(order.stop.is_none() || told(Change::StopRequested), "{serial}: {:#?}", self.trace);
+            assert!(order.failure.is_none() || told(Change::Failed), "{serial}: {:#?}", self.trace);
         }
     }
 
@@ -73,7 +81,10 @@ impl Walk {
     fn log_in_again(&mut self) {
         self.trace.push("logs in again".into());
         let mut new = self.pile.elsewhere_slow();
-        new.store_answers();
+        // Now and then the store cannot be asked: the session is provisional.
+        let mode = [Mode::Away, Mode::LosesAnswers, Mode::Prompt, Mode::Prompt][self.below(4) as usize];
+        self.trace.push(format!("the store is {mode:?}"));
+        new.store_answers_as(mode);
         let mut old = std::mem::replace(&mut self.pile, new);
         if old.ended.is_none() {
             old.ends(EndReason::TakenOver);
@@ -118,11 +129,18 @@ impl Walk {
             20 => pile.sends_frame(crate::wire::Sequence([0, 1]), login_request(2)),
             21..=24 => self.ask(gun, serial, yes == 0),
             25 => pile.input([Input::Silent, Input::Heard].into_iter().nth(yes as usize).expect("one of two")),
-            26..=28 => self.wait(yes * 20 + gun),
+            27 | 28 => self.wait(yes * 20 + gun),
             29 if gun == 0 => self.wait(60),
             30 if gun == 0 && yes == 0 => self.somebody_else_writes(serial),
             31 if seldom => pile.store.borrow_mut().owner = None,
-            32 if seldom => pile.ends([EndReason::ConnectionClosed, EndReason::TakenOver][yes as usize]),
+            31 if gun == 0 => pile.ends(
+                [EndReason::ConnectionClosed, EndReason::TakenOver, EndReason::HeardElsewhere]
+                    [self.random as usize % 3],
+            ),
+            26 if yes == 0 && gun == 0 => pile.input(Input::Reassert { anew: seldom }),
+            32 if gun == 0 => self.store_loses_writes(),
+            32 if gun == 1 && yes == 0 => self.somebody_claims(),
+            39 if seldom => pile.input(Input::Drain([Patience::Idle, Patience::Answers][yes as usize])),
             _ if pile.calls.is_empty() => self.wait(1),
             33 => pile.store_answers_as(Mode::Away),
             34 => pile.store_answers_as(Mode::LosesAnswers),
@@ -167,9 +185,56 @@ impl Walk {
         }
     }
 
+    /// Another server answers for the partition, and has not got all of what the last one acknowledged. The node notices,
+    /// and says again what it holds.
+    fn store_loses_writes(&mut self) {
+        let Self { pile, trace, .. } = self;
+        // What is under way when it happens may be lost with its only witness: a bill that settles an order the store
+        // does not have any more says nothing of who started it.
+        let quiet = |pile: &mut Pile| {
+            for _ in 0..3 {
+                while !pile.calls.is_empty() {
+                    pile.store_answers();
+                }
+                pile.advance(1);
+            }
+        };
+        quiet(pile);
+        if pile.session.standing().is_none() || pile.session.provisional.is_some() {
+            return;
+        }
+        let stored = pile.session.orders.iter().filter(|held| held.version.is_some() && held.order.request.is_some());
+        let open: Vec<_> = stored.map(|held| held.order.serial).collect();
+        let requests: Vec<_> = pile.session.orders.iter().filter_map(|held| Some(held.order.request?.id)).collect();
+        pile.store.borrow_mut().loses(&open);
+        pile.input(Input::Reassert { anew: true });
+        quiet(pile);
+        if pile.ended.is_some() {
+            // The only witness has gone: what was lost may start again.
+            self.requests.retain(|id| !requests.contains(id));
+            return;
+        }
+        let store = pile.store.borrow();
+        let missing = |serial: &&Serial| !store.orders.contains_key(serial);
+        assert_eq!(open.iter().find(missing), None, "not put again: {trace:#?}");
+        let owner = store.owner.expect("somebody");
+        assert_eq!(pile.registered, Some(owner), "{trace:#?}");
+    }
+
+    /// On another node.
+    fn somebody_claims(&mut self) {
+        let mut store = self.pile.store.borrow_mut();
+        store.epoch += 1;
+        let session = SessionId { incarnation: 9, counter: 1 };
+        store.owner = Some(Fence { session, epoch: Epoch(store.epoch) });
+    }
+
     fn check(&mut self) {
+        let provisional = self.pile.session.provisional.is_some();
+        let started = self.started.len();
         let frames = self.older.iter_mut().chain([&mut self.pile]).flat_map(Pile::all_received).collect();
         self.check_received(frames);
+        assert!(!provisional || self.started.len() == started, "a start without a claim: {:#?}", self.trace);
         let session = &self.pile.session;
         assert!(session.orders.len() <= 64, "{:#?}", self.trace);
         assert!(session.jobs.is_bounded(), "{:#?}", self.trace);
@@ -186,7 +251,7 @@ impl Walk {
                     let order = store.orders.get(&serial).map(|(order, _)| order);
                     let order = order.unwrap_or_else(|| panic!("0x34 before the order: {:#?}", self.trace));
                     let id = order.request.expect("its request id").id;
-                    assert!(pile.now().mono < self.deadlines[&id], "0x34 too late: {:#?}", self.trace);
+                    assert!(down.at < self.deadlines[&id], "0x34 too late: {:#?}", self.trace);
                     assert!(self.requests.insert(id), "one request started twice: {:#?}", self.trace);
                 }
                 0x40 => {

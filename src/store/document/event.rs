@@ -6,6 +6,14 @@ use crate::domain::event::OfflineReason;
 use crate::domain::order::Change;
 use crate::domain::{Event, EventKind, Pile, WallMs};
 
+/// An event as it is in the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredEvent {
+    pub event: Event,
+    /// It waited in a node's journal: what the log tells before it may have happened after it.
+    pub late: bool,
+}
+
 impl From<&Event> for v1::Event {
     fn from(event: &Event) -> Self {
         let Event { pile, recorded_at, pile_time, kind } = event;
@@ -14,22 +22,25 @@ impl From<&Event> for v1::Event {
             recorded_at_ms: recorded_at.0,
             pile_time: clock_text(*pile_time),
             kind: Some(kind.into()),
+            // The author of an event does not know; [`super::late`] is what says so.
+            late: false,
         }
     }
 }
 
-impl TryFrom<v1::Event> for Event {
+impl TryFrom<v1::Event> for StoredEvent {
     type Error = Unreadable;
 
     fn try_from(stored: v1::Event) -> Result<Self, Unreadable> {
-        let v1::Event { pile, recorded_at_ms, pile_time, kind } = stored;
-        Ok(Self {
+        let v1::Event { pile, recorded_at_ms, pile_time, kind, late } = stored;
+        let event = Event {
             pile: field::pile(&pile)?,
             recorded_at: WallMs(recorded_at_ms),
             pile_time: clock("pile_time", pile_time)?,
             // Also what an event of a newer pileway looks like.
             kind: required("kind", kind)?.try_into()?,
-        })
+        };
+        Ok(Self { event, late })
     }
 }
 
@@ -43,6 +54,10 @@ impl From<&EventKind> for v1::event::Kind {
                 Self::PileOffline(v1::PileOffline { pile: Some(stored(pile)), reason })
             }
             EventKind::GunChanged(pile) => Self::GunChanged(stored(pile)),
+            EventKind::DuplicatePileCode { pile, address, iccid } => {
+                let (address, iccid) = (address.clone(), iccid.clone());
+                Self::DuplicatePileCode(v1::DuplicatePileCode { pile: Some(stored(pile)), address, iccid })
+            }
             EventKind::Order { order, change } => {
                 let (change, anomaly) = change_numbers(*change);
                 let order = Some(v1::Order::from(&**order));
@@ -68,6 +83,10 @@ impl TryFrom<v1::event::Kind> for EventKind {
                 reason: enumerated::<v1::OfflineReason, _>("pile_offline.reason", reason)?,
             },
             Kind::GunChanged(pile) => Self::GunChanged(read(pile)?),
+            Kind::DuplicatePileCode(v1::DuplicatePileCode { pile, address, iccid }) => {
+                let pile = read(required("duplicate_pile_code.pile", pile)?)?;
+                Self::DuplicatePileCode { pile, address, iccid }
+            }
             Kind::Order(v1::OrderChanged { order, change, anomaly }) => Self::Order {
                 order: Box::new(required("order.order", order)?.try_into()?),
                 change: read_change(change, anomaly)?,
@@ -111,4 +130,4 @@ fn read_change(change: i32, anomaly: i32) -> Result<Change, Unreadable> {
     })
 }
 
-enumeration!(OfflineReason, OfflineReason: Silent Disconnected NodeRestarted);
+enumeration!(OfflineReason, OfflineReason: Silent Disconnected NodeLost);

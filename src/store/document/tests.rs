@@ -32,11 +32,13 @@ fn everything_comes_back_as_it_was() {
     for change in changes() {
         event_comes_back(EventKind::Order { order: Box::new(order()), change });
     }
-    for reason in [OfflineReason::Silent, OfflineReason::Disconnected, OfflineReason::NodeRestarted] {
+    for reason in [OfflineReason::Silent, OfflineReason::Disconnected, OfflineReason::NodeLost] {
         event_comes_back(EventKind::PileOffline { pile: Box::new(pile.clone()), reason });
     }
     event_comes_back(EventKind::PileOnline(Box::new(pile.clone())));
-    event_comes_back(EventKind::GunChanged(Box::new(pile)));
+    event_comes_back(EventKind::GunChanged(Box::new(pile.clone())));
+    let (address, iccid) = ("192.0.2.1:4711".to_owned(), "89860".repeat(4));
+    event_comes_back(EventKind::DuplicatePileCode { pile: Box::new(pile), address, iccid });
     event_comes_back(EventKind::RecordConflict { serial: serial() });
 }
 
@@ -125,7 +127,10 @@ fn only_open_orders_are_in_the_open_index_and_only_others_expire() {
 fn event_comes_back(kind: EventKind) {
     let pile_time = Some(jiff::civil::date(2026, 1, 2).at(3, 4, 5, 678_000_000));
     let event = Event { pile: pile().code, recorded_at: WallMs(8), pile_time, kind };
-    assert_eq!(read_event("1", &append(&event).payload), Ok(event));
+    let on_time = append(&event);
+    let stored = |late| Ok(StoredEvent { event: event.clone(), late });
+    assert_eq!(read_stored_event("1", &on_time.payload), stored(false));
+    assert_eq!(read_stored_event("1", &late(on_time).payload), stored(true));
 }
 
 fn changes() -> Vec<Change> {

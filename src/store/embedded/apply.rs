@@ -57,17 +57,24 @@ impl Tables<'_> {
                 row.previous = row.fence();
                 row.epoch = Epoch(now_ms.max(row.epoch.0 + 1));
             }
-            Held::Fence { fence, .. } if row.epoch > fence.epoch && before != Some(session) => {
-                let failed = Box::new(Precondition::Owner(pile, fence));
-                return Err(StoreError::Conflict { failed, current: None }.into());
+            Held::Fence { fence, .. } if row.epoch > fence.epoch => {
+                if before != Some(session) {
+                    return Err(StoreError::Superseded { pile }.into());
+                }
             }
-            Held::Fence { fence, anew } if anew || row.fence() != Some(fence) => {
-                row.epoch = Epoch(row.epoch.max(fence.epoch).0 + 1);
+            Held::Fence { fence, anew } if anew || was != Some(fence) => {
+                if before != Some(session) {
+                    row.previous = was;
+                }
+                row.epoch = Epoch(fence.epoch.0 + 1);
             }
             Held::Fence { .. } => {}
         }
         let fence = Fence { session, epoch: row.epoch };
         if was != Some(fence) {
+            row.superseded.retain(|other| *other != session);
+            row.superseded.extend(before.filter(|before| *before != session));
+            row.superseded.drain(..row.superseded.len().saturating_sub(Claim::REMEMBERED));
             (row.owner, row.identity) = (Some(session), identity);
             self.put_owner(pile, before, &row)?;
         }
@@ -80,7 +87,8 @@ impl Tables<'_> {
         if row.fence() != Some(fence) {
             return Ok(false);
         }
-        row.owner = None;
+        row.superseded.extend(row.owner.take());
+        row.superseded.drain(..row.superseded.len().saturating_sub(Claim::REMEMBERED));
         row.previous = None;
         self.put_owner(pile, Some(fence.session), &row)?;
         Ok(true)
@@ -182,8 +190,12 @@ impl Tables<'_> {
 }
 
 impl PileRow {
-    /// Counts a login that takes the pile from another identity, or refuses it if that has happened too often lately.
+    /// Counts a login that takes the pile from another identity; refuses it if that has happened too often lately, or if
+    /// it is the late copy of one that is over.
     fn take_over(&mut self, claim: &Claim) -> Result<(), StoreError> {
+        if self.superseded.contains(&claim.session) {
+            return Err(StoreError::Superseded { pile: claim.pile });
+        }
         if self.owner.is_none() || self.identity == claim.identity {
             return Ok(());
         }

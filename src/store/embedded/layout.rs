@@ -7,7 +7,7 @@
 //! | `indexes`   | partition, index, sort, NUL, kind, pile, id | –                                                  |
 //! | `log`       | partition, offset                       | pile, epoch, seq, payload                              |
 //! | `log_ends`  | partition                               | newest offset                                          |
-//! | `piles`     | pile                                    | newest epoch, last seq, owner, previous owner, takeovers |
+//! | `piles`     | pile                                    | newest epoch, last seq, owner, former owners, takeovers |
 //! | `owned`     | partition, incarnation, pile            | –                                                      |
 //! | `batches`   | session                                 | last n, fingerprint, hour, result                      |
 //! | `batch_age` | hour, session                           | –                                                      |
@@ -140,6 +140,8 @@ pub(super) struct PileRow {
     pub(super) identity: u64,
     /// When the pile was last taken over by another identity; at most [`crate::store::Claim::TAKEOVERS`].
     pub(super) takeovers: Vec<u64>,
+    /// Former owners, the last [`crate::store::Claim::REMEMBERED`].
+    pub(super) superseded: Vec<SessionId>,
 }
 
 impl PileRow {
@@ -148,13 +150,15 @@ impl PileRow {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let Self { epoch, seq, owner, previous, identity, takeovers } = self;
+        let Self { epoch, seq, owner, previous, identity, takeovers, superseded } = self;
         let mut row = Vec::with_capacity(96);
         row.extend(epoch.0.to_be_bytes());
         row.extend(seq.to_be_bytes());
         row.push(u8::from(owner.is_some()) | u8::from(previous.is_some()) << 1);
         row.extend(owner.iter().flat_map(|s| session_key(*s)));
         row.extend(previous.iter().flat_map(|f| session_key(f.session).into_iter().chain(f.epoch.0.to_be_bytes())));
+        row.push(superseded.len() as u8);
+        row.extend(superseded.iter().flat_map(|s| session_key(*s)));
         row.extend([*identity].iter().chain(takeovers).flat_map(|number| number.to_be_bytes()));
         row
     }
@@ -169,12 +173,13 @@ impl PileRow {
             0 => None,
             _ => Some(Fence { session: row.session()?, epoch: Epoch(row.u64()?) }),
         };
+        let superseded = (0..row.u8()?).map(|_| row.session()).collect::<Result<_, _>>()?;
         let identity = row.u64()?;
         let mut takeovers = Vec::new();
         while !row.0.is_empty() {
             takeovers.push(row.u64()?);
         }
-        Ok(Self { epoch, seq, owner, previous, identity, takeovers })
+        Ok(Self { epoch, seq, owner, previous, identity, takeovers, superseded })
     }
 }
 

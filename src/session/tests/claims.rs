@@ -1,0 +1,162 @@
+//! Sessions that say again that they are there: after a lapse of their node, and after the store has lost writes.
+
+use super::harness::*;
+use super::ledger::Mode;
+use crate::domain::order::Change;
+use crate::domain::pile::Presence;
+use crate::domain::{CommandError, OrderState, Reply};
+use crate::session::io::{EndReason, Input, Patience, Reassertion};
+
+#[test]
+fn a_session_that_nobody_has_touched_keeps_its_fence_and_writes_nothing() {
+    let mut pile = Pile::online();
+    let (before, written) = (pile.registered, pile.store.borrow().written);
+    pile.input(Input::Reassert { anew: false });
+    assert_eq!((pile.reasserted.as_slice(), pile.registered), (&[Reassertion::Kept][..], before));
+    pile.idles();
+    pile.input(Input::Reassert { anew: false });
+    assert_eq!(pile.store.borrow().written, written + 1, "the gun's state only");
+}
+
+#[test]
+fn after_a_loss_of_writes_the_epoch_goes_up_and_what_was_lost_is_written_again() {
+    let mut pile = Pile::online();
+    let serial = pile.charging();
+    let before = pile.registered.expect("registered");
+    pile.store.borrow_mut().loses(&[serial]);
+    pile.input(Input::Reassert { anew: true });
+    let after = pile.registered.expect("registered");
+    assert!(after.epoch > before.epoch && after.session == before.session, "{after:?}");
+    assert_eq!(pile.store.borrow().owner, Some(after));
+    assert_eq!(pile.order_state(serial), OrderState::Charging);
+    assert!(pile.store.borrow().pile.is_some());
+    // The request id is there again too: a retry on any node starts nothing.
+    pile.bills(serial);
+    pile.receives(0x40);
+    let mut retry = pile.elsewhere();
+    retry.receives(0x02);
+    let id = retry.start(&request(1));
+    retry.receives_nothing();
+    assert_eq!(retry.reply(id), Ok(Reply::StartedBefore { serial }));
+}
+
+#[test]
+fn a_fence_the_store_does_not_know_is_no_reason_to_end_but_to_ask() {
+    let mut pile = Pile::online();
+    let serial = pile.charging();
+    pile.store.borrow_mut().loses(&[]);
+    pile.sends_of(serial, 0x19, &[("gun_no", 1)]);
+    assert_eq!(pile.ended, None);
+    assert_eq!(pile.order_state(serial), OrderState::Finished);
+    let finished = pile.store.borrow().changes(serial).into_iter().filter(|c| *c == Change::Finished).count();
+    assert_eq!(finished, 1);
+}
+
+#[test]
+fn a_pile_that_was_swept_during_a_lapse_is_told_to_be_online_again() {
+    let mut pile = Pile::online();
+    {
+        let mut store = pile.store.borrow_mut();
+        store.owner = None;
+        let (pile, version) = store.pile.as_mut().expect("stored");
+        (pile.presence, *version) = (Presence::Offline, *version + 1);
+    }
+    pile.input(Input::Reassert { anew: false });
+    assert_eq!(pile.reasserted, [Reassertion::Kept]);
+    assert_eq!(pile.events(), ["online", "online"]);
+    assert!(pile.store.borrow().pile.as_ref().is_some_and(|(pile, _)| pile.presence == Presence::Online));
+    pile.input(Input::Reassert { anew: false });
+    assert_eq!(pile.events().len(), 2, "once");
+}
+
+#[test]
+fn an_order_that_was_settled_elsewhere_meanwhile_is_let_go() {
+    let mut pile = Pile::online();
+    let serial = pile.charging();
+    {
+        let mut store = pile.store.borrow_mut();
+        let (order, version) = store.orders.get_mut(&serial).expect("stored");
+        (order.state, *version) = (OrderState::ClosedWithoutRecord, 9);
+    }
+    pile.input(Input::Reassert { anew: true });
+    assert!(pile.session.orders.is_empty());
+    assert_eq!(pile.order_state(serial), OrderState::ClosedWithoutRecord);
+}
+
+#[test]
+fn somebody_newer_ends_the_session() {
+    let mut pile = Pile::online();
+    let (id, _) = pile.starting();
+    pile.store.borrow_mut().somebody_claims();
+    pile.input(Input::Reassert { anew: true });
+    assert_eq!((pile.reasserted.as_slice(), pile.ended), (&[Reassertion::Lost][..], Some(EndReason::TakenOver)));
+    assert_eq!(pile.reply(id), Err(CommandError::SessionLost { written: true }));
+    assert!(pile.session.is_done() && pile.absent().is_none());
+}
+
+#[test]
+fn while_the_store_does_not_say_it_is_asked_once_a_second_and_the_pile_is_served() {
+    let mut pile = Pile::online();
+    pile.mode = Mode::Away;
+    pile.input(Input::Reassert { anew: true });
+    assert_eq!(pile.reasserted, [Reassertion::Unknown]);
+    pile.sends(0x03, &[("gun_no", 1)]);
+    pile.receives(0x04);
+    pile.advance(3);
+    assert_eq!(pile.reasserted.len(), 4);
+    pile.mode = Mode::Prompt;
+    let before = pile.registered;
+    pile.advance(1);
+    assert_eq!(pile.reasserted.last(), Some(&Reassertion::Kept));
+    assert_ne!(pile.registered, before, "it was anew that was asked for");
+}
+
+#[test]
+fn a_claim_whose_session_ended_meanwhile_has_somebody_behind_it() {
+    let mut pile = Pile::online();
+    pile.mode = Mode::Slow;
+    pile.input(Input::Reassert { anew: true });
+    pile.ends(EndReason::ConnectionClosed);
+    assert!(!pile.session.is_done());
+    pile.store_answers();
+    let owner = pile.store.borrow().owner;
+    assert_eq!(pile.absent().map(|absent| absent.fence), owner);
+}
+
+#[test]
+fn a_drained_session_goes_when_its_guns_are_idle_and_is_reported_by_nobody_here() {
+    let mut pile = Pile::online();
+    let serial = pile.charging();
+    pile.input(Input::Drain(Patience::Idle));
+    assert_eq!(pile.ended, None, "it charges");
+    let start = pile.start(&request(9));
+    assert_eq!(pile.reply(start), Err(CommandError::SessionLost { written: false }), "whoever is next starts it");
+    pile.sends_of(serial, 0x19, &[("gun_no", 1)]);
+    pile.bills(serial);
+    assert_eq!(pile.ended, Some(EndReason::Drained));
+    assert!(pile.session.is_done());
+    assert_eq!(pile.order_state(serial), OrderState::Settled);
+    assert_eq!(pile.events().iter().filter(|name| **name == "offline").count(), 0);
+    assert!(pile.absent().is_none());
+}
+
+#[test]
+fn a_drained_session_waits_for_a_start_or_stop_that_is_being_answered() {
+    let mut pile = Pile::online();
+    let (start, serial) = pile.starting();
+    pile.input(Input::Drain(Patience::Answers));
+    assert_eq!(pile.ended, None);
+    pile.accepts(serial);
+    assert_eq!((pile.started(start), pile.ended), (OrderState::Starting, Some(EndReason::Drained)));
+
+    let mut pile = Pile::online();
+    let serial = pile.charging();
+    let stop = pile.stop(serial);
+    pile.input(Input::Drain(Patience::Answers));
+    pile.advance(9);
+    assert_eq!(pile.ended, None);
+    pile.advance(1);
+    assert_eq!(pile.reply(stop), Err(CommandError::OutcomeUnknown { serial: Some(serial) }));
+    assert_eq!(pile.ended, Some(EndReason::Drained), "no longer than its deadline");
+    Pile::online().input(Input::Drain(Patience::Idle));
+}

@@ -1,0 +1,154 @@
+//! Writing to a store that may be away: straight to it, or into the journal behind what waits there.
+//!
+//! Both is decided and done within the pile's turn, so that a pile's writes keep their order: whoever finds the store
+//! away has journaled before the next one looks, and while anything waits, everything queues behind it.
+
+use super::{Ledger, SettledOrder, Told};
+use crate::domain::order::Happening;
+use crate::domain::{Order, PileCode, Record, WallMs};
+use crate::store::document::{self, Journaled};
+use crate::store::journal::Journal;
+use crate::store::{Batch, Kind, Partition, Precondition, Settled, StoreError};
+
+impl Ledger {
+    /// Entries that are not in the store yet; 0 if there is no journal.
+    pub fn journal_depth(&self) -> usize {
+        self.journal.as_ref().map_or(0, Journal::depth)
+    }
+
+    /// Whether the journal can be written; if not, why.
+    pub fn journal_health(&self) -> Result<(), StoreError> {
+        self.journal.as_ref().map_or(Ok(()), Journal::health)
+    }
+
+    /// Returns when nothing waits in the journal. Somebody has to drain it meanwhile.
+    pub async fn drained(&self) {
+        if let Some(journal) = &self.journal {
+            journal.drained().await;
+        }
+    }
+
+    /// For what may not overtake anything of its pile.
+    pub(super) async fn behind_nothing<T>(
+        &self,
+        journal: &Journal,
+        pile: PileCode,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let lane = journal.enter(pile);
+        let _turn = lane.turn().await;
+        if lane.is_waiting() {
+            let why = format!("older writes of pile {pile} wait in the journal");
+            return Err(StoreError::Unavailable(why));
+        }
+        call.await
+    }
+
+    pub(super) async fn write_journaled(
+        &self,
+        journal: &Journal,
+        pile: PileCode,
+        batch: Batch,
+    ) -> Result<Vec<u64>, StoreError> {
+        if starts(&batch) {
+            // The charge that it starts ends in a record, which could not be acknowledged.
+            journal.health()?;
+        }
+        let lane = journal.enter(pile);
+        let _turn = lane.turn().await;
+        let mut tried = false;
+        if !lane.is_waiting() && self.store.health().is_ok() {
+            match self.store.commit(self.partition(pile), batch.clone()).await {
+                // It may have got there: its id will tell.
+                Err(StoreError::Unavailable(why)) => {
+                    tracing::debug!(%pile, why, "store away, writing to the journal");
+                    tried = true;
+                }
+                answer => return answer.map(|committed| committed.versions),
+            }
+        }
+        // What the store would refuse for ever must not wait for it.
+        document::late_batch(batch.clone()).check(self.partition(pile), self.store.partitions())?;
+        let versions = batch.require.iter().filter_map(Precondition::next_version).collect();
+        journal.append(&lane, Journaled::Batch { batch, tried }, journal.now()).await?.wait();
+        Ok(versions)
+    }
+
+    pub(super) async fn settle_journaled(
+        &self,
+        journal: &Journal,
+        record: Record,
+        latest: Option<(Order, u64)>,
+        now: WallMs,
+    ) -> Result<SettledOrder, StoreError> {
+        let lane = journal.enter(record.pile);
+        let _turn = lane.turn().await;
+        let journaled = journaled(&record, latest.clone(), now);
+        if lane.has(document::record_digest(&record)) {
+            return Ok(journaled);
+        }
+        let behind = lane.is_waiting();
+        let ours = latest.as_ref().map(|(order, _)| Box::new(order.clone()));
+        let entry = Journaled::Record { record: Box::new(record.clone()), ours };
+        let placed = journal.append(&lane, entry, now).await?;
+        if behind || self.store.health().is_err() {
+            placed.wait();
+            return Ok(journaled);
+        }
+        match self.settle_in_store(&record, latest, now, Told::AtOnce).await {
+            Ok(settled) => {
+                placed.keep().await;
+                Ok(settled)
+            }
+            Err(
+                StoreError::Unavailable(_)
+                | StoreError::Contested { .. }
+                | StoreError::Superseded { .. }
+                | StoreError::Conflict { .. },
+            ) => {
+                placed.wait();
+                Ok(journaled)
+            }
+            Err(error @ StoreError::Invalid(_)) => {
+                placed.withdraw();
+                Err(error)
+            }
+        }
+    }
+
+    /// Settles again what has been settled lately in these partitions: their store may have lost it. What is to be done
+    /// is put behind what waits, and how much that is is returned; [`Ledger::drain`] does it.
+    ///
+    /// Only records are kept for this. Batches that went straight to the store are not journaled; the sessions that wrote
+    /// them still have the documents and write them again.
+    pub async fn resettle(&self, partitions: &[Partition]) -> Result<usize, StoreError> {
+        let Some(journal) = &self.journal else { return Ok(0) };
+        journal.reopen_kept(|pile| partitions.contains(&self.partition(pile))).await
+    }
+}
+
+/// What is known of the order without the store.
+fn journaled(record: &Record, latest: Option<(Order, u64)>, now: WallMs) -> SettledOrder {
+    let settled = latest.map(|(mut order, version)| {
+        order.apply(now, Happening::Recorded(Box::new(record.clone())));
+        (order, version + 1)
+    });
+    let (order, version) = settled.unzip();
+    SettledOrder { outcome: Settled::Journaled, order, version: version.unwrap_or(0) }
+}
+
+/// Whether a charge begins with it.
+fn starts(batch: &Batch) -> bool {
+    batch.require.iter().any(|must| matches!(must, Precondition::Absent(key) if key.kind == Kind::StartRequest))
+}
+
+impl Precondition {
+    /// Of the document it is about, once the batch is written.
+    fn next_version(&self) -> Option<u64> {
+        match self {
+            Self::Absent(_) => Some(1),
+            Self::Version(_, version) => Some(version + 1),
+            Self::Owner(..) => None,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What has been appended, on any node, for those who listen here; nothing is asked of Redis while nobody does.
+//!
+//! Every script that appends publishes the number of its partition. That may get lost, so the ends of all logs are looked
+//! at every few seconds as well, and after every new connection. What this node itself appends is handed on at once if it
+//! is next in its log; who has the answer then finds the event.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
+use redis::aio::PubSubStream;
+use tokio::sync::{Notify, broadcast};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::link::Link;
+use super::read;
+use crate::store::{Entry, Offset, Partition, StoreError};
+
+pub(super) struct Feed {
+    listeners: Mutex<broadcast::Sender<Arc<Entry>>>,
+    capacity: usize,
+    wanted: Notify,
+    /// By partition: the offset of the last entry that was handed on; `None` before the first look.
+    seen: Mutex<Vec<Option<Offset>>>,
+}
+
+impl Feed {
+    pub(super) fn new(partitions: u16, capacity: usize) -> Self {
+        let capacity = capacity.max(1);
+        let (listeners, _) = broadcast::channel(capacity);
+        let seen = Mutex::new(vec![None; usize::from(partitions)]);
+        Self { listeners: Mutex::new(listeners), capacity, wanted: Notify::new(), seen }
+    }
+
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Entry>> {
+        let listener = self.listeners().subscribe();
+        self.wanted.notify_one();
+        listener
+    }
+
+    /// Entries of one partition that this node has just appended, in order.
+    pub(super) fn appended(&self, entries: &[Arc<Entry>]) {
+        if !self.is_wanted() {
+            return;
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in entries {
+            let Some(seen) = seen.get_mut(usize::from(entry.partition.0)) else { continue };
+            // Others were faster, and theirs has to be read first: what the script published sees to that.
+            if seen.unwrap_or(entry.offset - 1) + 1 == entry.offset {
+                *seen = Some(entry.offset);
+                // Nobody listens any more: fine.
+                let _ = self.listeners().send(entry.clone());
+            }
+        }
+    }
+
+    /// Follows all logs whenever somebody listens, until the link ends.
+    pub(super) async fn follow(self: Arc<Self>, link: Arc<Link>) {
+        let following = async {
+            loop {
+                if !self.is_wanted() {
+                    self.seen.lock().unwrap_or_else(PoisonError::into_inner).fill(None);
+                    self.wanted.notified().await;
+                    continue;
+                }
+                if let Err(error) = self.follow_one(&link).await {
+                    tracing::debug!(%error, "the feed has lost its connection");
+                    self.pause(&link).await;
+                }
+            }
+        };
+        link.ended.run_until_cancelled(following).await;
+    }
+
+    /// Until nobody listens (`Ok`) or the connection is lost.
+    async fn follow_one(&self, link: &Link) -> Result<(), StoreError> {
+        let (mut sink, mut published) = link.listen().await?.split();
+        let mut renewed = link.renewed();
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick is at once: what was appended before the subscription.
+        while self.is_wanted() {
+            tokio::select! {
+                message = published.next() => {
+                    let Some(message) = message else { return Err(lost()) };
+                    let mut partitions: BTreeSet<_> = partition(&message, self.partitions()).into_iter().collect();
+                    self.take_waiting(&mut published, &mut partitions);
+                    let reading = partitions.into_iter().map(|partition| self.catch_up(link, partition));
+                    join_all(reading).await.into_iter().collect::<Result<(), _>>()?;
+                }
+                _ = tick.tick() => {
+                    // A server that hangs does not close its sockets.
+                    let pong = tokio::time::timeout(link.limit, sink.ping::<redis::Value>());
+                    pong.await.map_err(|_| lost())?.map_err(|_| lost())?;
+                    self.look_at_all(link).await?;
+                }
+                // Perhaps to another server, and this one still talks to the old one.
+                _ = renewed.changed() => return Err(lost()),
+            }
+        }
+        Ok(())
+    }
+
+    /// A burst of appends is one read per partition.
+    fn take_waiting(&self, published: &mut PubSubStream, partitions: &mut BTreeSet<Partition>) {
+        while let Some(Some(message)) = published.next().now_or_never() {
+            partitions.extend(partition(&message, self.partitions()));
+        }
+    }
+
+    async fn look_at_all(&self, link: &Link) -> Result<(), StoreError> {
+        let looking = (0..self.partitions()).map(Partition).map(|partition| async move {
+            let end = read::log_end(link, partition).await?;
+            match self.seen(partition) {
+                None => self.begin(link, partition, end).await,
+                Some(seen) if seen > end => {
+                    self.begin_again(partition, seen, end);
+                    Ok(())
+                }
+                Some(seen) if seen < end => self.catch_up(link, partition).await,
+                Some(_) => Ok(()),
+            }
+        });
+        join_all(looking).await.into_iter().collect()
+    }
+
+    /// Between the subscription of a listener and this first look, entries may have been appended that nobody handed on.
+    /// So the newest one is, however old it is: who has not seen it learns from its offset that something is missing.
+    async fn begin(&self, link: &Link, partition: Partition, end: Offset) -> Result<(), StoreError> {
+        let newest = read::log(link, partition, end.saturating_sub(1), 1).await?;
+        self.hand_on(partition, &newest);
+        // Nothing in it, or nothing any more.
+        self.change(partition, |seen| seen.or(Some(end)));
+        Ok(())
+    }
+
+    async fn catch_up(&self, link: &Link, partition: Partition) -> Result<(), StoreError> {
+        loop {
+            let Some(seen) = self.seen(partition) else {
+                return self.begin(link, partition, read::log_end(link, partition).await?).await;
+            };
+            let entries = read::log(link, partition, seen, READ_AT_ONCE).await?;
+            self.hand_on(partition, &entries);
+            if entries.is_empty() {
+                let end = read::log_end(link, partition).await?;
+                if end < seen {
+                    self.begin_again(partition, seen, end);
+                }
+            }
+            if entries.len() < READ_AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
+
+    /// After a fail-over to a copy that was behind, offsets that have been handed on come a second time. So everybody's
+    /// feed ends here, which tells them that what they know of the logs may not be so.
+    fn begin_again(&self, partition: Partition, seen: Offset, end: Offset) {
+        tracing::warn!(%partition, seen, end, "a log has become shorter: what it has lost was acknowledged");
+        self.change(partition, |_| Some(end));
+        *self.listeners() = broadcast::channel(self.capacity).0;
+    }
+
+    /// As they are in the log; what was handed on meanwhile is left out.
+    fn hand_on(&self, partition: Partition, entries: &[Arc<Entry>]) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(seen) = seen.get_mut(usize::from(partition.0)) else { return };
+        for entry in entries {
+            if seen.is_none_or(|seen| entry.offset > seen) {
+                *seen = Some(entry.offset);
+                let _ = self.listeners().send(entry.clone());
+            }
+        }
+    }
+
+    /// Until there is a new connection, or it is time to try again.
+    async fn pause(&self, link: &Link) {
+        let mut renewed = link.renewed();
+        let until = Instant::now() + TRY_AGAIN;
+        // Both ends mean the same.
+        let _ = tokio::time::timeout_at(until, renewed.changed()).await;
+    }
+
+    fn seen(&self, partition: Partition) -> Option<Offset> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(usize::from(partition.0)).copied().flatten()
+    }
+
+    fn change(&self, partition: Partition, change: impl FnOnce(Option<Offset>) -> Option<Offset>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = seen.get_mut(usize::from(partition.0)) {
+            *seen = change(*seen);
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.listeners().receiver_count() > 0
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, broadcast::Sender<Arc<Entry>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn partitions(&self) -> u16 {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).len() as u16
+    }
+}
+
+/// Anybody may publish anything.
+fn partition(message: &redis::Msg, partitions: u16) -> Option<Partition> {
+    let number = std::str::from_utf8(message.get_payload_bytes()).ok()?.parse().ok()?;
+    (number < partitions).then_some(Partition(number))
+}
+
+fn lost() -> StoreError {
+    StoreError::Unavailable("the feed has lost its connection".to_owned())
+}
+
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+const READ_AT_ONCE: usize = 256;

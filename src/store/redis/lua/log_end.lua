@@ -1,0 +1,1 @@
+return num(log_end())

@@ -1,0 +1,29 @@
+local channel, partition = arg(), arg()
+local record, digest, tail, pile = key(), arg(), arg(), arg()
+local order_is, order, event = next_precondition(), next_put(), arg()
+local conflict, conflict_event = next_put(), arg()
+local conflicts_from, conflicts_to, most_conflicts = arg(), arg(), tonumber(arg())
+
+local row = redis.call('GET', record)
+local outcome, appended
+if row then
+    local _, stored = parse(row)
+    if stored == digest then return {'again'} end
+    local kept = redis.call('GET', conflict.at)
+    if kept or redis.call('ZLEXCOUNT', index('0'), conflicts_from, conflicts_to) >= most_conflicts then
+        return {'kept'}
+    end
+    plan_put(conflict)
+    appended = plan_append(pile, conflict_event)
+    outcome = 'differs'
+else
+    local refused, current = fails(order_is)
+    if refused then return {'conflict', current} end
+    plan_put({at = record, tail = tail, entries = {}})
+    plan_put(order)
+    appended = plan_append(pile, event)
+    outcome = 'first'
+end
+apply()
+publish(channel, partition)
+return {outcome, appended}

@@ -1,0 +1,181 @@
+//! What nodes do.
+
+use pileway::domain::event::OfflineReason;
+use pileway::domain::pile::Presence;
+use pileway::domain::{Event, EventKind, Order, PileCode, Record, SessionId, WallMs};
+use pileway::store::ledger::{Document, Expect, Ledger, StartAttempt, Write, WriteError};
+use pileway::store::{BatchId, Claim, Held, Orphan, Partition, Store, StoreError};
+
+use crate::made::{event, presence};
+use crate::world::{Node, Session, World};
+
+impl World {
+    pub async fn evict(&mut self) {
+        if self.evictions.is_empty() {
+            return;
+        }
+        let at = self.chance.below(self.evictions.len() as u64) as usize;
+        let (pile, by, run) = self.evictions[at];
+        let Some(node) = self.nodes.iter().position(|node| node.incarnation == run) else {
+            self.evictions.swap_remove(at);
+            return;
+        };
+        if !self.nodes[node].frozen {
+            self.evictions.swap_remove(at);
+            if self.nodes[node].sessions.get(&pile).is_some_and(|there| there.fence.epoch < by.epoch) {
+                self.over(node, pile, "evicted");
+            }
+        }
+    }
+
+    /// An absent pile has been away for long enough.
+    pub async fn release(&mut self, node: usize) {
+        if self.nodes[node].frozen {
+            return;
+        }
+        let Some((pile, fence)) = self.nodes[node].absent.pop_first() else { return };
+        if self.ledger.release(pile, fence).await.expect("releases") {
+            assert_eq!(self.owners.remove(&pile).unwrap_or(fence), fence, "a stale node took the pile from its owner");
+            self.seen.one("released");
+        }
+    }
+
+    /// The leases of frozen nodes have run out: somebody judges their piles.
+    pub async fn sweep(&mut self, pile: usize) {
+        let living: Vec<_> = self.nodes.iter().filter(|node| !node.frozen).map(|node| node.incarnation).collect();
+        let at = Partition::of(self.piles[pile].code, self.store.partitions());
+        for Orphan { pile, fence } in self.store.orphans(at, living, None, 64).await.expect("reads") {
+            let stored = self.ledger.pile_versioned(pile).await.expect("reads");
+            let expect = stored.map_or(Expect::Absent, |(_, version)| Expect::Version(version));
+            let gone = presence(pile, Presence::Offline, self.now);
+            let kind = EventKind::PileOffline { pile: Box::new(gone.clone()), reason: OfflineReason::NodeLost };
+            self.runs += 1;
+            let write = Write {
+                id: BatchId { session: SessionId { incarnation: u64::MAX, counter: self.runs }, n: 1 },
+                pile,
+                fence: Some(fence),
+                documents: vec![(Document::Pile(Box::new(gone)), expect)],
+                events: vec![event(pile, kind, self.now)],
+            };
+            match self.ledger.write(write).await {
+                Ok(_) => self.wrote(pile, fence),
+                // Somebody has come first.
+                Err(WriteError::Fenced | WriteError::Conflict { .. }) => continue,
+                Err(error) => panic!("{error}"),
+            }
+            if self.ledger.release(pile, fence).await.expect("releases") {
+                self.owners.remove(&pile);
+                self.seen.one("swept");
+            }
+        }
+    }
+
+    /// Stands still, or goes on after it stood still for longer than its lease.
+    pub async fn freeze(&mut self, node: usize) {
+        self.nodes[node].frozen ^= true;
+        if self.nodes[node].frozen {
+            return self.seen.one("frozen");
+        }
+        let anew = std::mem::take(&mut self.nodes[node].behind);
+        self.reassert(node, anew).await;
+    }
+
+    pub async fn reassert(&mut self, node: usize, anew: bool) {
+        let piles: Vec<_> = self.nodes[node].sessions.iter().map(|(pile, session)| (*pile, session.fence)).collect();
+        for (pile, fence) in piles {
+            let held = Held::Fence { fence, anew };
+            let claim = Claim { held, ..Claim::login(pile, fence.session, self.now, 1) };
+            match self.ledger.claim(claim).await {
+                Ok(login) => {
+                    let now = self.now;
+                    self.owners.insert(pile, login.fence);
+                    let older = login.previous.filter(|_| login.fence != fence);
+                    self.evictions.extend(older.map(|older| (pile, login.fence, older.session.incarnation)));
+                    let Some(session) = self.nodes[node].sessions.get_mut(&pile) else { continue };
+                    session.fence = login.fence;
+                    session.remember(&self.ledger, pile, now).await;
+                }
+                Err(StoreError::Superseded { .. }) => self.over(node, pile, "superseded"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        if anew {
+            for (record, order) in self.nodes[node].journal.clone() {
+                self.settle_again(record, order).await;
+            }
+        }
+    }
+
+    pub async fn settle_again(&mut self, record: Record, order: Option<Order>) {
+        let (pile, serial, now) = (record.pile, record.serial, self.now);
+        self.ledger.settle(record, None, now).await.expect("settles");
+        // The record alone would not say which request it answers.
+        if let Some(request) = order.and_then(|order| order.request) {
+            let attempt = StartAttempt { pile, id: request.id, arguments: request.arguments, serial, created_at: now };
+            self.runs += 1;
+            let id = BatchId { session: SessionId { incarnation: u64::MAX, counter: self.runs }, n: 1 };
+            let documents = vec![(Document::StartAttempt(attempt), Expect::Absent)];
+            let write = Write { id, pile, fence: None, documents, events: vec![] };
+            match self.ledger.write(write).await {
+                Ok(_) | Err(WriteError::Conflict { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// kill -9, and a new run on the same disk. Its piles have lost their connections.
+    pub async fn crash(&mut self, node: usize) {
+        let incarnation = self.nodes[node].incarnation;
+        let journal = std::mem::take(&mut self.nodes[node].journal);
+        // Those it had to tell hear of nothing any more.
+        let unsent = self.evictions.extract_if(.., |(_, by, _)| by.session.incarnation == incarnation);
+        self.silenced.extend(unsent);
+        for device in &mut self.piles {
+            device.current = device.current.filter(|session| session.incarnation != incarnation);
+        }
+        self.nodes[node] = self.new_run(journal);
+        self.seen.one("crash");
+        // What it had not settled yet, it settles now.
+        self.reassert(node, true).await;
+    }
+}
+
+impl Node {
+    pub fn next_session(&mut self) -> SessionId {
+        self.counter += 1;
+        SessionId { incarnation: self.incarnation, counter: self.counter }
+    }
+}
+
+impl Session {
+    pub fn write(&mut self, pile: PileCode, documents: Vec<(Document, Expect)>, events: Vec<Event>) -> Write {
+        self.batches += 1;
+        let id = BatchId { session: self.fence.session, n: self.batches };
+        Write { id, pile, fence: Some(self.fence), documents, events }
+    }
+
+    /// After a re-assertion: what the store has forgotten of the open orders is written again.
+    pub async fn remember(&mut self, ledger: &Ledger, pile: PileCode, now: WallMs) {
+        for serial in self.orders.keys().copied().collect::<Vec<_>>() {
+            let (order, _) = &self.orders[&serial];
+            let attempt = order.request.map(|request| StartAttempt {
+                pile,
+                id: request.id,
+                arguments: request.arguments,
+                serial,
+                created_at: now,
+            });
+            let order = order.clone();
+            match ledger.order(pile, serial).await.expect("reads") {
+                Some((stored, _)) if !stored.state.is_open() => drop(self.orders.remove(&serial)),
+                Some((_, version)) => drop(self.orders.insert(serial, (order, Some(version)))),
+                None => {
+                    let mut documents = vec![(Document::Order(Box::new(order.clone())), Expect::Absent)];
+                    documents.extend(attempt.map(|attempt| (Document::StartAttempt(attempt), Expect::Absent)));
+                    let written = ledger.write(self.write(pile, documents, vec![])).await.expect("writes");
+                    self.orders.insert(serial, (order, Some(written[0])));
+                }
+            }
+        }
+    }
+}

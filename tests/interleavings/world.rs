@@ -1,0 +1,336 @@
+//! Piles, nodes and what can happen to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pileway::domain::order::Change;
+use pileway::domain::{EventKind, Fence, Order, OrderState, PileCode, Record, RequestId, Serial, SessionId, WallMs};
+use pileway::store::ledger::Ledger;
+use pileway::store::redis;
+use pileway::store::{Claim, Held, Partition, Store, document};
+
+use crate::common::Chance;
+use crate::common::eventually;
+use crate::common::redis::Redis;
+use crate::recorder::{Call, Recorder};
+
+const PILES: u64 = 3;
+const NODES: u64 = 3;
+/// How far back a write may be sent again: a connection's worth.
+const SENT_AGAIN: usize = 6;
+const DUMP: &str = "dump.rdb";
+
+pub struct World {
+    pub redis: Redis,
+    pub chance: Chance,
+    pub store: Arc<Recorder>,
+    pub ledger: Ledger,
+    pub now: WallMs,
+    pub nodes: Vec<Node>,
+    pub piles: Vec<Device>,
+    /// On their way: pile, newer session, run that is to hear of it.
+    pub evictions: Vec<(PileCode, Fence, u64)>,
+    /// Nobody will tell these sessions that they are over: silence will.
+    pub silenced: Vec<(PileCode, Fence, u64)>,
+    /// The newest claim of each pile since the store was last set back.
+    pub owners: BTreeMap<PileCode, Fence>,
+    pub snapshot: Option<Vec<u8>>,
+    pub runs: u64,
+    pub seen: Seen,
+}
+
+/// One run of one node.
+pub struct Node {
+    pub incarnation: u64,
+    pub counter: u64,
+    pub frozen: bool,
+    /// The store was set back while it was frozen.
+    pub behind: bool,
+    pub sessions: BTreeMap<PileCode, Session>,
+    /// Closed sessions whose piles have not come back to this node.
+    pub absent: BTreeMap<PileCode, Fence>,
+    /// Fsynced; survives the run.
+    pub journal: Vec<(Record, Option<Order>)>,
+}
+
+pub struct Session {
+    pub fence: Fence,
+    pub batches: u64,
+    pub orders: BTreeMap<Serial, (Order, Option<u64>)>,
+}
+
+/// A pile, which knows what really happened.
+pub struct Device {
+    pub code: PileCode,
+    /// Where it is logged in.
+    pub current: Option<SessionId>,
+    /// What 0x34 it has heard, by request.
+    pub started: BTreeMap<RequestId, Vec<Serial>>,
+    pub unbilled: Vec<Serial>,
+    pub bills: Vec<(Record, bool)>,
+    /// Requests whose node has died before the store was set back behind them: nobody knows of them any more, and a
+    /// caller who asks again may start again. It takes both losses at once.
+    pub forgotten: BTreeSet<RequestId>,
+}
+
+/// How often what happened.
+#[derive(Default, Debug)]
+pub struct Seen(BTreeMap<&'static str, u64>);
+
+impl Seen {
+    pub fn one(&mut self, what: &'static str) {
+        *self.0.entry(what).or_default() += 1;
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (what, count) in &other.0 {
+            *self.0.entry(what).or_default() += count;
+        }
+    }
+
+    pub fn assert_everything_happened(&self) {
+        for what in [
+            "login",
+            "start",
+            "start joined",
+            "bill",
+            "fenced",
+            "evicted",
+            "released",
+            "swept",
+            "frozen",
+            "superseded",
+            "crash",
+            "set back",
+            "claim sent again",
+            "commit sent again",
+            "release sent again",
+            "settle sent again",
+        ] {
+            assert!(self.0.contains_key(what), "never happened: {what} ({self:?})");
+        }
+    }
+}
+
+impl World {
+    pub async fn new(redis: Redis, chance: Chance) -> Self {
+        let store = redis::Redis::open(redis::Config::new(redis.url())).await.expect("an address of redis");
+        let store = Arc::new(Recorder::new(Arc::new(store)));
+        let ledger = Ledger::new(store.clone());
+        let mut world = Self {
+            redis,
+            chance,
+            store,
+            ledger,
+            now: WallMs(1_760_000_000_000),
+            nodes: vec![],
+            piles: (1..=PILES).map(Device::new).collect(),
+            evictions: vec![],
+            silenced: vec![],
+            owners: BTreeMap::new(),
+            snapshot: None,
+            runs: 0,
+            seen: Seen::default(),
+        };
+        for _ in 0..NODES {
+            let node = world.new_run(vec![]);
+            world.nodes.push(node);
+        }
+        world
+    }
+
+    pub async fn step(&mut self) {
+        self.now = self.now.plus_ms(self.chance.below(2000));
+        let (pile, node) = (self.chance.below(PILES) as usize, self.chance.below(NODES) as usize);
+        match self.chance.below(100) {
+            0..20 => self.login(pile, node).await,
+            20..36 => self.start(pile, node).await,
+            36..48 => self.bill(pile).await,
+            48..62 => self.meter(pile, node).await,
+            62..74 => self.evict().await,
+            74..77 => self.hang_up(pile),
+            77..81 => self.release(node).await,
+            81..85 => self.sweep(pile).await,
+            85..88 => self.freeze(node).await,
+            88 => self.crash(node).await,
+            89 => self.take_snapshot(),
+            90 => self.set_back().await,
+            _ => self.send_again().await,
+        }
+    }
+
+    /// Everybody is well, and what is on its way arrives.
+    pub async fn come_to_rest(&mut self) {
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].frozen {
+                self.freeze(node).await;
+            }
+        }
+        while !self.evictions.is_empty() {
+            self.evict().await;
+        }
+        for pile in 0..self.piles.len() {
+            while self.piles[pile].current.is_none() {
+                self.login(pile, 0).await;
+            }
+            while !self.evictions.is_empty() {
+                self.evict().await;
+            }
+            while !self.piles[pile].unbilled.is_empty() || self.piles[pile].bills.iter().any(|(_, acked)| !acked) {
+                self.bill(pile).await;
+            }
+        }
+        for (pile, by, run) in std::mem::take(&mut self.silenced) {
+            if let Some(node) = self.nodes.iter().position(|node| node.incarnation == run)
+                && self.nodes[node].sessions.get(&pile).is_some_and(|there| there.fence.epoch < by.epoch)
+            {
+                self.over(node, pile, "silent");
+            }
+        }
+    }
+
+    pub async fn check(&self) {
+        for device in &self.piles {
+            let owner = self.ledger.owner(device.code).await.expect("reads");
+            let holders = self.nodes.iter().filter_map(|n| n.sessions.get(&device.code));
+            let holders: Vec<_> = holders.map(|session| session.fence).collect();
+            assert_eq!(holders, owner.iter().copied().collect::<Vec<_>>(), "one owner of {:?}", device.code);
+            assert_eq!(device.current, owner.map(|owner| owner.session));
+            for (request, serials) in &device.started {
+                assert!(serials.len() <= 1, "{request:?} of {} started {serials:?}", device.code);
+            }
+            let settled = self.settlements(device.code).await;
+            for (record, acked) in &device.bills {
+                assert!(acked);
+                let order = self.ledger.order(device.code, record.serial).await.expect("reads").expect("an order").0;
+                assert_eq!(order.state, OrderState::Settled, "{}", record.serial);
+                let stored = self.ledger.record(device.code, record.serial).await.expect("reads");
+                assert_eq!(stored.as_ref(), Some(record));
+                assert_eq!(settled.get(&record.serial), Some(&1), "settled once: {}", record.serial);
+            }
+        }
+    }
+
+    /// How often the log tells of each settlement; and no number of an event is given twice.
+    async fn settlements(&self, pile: PileCode) -> BTreeMap<Serial, u32> {
+        let at = Partition::of(pile, self.store.partitions());
+        let (mut after, mut settled, mut numbers) = (0, BTreeMap::new(), BTreeSet::new());
+        loop {
+            let entries = self.store.read_log(at, after, 256).await.expect("reads");
+            let Some(last) = entries.last() else { return settled };
+            after = last.offset;
+            for entry in entries.iter().filter(|entry| entry.pile == pile) {
+                assert!(numbers.insert((entry.epoch, entry.seq)), "({:?}, {}) twice", entry.epoch, entry.seq);
+                let event = document::read_event("a test", &entry.payload).expect("readable");
+                if let EventKind::Order { order, change: Change::Settled } = event.kind {
+                    *settled.entry(order.serial).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    fn take_snapshot(&mut self) {
+        let () = self.redis.cli(&["SAVE"]);
+        self.snapshot = Some(std::fs::read(self.redis.data_dir().join(DUMP)).expect("a snapshot"));
+    }
+
+    /// A fail-over to a copy that was behind: writes that were acknowledged are gone.
+    async fn set_back(&mut self) {
+        let Some(snapshot) = self.snapshot.take() else { return };
+        let before = self.store.lineage().await.expect("reads");
+        self.redis.kill();
+        std::fs::write(self.redis.data_dir().join(DUMP), snapshot).expect("writes");
+        self.redis.restart();
+        eventually("the store to be back", || async { self.store.lineage().await.ok() }).await;
+        assert_ne!(self.store.lineage().await.expect("reads"), before, "nodes can notice");
+        self.seen.one("set back");
+        self.owners.clear();
+        self.store.forget();
+        for device in &mut self.piles {
+            let known = |serial: &Serial| {
+                self.nodes.iter().any(|node| {
+                    let held = node.sessions.get(&device.code).is_some_and(|there| there.orders.contains_key(serial));
+                    held || node.journal.iter().any(|(record, order)| record.serial == *serial && order.is_some())
+                })
+            };
+            let lost = device.started.iter().filter(|(_, serials)| !serials.iter().all(known));
+            let lost: Vec<_> = lost.map(|(request, _)| *request).collect();
+            device.forgotten.extend(lost);
+        }
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].frozen {
+                self.nodes[node].behind = true;
+            } else {
+                self.reassert(node, true).await;
+            }
+        }
+    }
+
+    async fn send_again(&mut self) {
+        let latest = self.store.latest(SENT_AGAIN);
+        let Some(call) = latest.get(self.chance.below(latest.len().max(1) as u64) as usize) else { return };
+        self.seen.one(match call {
+            Call::Commit(..) => "commit sent again",
+            Call::Claim(_) => "claim sent again",
+            Call::Release(..) => "release sent again",
+            Call::Settle(_) => "settle sent again",
+        });
+        let before = self.owners_stored().await;
+        // Nobody says that it is still there for a second after it has gone for forty.
+        if let Call::Claim(Claim { pile, held: Held::Fence { .. }, .. }) = call
+            && !self.owners.contains_key(pile)
+        {
+            return;
+        }
+        self.store.send_again(call.clone()).await;
+        assert_eq!(self.owners_stored().await, before, "{call:?} sent again changed an owner");
+    }
+
+    async fn owners_stored(&self) -> Vec<Option<Fence>> {
+        let mut owners = vec![];
+        for device in &self.piles {
+            owners.push(self.ledger.owner(device.code).await.expect("reads"));
+        }
+        owners
+    }
+
+    /// A fenced write went through: its author is the newest claimer.
+    pub fn wrote(&self, pile: PileCode, fence: Fence) {
+        assert_eq!(*self.owners.get(&pile).unwrap_or(&fence), fence, "a stale session of {pile} wrote");
+    }
+
+    pub fn over(&mut self, node: usize, pile: PileCode, why: &'static str) {
+        self.seen.one(why);
+        if let Some(session) = self.nodes[node].sessions.remove(&pile) {
+            for device in self.piles.iter_mut().filter(|device| device.code == pile) {
+                // It closes the socket. If the pile was there, it has to log in again.
+                device.current = device.current.filter(|current| *current != session.fence.session);
+            }
+        }
+    }
+
+    pub fn node_of(&self, pile: usize) -> Option<usize> {
+        let session = self.piles[pile].current?;
+        self.nodes.iter().position(|node| node.incarnation == session.incarnation)
+    }
+
+    pub fn new_run(&mut self, journal: Vec<(Record, Option<Order>)>) -> Node {
+        self.runs += 1;
+        let (sessions, absent) = (BTreeMap::new(), BTreeMap::new());
+        Node { incarnation: self.runs, counter: 0, frozen: false, behind: false, sessions, absent, journal }
+    }
+}
+
+impl Device {
+    fn new(n: u64) -> Self {
+        let code = format!("{n:014}").parse().expect("14 digits");
+        Self {
+            code,
+            current: None,
+            started: BTreeMap::new(),
+            unbilled: vec![],
+            bills: vec![],
+            forgotten: BTreeSet::new(),
+        }
+    }
+}
