@@ -83,7 +83,7 @@ impl PeerService for Desk {
             request_id = caller.request_id().and_then(|id| id.to_str().ok()).unwrap_or_default(),
             trace_id = caller.trace_id(),
         );
-        let work = self.carry_out(arrived, request.into_inner());
+        let work = carry_out(&self.here, arrived, request.into_inner());
         let outcome = caller.scope(work).instrument(span).await.map_err(|error| bad(&error))?;
         Ok(Response::new(pb::ExecuteResponse { outcome: Some(outcome) }))
     }
@@ -124,34 +124,32 @@ impl PeerService for Desk {
     }
 }
 
-impl Desk {
-    async fn carry_out(&self, arrived: Instant, request: pb::ExecuteRequest) -> Result<Outcome, Unreadable> {
-        let pb::ExecuteRequest { pile, fence, command, remaining_ms, deadline_unix_ms } = request;
-        let (pile, fence) = (message::read_pile(&pile)?, message::read_fence(fence.as_ref())?);
-        // By this node's wall clock and by how long the call was said to have left: the one that is over first counts,
-        // so that neither a clock that is wrong nor a call that lay about for long lets a command through late.
-        let until = Duration::from_millis(u64::try_from(deadline_unix_ms.saturating_sub(unix_ms())).unwrap_or(0));
-        let left = until.min(Duration::from_millis(remaining_ms)).min(LONGEST);
-        let result = match message::read_command(&command) {
-            Err(unsupported) => Err(unsupported),
-            Ok(_) if left.is_zero() => Err(CommandError::DeadlinePassed),
-            Ok(command) => {
-                let name = command.name();
-                match self.here.execute_as(pile, fence, command, arrived + left).await {
-                    Ok(result) => {
-                        let outcome = result.as_ref().map_or_else(CommandError::name, |_| "ok");
-                        tracing::debug!(%pile, command = name, outcome, "carried out for another node");
-                        result
-                    }
-                    Err(NotHere) => return Ok(Outcome::NotOwner(pb::NotOwner {})),
+async fn carry_out(here: &Here, arrived: Instant, request: pb::ExecuteRequest) -> Result<Outcome, Unreadable> {
+    let pb::ExecuteRequest { pile, fence, command, remaining_ms, deadline_unix_ms } = request;
+    let (pile, fence) = (message::read_pile(&pile)?, message::read_fence(fence.as_ref())?);
+    // By this node's wall clock and by how long the call was said to have left: the one that is over first counts,
+    // so that neither a clock that is wrong nor a call that lay about for long lets a command through late.
+    let until = Duration::from_millis(u64::try_from(deadline_unix_ms.saturating_sub(unix_ms())).unwrap_or(0));
+    let left = until.min(Duration::from_millis(remaining_ms)).min(LONGEST);
+    let result = match message::read_command(&command) {
+        Err(unsupported) => Err(unsupported),
+        Ok(_) if left.is_zero() => Err(CommandError::DeadlinePassed),
+        Ok(command) => {
+            let name = command.name();
+            match here.execute_as(pile, fence, command, arrived + left).await {
+                Ok(result) => {
+                    let outcome = result.as_ref().map_or_else(CommandError::name, |_| "ok");
+                    tracing::debug!(%pile, command = name, outcome, "carried out for another node");
+                    result
                 }
+                Err(NotHere) => return Ok(Outcome::NotOwner(pb::NotOwner {})),
             }
-        };
-        Ok(match result {
-            Ok(reply) => Outcome::Reply(message::write(&reply).into()),
-            Err(error) => Outcome::Error(message::write(&error).into()),
-        })
-    }
+        }
+    };
+    Ok(match result {
+        Ok(reply) => Outcome::Reply(message::write(&reply).into()),
+        Err(error) => Outcome::Error(message::write(&error).into()),
+    })
 }
 
 fn bad(unreadable: &Unreadable) -> Status {
@@ -179,8 +177,6 @@ mod tests {
     /// What becomes of a command for a session that is not here.
     async fn carry_out(command: Vec<u8>, remaining_ms: u64, until_ms: i64) -> Outcome {
         let here = Here { sessions: Sessions::new(1), hub: Hub::default(), node: "b".into() };
-        let (drain, shutdown) = (CancellationToken::new(), CancellationToken::new());
-        let desk = Desk { here, credentials: Credentials::default(), drain, shutdown };
         let request = pb::ExecuteRequest {
             pile: "32010600019236".into(),
             fence: Some(pb::Fence { incarnation: 1, counter: 1, epoch: 1 }),
@@ -188,7 +184,7 @@ mod tests {
             remaining_ms,
             deadline_unix_ms: unix_ms() + until_ms,
         };
-        desk.carry_out(Instant::now(), request).await.expect("readable")
+        super::carry_out(&here, Instant::now(), request).await.expect("readable")
     }
 
     #[tokio::test]
