@@ -289,16 +289,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_answer_is_asked_again_later_and_later_and_told_how_long_ago_it_was() {
+    async fn who_does_not_answer_is_asked_again_later_and_later() {
         let dir = tempfile::tempdir().expect("a directory");
         let (evictions, sessions) = (evictions(dir.path()), Sessions::new(ME));
         evictions.evict(eviction(2, Whom::Run(7)));
-        let began = Instant::now();
         let mut pauses = vec![];
         for _ in 0..7 {
             let (letters, _) = evictions.take_due(Instant::now(), AT_ONCE);
             let [letter] = letters[..] else { panic!("{letters:?}") };
-            assert_eq!(letter.eviction.heard_ms_ago, 5 + began.elapsed().as_millis() as u64);
             evictions.sent(letter, &Sent::Failed, &sessions);
             let (early, next) = evictions.take_due(Instant::now(), AT_ONCE);
             assert_eq!(early, []);
