@@ -151,9 +151,10 @@ impl App {
         keepers.spawn(ledger::housekeep(ledger.clone(), HOUSEKEEPING, wall));
         let mut pile_port = JoinSet::new();
         // Nobody else could take the piles of a node that stands alone.
-        let handed_over = match stores.shared {
-            true => session::Drain { rate: drain.rate, limit: drain.limit },
-            false => session::Drain::AT_ONCE,
+        let handed_over = if stores.shared {
+            session::Drain { rate: drain.rate, limit: drain.limit }
+        } else {
+            session::Drain::AT_ONCE
         };
         pile_port.spawn(session::listen::run(node, pile_listener, stop_piles.clone(), handed_over));
         keepers.spawn(ledger.clone().drain());

@@ -214,9 +214,6 @@ impl Layers {
         if let Some(grpc) = &grpc {
             self.found("grpc", grpc.problems());
         }
-        if let Some(drain) = &drain {
-            self.found("drain", drain.problems());
-        }
         if let Some(store) = &store {
             self.found("store", store.problems());
         }

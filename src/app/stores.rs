@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::StartError;
 use crate::config::{self, Config};
+use crate::store::PARTITIONS;
 use crate::store::embedded::{self, Embedded};
 use crate::store::journal::{self, Journal};
 use crate::store::ledger::Ledger;
 use crate::store::redis::{self, Redis};
-use crate::store::PARTITIONS;
 
 #[derive(Clone)]
 pub struct Stores {

@@ -237,3 +237,76 @@ const AT_ONCE: usize = 64;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Config;
+    use crate::domain::{Epoch, SessionId};
+    use crate::store::embedded::{self, Embedded};
+    use crate::store::ledger::Ledger;
+    use crate::store::{Member, PARTITIONS};
+
+    const ME: u64 = 1;
+
+    fn evictions(dir: &std::path::Path) -> Evictions {
+        let store = Embedded::open(embedded::Config { partitions: PARTITIONS, ..embedded::Config::new(dir.join("s")) });
+        let me = Member {
+            incarnation: ME,
+            node: "a".into(),
+            peer: "127.0.0.1:1".into(),
+            version: String::new(),
+            draining: false,
+            started_at_ms: 0,
+        };
+        let ledger = Ledger::new(Arc::new(store.expect("a store")));
+        Evictions::new(ME, Members::new(Config::default(), ledger, me))
+    }
+
+    fn eviction(epoch: u64, whom: Whom) -> Eviction {
+        let by = Fence { session: SessionId { incarnation: ME, counter: epoch }, epoch: Epoch(epoch) };
+        Eviction { pile: "32010600019236".parse().expect("a pile"), by, heard_ms_ago: 5, whom }
+    }
+
+    fn due(evictions: &Evictions) -> Vec<(u64, u64)> {
+        let (letters, _) = evictions.take_due(Instant::now(), AT_ONCE);
+        letters.iter().map(|letter| (letter.eviction.by.epoch.0, letter.to)).collect()
+    }
+
+    #[tokio::test]
+    async fn only_the_newest_login_is_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let evictions = evictions(dir.path());
+        evictions.evict(eviction(2, Whom::Run(7)));
+        evictions.evict(eviction(3, Whom::Run(8)));
+        evictions.evict(eviction(1, Whom::Run(9)));
+        assert_eq!(due(&evictions), [(3, 8)]);
+        assert_eq!(due(&evictions), [], "it is under way");
+        // A session of this very run ends without a word from elsewhere; and nobody is there to be asked for all.
+        evictions.evict(eviction(4, Whom::Run(ME)));
+        evictions.evict(eviction(4, Whom::Anybody));
+        assert_eq!(due(&evictions), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_answer_is_asked_again_later_and_later() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (evictions, sessions) = (evictions(dir.path()), Sessions::new(ME));
+        evictions.evict(eviction(2, Whom::Run(7)));
+        let mut pauses = vec![];
+        for _ in 0..7 {
+            let (letters, _) = evictions.take_due(Instant::now(), AT_ONCE);
+            let [letter] = letters[..] else { panic!("{letters:?}") };
+            evictions.sent(letter, &Sent::Failed, &sessions);
+            let (early, next) = evictions.take_due(Instant::now(), AT_ONCE);
+            assert_eq!(early, []);
+            let pause = next.expect("again") - Instant::now();
+            pauses.push(pause.as_millis());
+            tokio::time::advance(pause).await;
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
+        let (letters, _) = evictions.take_due(Instant::now(), AT_ONCE);
+        evictions.sent(letters[0], &Sent::Answered(Evicted::NotHere), &sessions);
+        assert!(evictions.lock().waiting.is_empty() && evictions.lock().due.is_empty());
+    }
+}

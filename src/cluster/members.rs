@@ -48,7 +48,7 @@ pub struct View {
     /// Since when renewals have succeeded, each within the lease of the one before; `None` while the store is away.
     pub steady_since: Option<Instant>,
     /// The number of the newest renewal that has ended, well or not.
-    pub ended: u64,
+    pub(super) ended: u64,
 }
 
 /// What is known of a run.
