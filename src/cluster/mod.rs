@@ -159,12 +159,7 @@ impl Cluster {
     }
 
     /// Answers other nodes until `shutdown`.
-    pub async fn serve(
-        self,
-        node: Arc<Node>,
-        listener: TcpListener,
-        shutdown: CancellationToken,
-    ) -> Result<(), Error> {
+    pub async fn serve(self, node: Arc<Node>, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
         let Inner { router, credentials, drain, .. } = &*self.0;
         let (here, credentials, drain) = (router.here.clone(), credentials.clone(), drain.clone());
         serve::serve(serve::Desk { node, here, credentials, drain, shutdown }, listener).await

@@ -78,7 +78,11 @@ impl Reasserter {
     async fn resettle(&self, partitions: &[Partition]) {
         match self.0.ledger.resettle(partitions).await {
             Ok(records) => {
-                tracing::info!(partitions = partitions.len(), records, "the store may have lost writes: settling again");
+                tracing::info!(
+                    partitions = partitions.len(),
+                    records,
+                    "the store may have lost writes: settling again"
+                );
             }
             Err(error) => tracing::error!(%error, "what the store may have lost is not settled again"),
         }

@@ -21,7 +21,10 @@ impl Session {
         } else if now.mono >= deadline {
             Some(CommandError::DeadlinePassed)
         } else if self.pending.is_full() {
-            Some(CommandError::PileBusy { why: "too many commands wait for its answer".into(), retry_after: Some(RETRY) })
+            Some(CommandError::PileBusy {
+                why: "too many commands wait for its answer".into(),
+                retry_after: Some(RETRY),
+            })
         } else {
             None
         };
@@ -96,7 +99,10 @@ impl Session {
                 self.end(EndReason::Disconnected, out);
             }
             When::WhenIdle if self.disconnect.is_some() => {
-                return Err(CommandError::PileBusy { why: "a disconnect waits for idle guns".into(), retry_after: None });
+                return Err(CommandError::PileBusy {
+                    why: "a disconnect waits for idle guns".into(),
+                    retry_after: None,
+                });
             }
             When::WhenIdle => self.disconnect = Some((id, deadline)),
         }

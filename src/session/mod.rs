@@ -238,7 +238,10 @@ impl Sessions {
         match handle.link.mailbox.put(Box::new(letter), handle.link.capacity) {
             Ok(()) => {}
             Err(NotTaken::Full) => {
-                return Err(CommandError::PileBusy { why: "its mailbox is full".into(), retry_after: Some(BUSY_RETRY) });
+                return Err(CommandError::PileBusy {
+                    why: "its mailbox is full".into(),
+                    retry_after: Some(BUSY_RETRY),
+                });
             }
             Err(NotTaken::Closed) => return Err(CommandError::PileOffline { last_seen: None }),
         }

@@ -177,8 +177,20 @@ pub struct PileEvents {
 
 impl PileEvents {
     async fn message(&mut self) -> Option<pb::watch_piles_response::Update> {
-        let message = within("an event of a pile", self.stream.message()).await.expect("the watch goes on")?;
+        within("an event of a pile", self.any_time()).await
+    }
+
+    async fn any_time(&mut self) -> Option<pb::watch_piles_response::Update> {
+        let message = self.stream.message().await.expect("the watch goes on")?;
         Some(message.update.expect("an update"))
+    }
+
+    /// The next event, which may be a matter of time as such; `None` if there is none until then.
+    pub async fn next_until(&mut self, until: std::time::Instant) -> Option<pb::PileEvent> {
+        match tokio::time::timeout_at(until.into(), self.any_time()).await.ok()?? {
+            pb::watch_piles_response::Update::Event(event) => Some(event),
+            other => panic!("{other:?} behind the snapshot"),
+        }
     }
 
     pub async fn next(&mut self) -> Option<pb::PileEvent> {

@@ -113,7 +113,15 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.process.kill();
         if std::thread::panicking() {
-            eprintln!("---- the node's log ----\n{}---- end of the node's log ----", self.log());
+            // A line for each of a thousand piles tells nothing; what went wrong and how it ended does.
+            let (log, tail) = (self.log(), 100);
+            let lines = log.lines().count();
+            let told = |(n, line): &(usize, &str)| n + tail >= lines || line.contains("WARN") || line.contains("ERROR");
+            let log: Vec<_> = log.lines().enumerate().filter(told).map(|(_, line)| line).collect();
+            eprintln!(
+                "---- the node's log, of {lines} lines ----\n{}\n---- end of the node's log ----",
+                log.join("\n")
+            );
         }
     }
 }

@@ -196,7 +196,8 @@ mod tests {
         assert_eq!(pile(away.clone(), None).guns, expected);
         let kind = EventKind::PileOffline { pile: Box::new(away.clone()), reason: OfflineReason::Silent };
         let event_of = Event { pile: away.code, recorded_at: WallMs(3000), pile_time: None, kind };
-        let stamped = Stamped { partition: Partition(0), offset: 1, epoch: Epoch(1), seq: 1, late: false, event: event_of };
+        let stamped =
+            Stamped { partition: Partition(0), offset: 1, epoch: Epoch(1), seq: 1, late: false, event: event_of };
         let told = event(&stamped, |_| None, UtcOffset::from_seconds(0).expect("zone")).expect("about the pile");
         assert_eq!(told.pile.expect("after the change").guns, expected);
         let back = Pile { presence: Presence::Online, ..away };

@@ -1,0 +1,55 @@
+//! A node that stands still past its lease, and goes on.
+
+use std::time::{Duration, Instant};
+
+use crate::common::redis::Redis;
+use crate::common::{eventually, has_passed, within};
+use crate::load::{self, Load};
+use crate::trio::{Trio, online};
+
+const PILES: u32 = 300;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_frozen_past_its_lease_gives_up_what_it_lost() {
+    let _alone = crate::ONE_AT_A_TIME.lock().await;
+    let redis = Redis::start();
+    let trio = Trio::with(&redis.url(), &[("PILE__LOST_AFTER", "8s")]).await;
+    let fleet = trio.piles("32010600400001", PILES).await;
+    let load = Load::begin(&trio.apis, &fleet, 16);
+    eventually("the load to run", || async { (load.told().started > 100).then_some(()) }).await;
+    // Asked while it is frozen, it answers nobody; what its callers see is their own time-out.
+    load.without(0);
+    trio.nodes[0].freeze();
+    // Half of its piles notice and go elsewhere, their old connections stay open; the other half waits.
+    let moved: Vec<usize> = (0..PILES as usize).step_by(6).collect();
+    for n in &moved {
+        fleet.piles()[*n].half_open().await;
+    }
+    let elsewhere = || async {
+        let mut at_node_1 = 0;
+        for n in &moved {
+            let pile = trio.apis[1].pile(&fleet.piles()[*n].code().to_string()).await;
+            at_node_1 += usize::from(pile.session.is_some());
+        }
+        (at_node_1 == moved.len()).then_some(())
+    };
+    eventually("the moved piles to be elsewhere", elsewhere).await;
+    // Past the lease, and past the absence at which the others judge the piles that wait.
+    has_passed(Duration::from_secs(25), Instant::now()).await;
+    trio.nodes[0].thaw();
+    online(&fleet, PILES).await;
+
+    // Whatever it believed to hold: its own API sends every caller to where the pile is.
+    for n in &moved {
+        let pile = fleet.piles()[*n].code().to_string();
+        let answered = || async { trio.apis[0].sync_clock(&pile).await.ok() };
+        within("the pile's own answer", eventually("an answer", answered)).await;
+    }
+    let told = load.end().await;
+    load::check_starts(&told, &fleet);
+    assert!(told.untyped.is_empty(), "untyped: {:?}", told.untyped);
+    crate::killed::acknowledged(&fleet).await;
+    crate::stored::check(crate::stored::open(&redis.url()).await, &[&fleet]).await;
+    eprintln!("{} calls, {} starts, errors {:?}", told.answers, told.started, told.errors);
+    fleet.stop().await;
+}

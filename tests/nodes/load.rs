@@ -1,0 +1,202 @@
+//! Callers who never stop: starts, questions and clock settings at any node for any pile, every answer noted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use pileway::api::pb;
+use pileway::domain::{PileCode, Serial};
+use pileway::sim::Fleet;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::common::api::{new_request_id, start_request, timed};
+use crate::common::{Api, Chance};
+
+/// How long a caller waits.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+
+pub struct Load {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    callers: JoinSet<()>,
+}
+
+struct Shared {
+    /// Of the nodes that may be asked; `None` while one is down.
+    apis: Mutex<Vec<Option<Api>>>,
+    piles: Vec<PileCode>,
+    told: Mutex<Told>,
+}
+
+/// What callers were told.
+#[derive(Default)]
+pub struct Told {
+    pub answers: u64,
+    /// Starts that succeeded.
+    pub started: u64,
+    /// Reason and code of every error.
+    pub errors: BTreeMap<String, u64>,
+    /// Errors a node gave without saying why.
+    pub untyped: Vec<Status>,
+    /// Answers that came after their deadline.
+    pub late: Vec<Duration>,
+    /// Of every start: until when it might be carried out.
+    pub starts: HashMap<Serial, Instant>,
+}
+
+impl Told {
+    /// Share of calls that ended in an error other than "the gun is busy", which is no failure.
+    pub fn failed_share(&self) -> f64 {
+        let failed: u64 =
+            self.errors.iter().filter(|(reason, _)| !reason.starts_with("GUN_BUSY")).map(|(_, n)| n).sum();
+        failed as f64 / (self.answers as f64).max(1.0)
+    }
+}
+
+impl Load {
+    pub fn begin(apis: &[Api], fleet: &Fleet, callers: usize) -> Self {
+        Self::of_piles(apis, fleet.piles().iter().map(pileway::sim::Handle::code).collect(), callers)
+    }
+
+    pub fn of_piles(apis: &[Api], piles: Vec<PileCode>, callers: usize) -> Self {
+        let apis = Mutex::new(apis.iter().cloned().map(Some).collect());
+        let shared = Arc::new(Shared { apis, piles, told: Mutex::default() });
+        let (stop, mut tasks, mut chance) = (CancellationToken::new(), JoinSet::new(), Chance::seeded());
+        for _ in 0..callers {
+            let (shared, stop, chance) = (shared.clone(), stop.clone(), Chance::of(chance.next()));
+            tasks.spawn(async move { call(&shared, &stop, chance).await });
+        }
+        Self { shared, stop, callers: tasks }
+    }
+
+    /// Node `n` is asked no more.
+    pub fn without(&self, n: usize) {
+        self.shared.apis()[n] = None;
+    }
+
+    /// Node `n` is asked again.
+    pub fn with(&self, n: usize, api: Api) {
+        self.shared.apis()[n] = Some(api);
+    }
+
+    pub fn told(&self) -> MutexGuard<'_, Told> {
+        self.shared.told()
+    }
+
+    /// Callers finish what they have begun.
+    pub async fn end(mut self) -> Told {
+        self.stop.cancel();
+        while let Some(ended) = self.callers.join_next().await {
+            ended.expect("callers do not panic");
+        }
+        std::mem::take(&mut *self.shared.told())
+    }
+}
+
+impl Shared {
+    fn apis(&self) -> MutexGuard<'_, Vec<Option<Api>>> {
+        self.apis.lock().expect("no panic")
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().expect("no panic")
+    }
+
+    fn some_api(&self, chance: &mut Chance) -> (usize, Api) {
+        let apis = self.apis();
+        let living: Vec<_> = apis.iter().enumerate().filter_map(|(n, api)| Some((n, api.clone()?))).collect();
+        living[chance.below(living.len() as u64) as usize].clone()
+    }
+}
+
+async fn call(shared: &Shared, stop: &CancellationToken, mut chance: Chance) {
+    while !stop.is_cancelled() {
+        let pile = shared.piles[chance.below(shared.piles.len() as u64) as usize];
+        match chance.below(10) {
+            0..6 => start(shared, &mut chance, pile).await,
+            6..8 => {
+                let request = pb::ReadTelemetryRequest { pile: pile.to_string(), gun: 1 };
+                let (node, mut api) = shared.some_api(&mut chance);
+                let begun = Instant::now();
+                let answer = api.telemetry.read_telemetry(timed(request, DEADLINE)).await.map(drop);
+                note(shared, node, begun, answer);
+            }
+            _ => {
+                let request = pb::SyncClockRequest { pile: pile.to_string() };
+                let (node, mut api) = shared.some_api(&mut chance);
+                let begun = Instant::now();
+                let answer = api.piles.sync_clock(timed(request, DEADLINE)).await.map(drop);
+                note(shared, node, begun, answer);
+            }
+        }
+    }
+}
+
+/// A start, asked for again at another node under the same request id where that is safe.
+async fn start(shared: &Shared, chance: &mut Chance, pile: PileCode) {
+    let mut bytes = [0; 16];
+    bytes[..7].copy_from_slice(&pile.bcd());
+    bytes[7] = 1;
+    bytes[8..].copy_from_slice(&chance.next().to_be_bytes());
+    let serial = Serial::from_bytes(bytes);
+    let id = new_request_id();
+    let request = pb::StartChargingRequest {
+        serial: serial.to_string(),
+        order_id: id.clone(),
+        request_id: id,
+        ..start_request(&pile.to_string(), 1)
+    };
+    for _ in 0..3 {
+        let (node, mut api) = shared.some_api(chance);
+        let begun = Instant::now();
+        shared.told().starts.insert(serial, begun + DEADLINE);
+        let answer = api.charging.start_charging(timed(request.clone(), DEADLINE)).await.map(drop);
+        let again = answer.as_ref().is_err_and(|status| status.code() == Code::Unavailable);
+        if answer.is_ok() {
+            shared.told().started += 1;
+        }
+        note(shared, node, begun, answer);
+        if !again {
+            return;
+        }
+    }
+}
+
+fn note(shared: &Shared, node: usize, begun: Instant, answer: Result<(), Status>) {
+    let took = begun.elapsed();
+    // A node that has been taken out of service under the call answers nothing.
+    let asked_a_dead_node = shared.apis()[node].is_none();
+    let mut told = shared.told();
+    told.answers += 1;
+    let Err(status) = answer else { return };
+    match status.get_details_error_info() {
+        Some(info) => {
+            let what = format!("{} ({:?})", info.reason, status.code());
+            if !told.errors.contains_key(&what) {
+                eprintln!("{what}, the first: {}", status.message());
+            }
+            *told.errors.entry(what).or_default() += 1;
+        }
+        None if asked_a_dead_node => *told.errors.entry("the node asked has gone".to_owned()).or_default() += 1,
+        None => told.untyped.push(status),
+    }
+    if took > DEADLINE {
+        told.late.push(took);
+    }
+}
+
+/// What piles have seen, against what callers were promised: no start twice, none after its deadline.
+pub fn check_starts(told: &Told, fleet: &Fleet) {
+    let ledger = fleet.ledger();
+    assert_eq!(ledger.forgotten(), 0, "the notes hold everything");
+    let doubled: Vec<_> = ledger.doubled().collect();
+    assert!(doubled.is_empty(), "started twice: {doubled:?}");
+    for (pile, command) in ledger.commands(0x34) {
+        let serial = command.serial.expect("0x34 names an order");
+        let until = told.starts.get(&serial).unwrap_or_else(|| panic!("{pile}: nobody asked for {serial}"));
+        assert!(command.at.into_std() <= *until, "{pile}: {serial} was started after its deadline");
+    }
+}
