@@ -29,9 +29,9 @@ async fn whatever_happens_in_whatever_order_the_promises_hold() {
         let redis = Redis::with(&["appendonly no"]);
         let mut world = World::new(redis, Chance::of(chance.next())).await;
         for _ in 0..STEPS {
-            within("a step", world.step()).await;
+            within("a step", Box::pin(world.step())).await;
         }
-        within("the end of a walk", world.come_to_rest()).await;
+        within("the end of a walk", Box::pin(world.come_to_rest())).await;
         world.check().await;
         eprintln!("walk {walk}: {:?}", world.seen);
         totals.add(&world.seen);

@@ -10,7 +10,7 @@ use crate::made::{event, presence};
 use crate::world::{Node, Session, World};
 
 impl World {
-    pub async fn evict(&mut self) {
+    pub fn evict(&mut self) {
         if self.evictions.is_empty() {
             return;
         }

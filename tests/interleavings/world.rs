@@ -147,7 +147,7 @@ impl World {
             20..36 => self.start(pile, node).await,
             36..48 => self.bill(pile).await,
             48..62 => self.meter(pile, node).await,
-            62..74 => self.evict().await,
+            62..74 => self.evict(),
             74..77 => self.hang_up(pile),
             77..81 => self.release(node).await,
             81..85 => self.sweep(pile).await,
@@ -167,14 +167,14 @@ impl World {
             }
         }
         while !self.evictions.is_empty() {
-            self.evict().await;
+            self.evict();
         }
         for pile in 0..self.piles.len() {
             while self.piles[pile].current.is_none() {
                 self.login(pile, 0).await;
             }
             while !self.evictions.is_empty() {
-                self.evict().await;
+                self.evict();
             }
             while !self.piles[pile].unbilled.is_empty() || self.piles[pile].bills.iter().any(|(_, acked)| !acked) {
                 self.bill(pile).await;
