@@ -51,7 +51,7 @@ impl Process {
         // Idle is what is measured, not how an idle pile is given up.
         command.env("PILEWAY_PILE__LOST_AFTER", "1h").env("PILEWAY_PILE__CLOSE_AFTER", "2h");
         // Only a node that is given a Redis opens the port this is for.
-        command.env("PILEWAY_PEER__LISTEN", "127.0.0.1:0").env("PILEWAY_PEER__SECRET", "of this benchmark");
+        command.env("PILEWAY_PEER__LISTEN", "127.0.0.1:0").env("PILEWAY_PEER__SECRET", "of-this-benchmark");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let input = child.stdin.take().context("no pipe to a child")?;

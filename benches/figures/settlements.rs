@@ -59,8 +59,8 @@ pub async fn measure() -> anyhow::Result<Figure> {
     // Not the prefix of the node.
     let shared = Config { prefix: "bench".to_owned(), ..Config::new(redis.url()) };
     let shared = Arc::new(Shared::open(shared).await?);
-    let mut tills =
-        [Ledger::new(embedded.clone()), Ledger::with_journal(shared.clone(), journal.clone())].map(tills_of);
+    let ledgers = [Ledger::new(embedded.clone()), Ledger::with_journal(shared.clone(), journal.clone())];
+    let mut tills = ledgers.each_ref().map(tills_of);
 
     let nodes = (Server::node().await?, Server::node_on(&redis).await?);
     let mut piles = [nodes.0.clients("records", CLIENTS).await?, nodes.1.clients("records", CLIENTS).await?];
@@ -120,7 +120,7 @@ async fn appended(path: std::path::PathBuf) -> anyhow::Result<Turns> {
     tokio::task::spawn_blocking(append).await?.context("cannot append to a file")
 }
 
-fn tills_of(ledger: Ledger) -> Vec<Till> {
+fn tills_of(ledger: &Ledger) -> Vec<Till> {
     (0..CLIENTS).map(|number| Till { ledger: ledger.clone(), number, orders: vec![], seen: 0 }).collect()
 }
 
