@@ -3,7 +3,7 @@
 //! What redis-benchmark calls is the node's own claim, as the node was seen to send it: the same script with the same
 //! arguments, but for the session, which is a new one each time, as it is at a login. It is always the same pile, which
 //! to a server with one thread is as good as many. redis-benchmark has a connection for each client, and the node one
-//! for all.
+//! for all. Where there are few cores, node and load take them from Redis, as redis-benchmark alone does not.
 
 use std::time::Duration;
 
@@ -13,12 +13,14 @@ use serde::Serialize;
 use crate::load::WINDOW;
 use crate::load::turns::Turns;
 use crate::process::{Process, Server};
-use crate::redis::{ANY_NUMBER, Redis};
+use crate::redis::{ANY_NUMBER, Redis, SETTINGS};
 use crate::rounds::{Ratio, Speed, median};
 
 #[derive(Serialize)]
 pub struct Figure {
     pub clients: u32,
+    /// Its settings.
+    pub redis: &'static str,
     /// redis-benchmark's.
     pub claims: Speed,
     /// Of piles that nobody has seen: what is stored of them is stored for the first time.
@@ -66,6 +68,7 @@ pub async fn measure() -> anyhow::Result<Figure> {
     }
     Ok(Figure {
         clients: CLIENTS,
+        redis: SETTINGS,
         claims: Speed::of(&claims),
         first: Side::of(&first, &claims, first_claims),
         again: Side::of(&again, &claims, again_claims),

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::heartbeats::Side;
 use crate::process::workers;
-use crate::redis::SETTINGS;
 use crate::rounds::{Ratio, Speed};
 use crate::{codec, heartbeats, logins, memory, settlements};
 
@@ -110,9 +109,9 @@ fn memory_table(f: &mut fmt::Formatter<'_>, figures: &[memory::Figure]) -> fmt::
 }
 
 fn login_table(f: &mut fmt::Formatter<'_>, figure: &logins::Figure) -> fmt::Result {
-    let logins::Figure { clients, claims, first, again } = figure;
+    let logins::Figure { clients, redis, claims, first, again } = figure;
     writeln!(f, "\nLOGINS (connect, 0x01 -> 0x02, close; one node on Redis; {clients} clients; in turns, medians)")?;
-    writeln!(f, "  Redis: {SETTINGS}; beside it redis-benchmark with the node's own claim, EVALSHA, as many clients")?;
+    writeln!(f, "  Redis: {redis}; beside it redis-benchmark with the node's own claim, EVALSHA, as many clients")?;
     writeln!(
         f,
         "                       per second    p50 us    p99 us    node CPU us    scripts per login: claims  all    ratio"
@@ -131,9 +130,9 @@ fn login_table(f: &mut fmt::Formatter<'_>, figure: &logins::Figure) -> fmt::Resu
 }
 
 fn settlement_table(f: &mut fmt::Formatter<'_>, figure: &settlements::Figure) -> fmt::Result {
-    let settlements::Figure { clients, fsync, xadd, settled } = figure;
+    let settlements::Figure { clients, redis, fsync, xadd, settled } = figure;
     writeln!(f, "\nSETTLEMENTS (records durable, one in flight for each of {clients} piles; in turns, medians)")?;
-    writeln!(f, "  Redis: {SETTINGS}; beside it redis-benchmark with XADD of as many bytes, as many clients")?;
+    writeln!(f, "  Redis: {redis}; beside it redis-benchmark with XADD of about as many bytes, as many clients")?;
     writeln!(f, "                       per second    p50 us    p99 us    of fsync's                of XADD's")?;
     speed(f, "fsync, groups of all", fsync)?;
     writeln!(f)?;

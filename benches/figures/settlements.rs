@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   fsync   one file on the disk of the stores; the records of all clients, then fsync, again and again
-//!   XADD    redis-benchmark, as many bytes as a settlement stores
+//!   XADD    redis-benchmark, about as many bytes as a settlement stores
 //!   stores  in this process, settling orders that are stored, one in flight for each client
 //!   nodes   piles send 0x3B and wait for 0x40; nobody has seen the order, so the node first looks for it
 //! ```
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use futures_util::future::try_join_all;
 use pileway::domain::record::RecordedPeriod;
 use pileway::domain::{Amount, Energy, Gun, Order, PileCode, Price, Record, Serial, SessionId, WallMs};
 use pileway::store::embedded::{self, Embedded};
@@ -24,12 +25,14 @@ use serde::Serialize;
 use crate::load::WINDOW;
 use crate::load::turns::{Client, Turns, play};
 use crate::process::{Process, Server, directory};
-use crate::redis::Redis;
+use crate::redis::{Redis, SETTINGS};
 use crate::rounds::{Ratio, Speed};
 
 #[derive(Serialize)]
 pub struct Figure {
     pub clients: u32,
+    /// Its settings.
+    pub redis: &'static str,
     /// Records per second; the times are those of one group.
     pub fsync: Speed,
     pub xadd: Speed,
@@ -62,6 +65,12 @@ pub async fn measure() -> anyhow::Result<Figure> {
     let ledgers = [Ledger::new(embedded.clone()), Ledger::with_journal(shared.clone(), journal.clone())];
     let mut tills = ledgers.each_ref().map(tills_of);
 
+    // A round that does not count, to see how many orders one takes.
+    let mut enough = [0; 2];
+    for (enough, tills) in enough.iter_mut().zip(&mut tills) {
+        *enough = (play(tills).await?.all * 2 / u64::from(CLIENTS)) as usize;
+    }
+
     let nodes = (Server::node().await?, Server::node_on(&redis).await?);
     let mut piles = [nodes.0.clients("records", CLIENTS).await?, nodes.1.clients("records", CLIENTS).await?];
 
@@ -70,7 +79,8 @@ pub async fn measure() -> anyhow::Result<Figure> {
         fsync.push(appended(alone.path().join("appended")).await?);
         added.push(redis.benchmark(CLIENTS, pace, &xadd).await?);
         let (stores, nodes) = settled.split_at_mut(2);
-        for (rounds, tills) in stores.iter_mut().zip(&mut tills) {
+        for ((rounds, tills), enough) in stores.iter_mut().zip(&mut tills).zip(&enough) {
+            try_join_all(tills.iter_mut().map(|till| till.stock(*enough))).await?;
             rounds.push(play(tills).await?);
         }
         for (rounds, piles) in nodes.iter_mut().zip(&mut piles) {
@@ -89,6 +99,7 @@ pub async fn measure() -> anyhow::Result<Figure> {
     };
     Ok(Figure {
         clients: CLIENTS,
+        redis: SETTINGS,
         fsync: Speed::of(&fsync),
         xadd: Speed::of(&added),
         settled: by.into_iter().zip(&settled).map(side).collect(),
@@ -147,21 +158,30 @@ impl Client for Till {
 }
 
 impl Till {
-    /// So many at once that this is less than one turn in a hundred.
+    /// While no clock runs.
+    async fn stock(&mut self, enough: usize) -> anyhow::Result<()> {
+        while self.orders.len() < enough {
+            self.store_orders().await?;
+        }
+        Ok(())
+    }
+
     async fn store_orders(&mut self) -> anyhow::Result<()> {
         let pile: PileCode = format!("8{:013}", self.number).parse()?;
         let gun = Gun::new(1)?;
+        let mut orders = vec![];
         for _ in 0..ORDERS {
             self.seen += 1;
             let mut serial = [0; 16];
             serial[..7].copy_from_slice(&pile.bcd());
             serial[8..].copy_from_slice(&self.seen.to_be_bytes());
-            self.orders.push(Order::requested(pile, gun, Serial::from_bytes(serial), NOW));
+            orders.push(Order::requested(pile, gun, Serial::from_bytes(serial), NOW));
         }
         let session = SessionId { incarnation: 1, counter: u64::from(self.number) };
-        let documents = self.orders.iter().map(|order| (Document::Order(Box::new(order.clone())), Expect::Absent));
+        let documents = orders.iter().map(|order| (Document::Order(Box::new(order.clone())), Expect::Absent));
         let (id, documents) = (BatchId { session, n: self.seen }, documents.collect());
         self.ledger.write(Batch { id, pile, fence: None, documents, events: vec![] }).await?;
+        self.orders.append(&mut orders);
         Ok(())
     }
 }
@@ -198,12 +218,12 @@ fn record_of(order: &Order) -> Record {
 
 const NOW: WallMs = WallMs(1_760_000_000_000);
 const CLIENTS: u32 = 64;
-/// What a settlement stores: the record, the order with its bill, and the event.
+/// About what a settlement stores: the record, the order with its bill, and the event.
 const BYTES: usize = 1024;
 /// Of 0x3B.
 const BODY: usize = 158;
-/// Stored at a time; a batch has at most 128 operations.
-const ORDERS: usize = 120;
+/// Stored at a time: a batch has at most 128 operations, and each of them is two.
+const ORDERS: usize = 60;
 /// Odd, so that the median is one of them.
 const ROUNDS: usize = 5;
 const ROUND_LIMIT: Duration = Duration::from_secs(30);
