@@ -47,7 +47,7 @@ fmt: setup-rust ## format the Rust sources
 	cargo fmt
 
 .PHONY: bench
-bench: setup-cc ## codec, heartbeats and memory, beside a bare server (BENCH_ARGS="--json | --only PART")
+bench: setup-cc setup-redis ## every figure beside what it is measured against (BENCH_ARGS="--json | --only PART")
 	cargo bench --locked --quiet --bench figures -- $(BENCH_ARGS)
 
 # `-s none`: without a sanitizer libFuzzer runs on stable, and a crate that forbids unsafe code has little to sanitize.
@@ -104,8 +104,8 @@ setup-python: $(TOOLS)/python.ok ## a virtual environment with grpcio, for the P
 
 # Debian starts a server of its own with it; the tests have theirs, on other ports. setpriv ends them with the tests.
 .PHONY: setup-redis
-setup-redis: ## redis-server, redis-sentinel and redis-cli, for the tests of the shared store
-	@tools/need 'command -v redis-server && command -v redis-sentinel && command -v redis-cli && command -v setpriv' \
+setup-redis: ## redis-server, redis-sentinel and Redis's tools, for the shared store's tests and figures
+	@tools/need 'command -v redis-server && command -v redis-sentinel && command -v redis-cli && command -v redis-benchmark && command -v setpriv' \
 	    redis-server redis-sentinel redis-tools util-linux
 
 .PHONY: setup-buf

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::load::{Round, WINDOW};
 use crate::process::{Process, Server};
+use crate::rounds::{Ratio, median};
 
 /// Piles that play at once.
 pub const PILES: [u32; 3] = [50, 1000, 5000];
@@ -18,10 +19,8 @@ pub struct Figure {
     pub piles: u32,
     pub node: Side,
     pub bare: Side,
-    /// The node's heartbeats per second over the bare server's: the median of the rounds' ratios, since the two halves
-    /// of a round share what else the machine was doing.
+    /// The node's heartbeats per second over the bare server's: [`Ratio`].
     pub ratio: f64,
-    /// The lowest and the highest of them: how quiet the machine was.
     pub ratios: [f64; 2],
     pub goal: f64,
 }
@@ -46,16 +45,9 @@ pub async fn measure(piles: u32) -> anyhow::Result<Figure> {
         node_rounds.push(play(&node, &mut node_load).await?);
         bare_rounds.push(play(&bare, &mut bare_load).await?);
     }
-    let ratio = node_rounds.iter().zip(&bare_rounds).map(|((node, _), (bare, _))| node.per_second / bare.per_second);
-    let ratio = sorted(ratio);
-    Ok(Figure {
-        piles,
-        node: Side::of(&node_rounds),
-        bare: Side::of(&bare_rounds),
-        ratio: ratio[ROUNDS / 2],
-        ratios: [ratio[0], ratio[ROUNDS - 1]],
-        goal: GOAL,
-    })
+    let speeds = node_rounds.iter().zip(&bare_rounds).map(|((node, _), (bare, _))| (node.per_second, bare.per_second));
+    let Ratio { ratio, ratios } = Ratio::of(speeds);
+    Ok(Figure { piles, node: Side::of(&node_rounds), bare: Side::of(&bare_rounds), ratio, ratios, goal: GOAL })
 }
 
 /// One round, and the server's time per answer in microseconds.
@@ -77,17 +69,6 @@ impl Side {
             cpu_us: median(rounds.iter().map(|(_, cpu)| *cpu)),
         }
     }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let values = sorted(values);
-    values[values.len() / 2]
-}
-
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values
 }
 
 /// Odd, so that the median is one of them.

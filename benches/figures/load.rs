@@ -3,6 +3,10 @@
 //! One thread, since tokio's scheduler for several serves some of a thousand busy connections far more often than
 //! others. What is sent and what must come back is made before the clock runs: it is the server that is measured.
 
+pub mod logins;
+pub mod records;
+pub mod turns;
+
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -106,16 +110,7 @@ impl Pile {
         let socket = TcpStream::connect(server).await?;
         socket.set_nodelay(true)?;
         let (pile_code, gun_no): (PileCode, _) = (format!("{number:014}").parse()?, GunNo(1));
-        let login = LoginRequest {
-            pile_code,
-            pile_type: PileType::Dc,
-            gun_count: 2,
-            protocol_version: ProtocolVersion(0x0F),
-            software_version: Ascii(*b"V4.1.50\0"),
-            network_type: NetworkType::SimCard,
-            sim_card: Bcd([0x89; 10]),
-            operator: Operator::ChinaMobile,
-        };
+        let login = login_of(pile_code);
         let mut pile = Self {
             socket,
             ping: bytes_of(Heartbeat { pile_code, gun_no, gun_status: GunHealth::Normal })?,
@@ -150,6 +145,19 @@ impl Pile {
     async fn beat(&mut self) -> anyhow::Result<()> {
         self.socket.write_all(&self.ping).await?;
         receive(&mut self.socket, &self.pong).await.context("0x03 was not answered with its 0x04")
+    }
+}
+
+fn login_of(pile_code: PileCode) -> LoginRequest {
+    LoginRequest {
+        pile_code,
+        pile_type: PileType::Dc,
+        gun_count: 2,
+        protocol_version: ProtocolVersion(0x0F),
+        software_version: Ascii(*b"V4.1.50\0"),
+        network_type: NetworkType::SimCard,
+        sim_card: Bcd([0x89; 10]),
+        operator: Operator::ChinaMobile,
     }
 }
 

@@ -1,8 +1,9 @@
 //! `make bench`: pileway's figures, each beside what it is measured against, and its goal.
 //!
 //! Absolute speeds say little about a machine nobody knows, so nearly everything is a ratio of two things measured in
-//! turns in one run: the node against the least a server can do with the same codec, [`bare`]. The load comes from a
-//! process of its own, [`load`], the same for both. This program is all of them: it runs itself again for each role.
+//! turns in one run: the node against the least a server can do with the same codec, [`bare`]; against redis-benchmark
+//! on the same Redis; against fsync on the same disk. The load comes from a process of its own, [`load`], the same for
+//! both. This program is all of them but Redis and its benchmark: it runs itself again for each role.
 //!
 //! It is bounded in time, stays on the loopback, and ends its children when it ends. Its exit code says whether
 //! everything could be measured, not whether the goals were met: a busy machine misses some.
@@ -13,9 +14,13 @@ mod bare;
 mod codec;
 mod heartbeats;
 mod load;
+mod logins;
 mod memory;
 mod process;
+mod redis;
 mod report;
+mod rounds;
+mod settlements;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -27,7 +32,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use report::Report;
 
-/// pileway's figures: codec, heartbeats against a bare server, memory per idle session.
+/// pileway's figures: codec, heartbeats against a bare server, memory per idle session, logins against redis-benchmark,
+/// settlements against fsync.
 #[derive(Parser)]
 #[command(name = "make bench")]
 struct Args {
@@ -49,6 +55,8 @@ enum Part {
     Codec,
     Heartbeats,
     Memory,
+    Logins,
+    Settlements,
 }
 
 /// What this program is when it has run itself again.
@@ -60,6 +68,12 @@ enum Role {
     /// The piles `first..first + count`, connected to `server`.
     #[command(hide = true)]
     Load { server: SocketAddr, first: u32, count: u32 },
+    /// So many clients that log piles in at `server`.
+    #[command(hide = true)]
+    Logins { server: SocketAddr, clients: u32 },
+    /// So many piles that have bills to settle at `server`.
+    #[command(hide = true)]
+    Records { server: SocketAddr, clients: u32 },
 }
 
 fn main() -> ExitCode {
@@ -67,6 +81,8 @@ fn main() -> ExitCode {
     let result = match args.role {
         Some(Role::Bare) => bare::run(),
         Some(Role::Load { server, first, count }) => load::run(server, first, count),
+        Some(Role::Logins { server, clients }) => load::logins::run(server, clients),
+        Some(Role::Records { server, clients }) => load::records::run(server, clients),
         None => measure(&args),
     };
     match result {
@@ -117,7 +133,15 @@ async fn measure_processes(wanted: &impl Fn(Part) -> bool, report: &mut Report) 
         eprintln!("memory ...");
         report.memory = memory::measure().await.context("memory not measured")?;
     }
+    if wanted(Part::Logins) {
+        eprintln!("logins ...");
+        report.logins = Some(logins::measure().await.context("logins not measured")?);
+    }
+    if wanted(Part::Settlements) {
+        eprintln!("settlements ...");
+        report.settlements = Some(settlements::measure().await.context("settlements not measured")?);
+    }
     Ok(())
 }
 
-const TIME_LIMIT: Duration = Duration::from_mins(5);
+const TIME_LIMIT: Duration = Duration::from_mins(8);

@@ -1,4 +1,4 @@
-//! Children: the servers and the load, how they are talked to, and what the kernel says of them.
+//! Children: the servers, the load and the tools, how they are talked to, and what the kernel says of them.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -11,6 +11,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
+
+use crate::redis::Redis;
 
 /// Killed when it is dropped.
 pub struct Process {
@@ -30,11 +32,15 @@ pub struct Server {
 
 impl Process {
     pub fn load(server: SocketAddr, first: u32, count: u32) -> anyhow::Result<Self> {
-        let args = ["load", &server.to_string(), &first.to_string(), &count.to_string()];
-        Self::start("the load client", &std::env::current_exe()?, &args)
+        Self::role("the load client", &["load", &server.to_string(), &first.to_string(), &count.to_string()])
     }
 
-    fn start(name: &'static str, program: &Path, args: &[impl AsRef<OsStr>]) -> anyhow::Result<Self> {
+    /// This program again, as something else.
+    fn role(name: &'static str, args: &[impl AsRef<OsStr>]) -> anyhow::Result<Self> {
+        Self::start(name, &std::env::current_exe()?, args)
+    }
+
+    pub fn start(name: &'static str, program: &Path, args: &[impl AsRef<OsStr>]) -> anyhow::Result<Self> {
         let mut command = Command::new("sh");
         command.args(["-c", LAUNCH]).arg(program).args(args);
         let ours = |key: &OsStr| ["OTEL_", "PILEWAY_", "RUST_LOG"].iter().any(|p| key.to_string_lossy().starts_with(p));
@@ -44,6 +50,8 @@ impl Process {
         command.env("RUST_LOG", "warn").env("TOKIO_WORKER_THREADS", workers().to_string());
         // Idle is what is measured, not how an idle pile is given up.
         command.env("PILEWAY_PILE__LOST_AFTER", "1h").env("PILEWAY_PILE__CLOSE_AFTER", "2h");
+        // Only a node that is given a Redis opens the port this is for.
+        command.env("PILEWAY_PEER__LISTEN", "127.0.0.1:0").env("PILEWAY_PEER__SECRET", "of-this-benchmark");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let input = child.stdin.take().context("no pipe to a child")?;
@@ -64,6 +72,21 @@ impl Process {
     pub async fn ask(&mut self, question: &str, limit: Duration) -> anyhow::Result<String> {
         self.input.write_all(format!("{question}\n").as_bytes()).await?;
         self.line(limit).await
+    }
+
+    /// All it still prints, until it ends.
+    pub async fn rest(&mut self, limit: Duration) -> anyhow::Result<Vec<String>> {
+        let name = self.name;
+        let rest = async {
+            let mut lines = vec![];
+            while let Some(line) = self.lines.next_line().await? {
+                lines.push(line);
+            }
+            let status = self.child.wait().await?;
+            ensure!(status.success(), "{name} has failed ({status}): {}", lines.join(" | "));
+            anyhow::Ok(lines)
+        };
+        timeout(limit, rest).await.with_context(|| format!("{name} was not done after {limit:?}"))?
     }
 
     /// User and system time so far.
@@ -94,16 +117,24 @@ impl Process {
 impl Server {
     /// `pileway serve` with its defaults and an empty store.
     pub async fn node() -> anyhow::Result<Self> {
-        let data = TempDir::new()?;
-        let directory = data.path().to_string_lossy();
-        let args =
-            ["serve", "--pile-listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--data-dir", directory.as_ref()];
-        let process = Process::start("the node", Path::new(env!("CARGO_BIN_EXE_pileway")), &args)?;
+        Self::node_with("the node", &[]).await
+    }
+
+    /// The same, as the only one of a cluster.
+    pub async fn node_on(redis: &Redis) -> anyhow::Result<Self> {
+        Self::node_with("the node on Redis", &["--redis", &redis.url()]).await
+    }
+
+    async fn node_with(name: &'static str, more: &[&str]) -> anyhow::Result<Self> {
+        let data = directory()?;
+        let path = data.path().to_string_lossy();
+        let args = ["serve", "--pile-listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--data-dir", &path];
+        let process = Process::start(name, Path::new(env!("CARGO_BIN_EXE_pileway")), &[&args, more].concat())?;
         Self::ready(process, Some(data)).await
     }
 
     pub async fn bare() -> anyhow::Result<Self> {
-        Self::ready(Process::start("the bare server", &std::env::current_exe()?, &["bare"])?, None).await
+        Self::ready(Process::role("the bare server", &["bare"])?, None).await
     }
 
     async fn ready(mut process: Process, data: Option<TempDir>) -> anyhow::Result<Self> {
@@ -120,6 +151,27 @@ impl Server {
         ensure!(line == "ready", "{} is not ready: {line}", load.name);
         Ok(load)
     }
+
+    /// So many clients that do one thing after the other, `what` they are for: `logins` or `records`.
+    pub async fn clients(&self, what: &str, count: u32) -> anyhow::Result<Process> {
+        let mut load = Process::role("the load client", &[what, &self.piles.to_string(), &count.to_string()])?;
+        let line = load.line(LOGIN_LIMIT).await?;
+        ensure!(line == "ready", "{} is not ready: {line}", load.name);
+        Ok(load)
+    }
+}
+
+/// An empty one, where cargo builds: what the system has for temporary files may be memory, where fsync costs nothing.
+pub fn directory() -> anyhow::Result<TempDir> {
+    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).context("no directory for a store")
+}
+
+/// A tool of the system's.
+pub fn installed(program: &str) -> anyhow::Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    ensure!(there, "{program} is not installed; `make setup-redis` installs it, as `make bench` does");
+    Ok(())
 }
 
 /// Threads of either server's runtime.

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::heartbeats::Side;
 use crate::process::workers;
-use crate::{codec, heartbeats, memory};
+use crate::rounds::{Ratio, Speed};
+use crate::{codec, heartbeats, logins, memory, settlements};
 
 #[derive(Serialize)]
 pub struct Report {
@@ -19,13 +20,16 @@ pub struct Report {
     pub codec: Vec<codec::Figure>,
     pub heartbeats: Vec<heartbeats::Figure>,
     pub memory: Vec<memory::Figure>,
+    pub logins: Option<logins::Figure>,
+    pub settlements: Option<settlements::Figure>,
 }
 
 impl Report {
     pub fn new() -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism()?.get();
         let load = [load()?, 0.0];
-        Ok(Self { cores, workers: workers(), load, codec: vec![], heartbeats: vec![], memory: vec![] })
+        let (codec, heartbeats, memory, logins, settlements) = (vec![], vec![], vec![], None, None);
+        Ok(Self { cores, workers: workers(), load, codec, heartbeats, memory, logins, settlements })
     }
 
     pub fn ended(&mut self) -> anyhow::Result<()> {
@@ -36,7 +40,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cores, workers, load: [before, after], codec, heartbeats, memory } = self;
+        let Self { cores, workers, load: [before, after], codec, heartbeats, memory, logins, settlements } = self;
         writeln!(
             f,
             "\n{cores} cores, {workers} worker threads per server; load average {before} before, {after} after"
@@ -49,6 +53,12 @@ impl fmt::Display for Report {
         }
         if !memory.is_empty() {
             memory_table(f, memory)?;
+        }
+        if let Some(figure) = logins {
+            login_table(f, figure)?;
+        }
+        if let Some(figure) = settlements {
+            settlement_table(f, figure)?;
         }
         Ok(())
     }
@@ -96,6 +106,56 @@ fn memory_table(f: &mut fmt::Formatter<'_>, figures: &[memory::Figure]) -> fmt::
         writeln!(f, "   goal: at most {goal}: {}", verdict(ratio <= goal))?;
     }
     Ok(())
+}
+
+fn login_table(f: &mut fmt::Formatter<'_>, figure: &logins::Figure) -> fmt::Result {
+    let logins::Figure { clients, redis, claims, first, again } = figure;
+    writeln!(f, "\nLOGINS (connect, 0x01 -> 0x02, close; one node on Redis; {clients} clients; in turns, medians)")?;
+    writeln!(f, "  Redis: {redis}; beside it redis-benchmark with the node's own claim, EVALSHA, as many clients")?;
+    writeln!(
+        f,
+        "                       per second    p50 us    p99 us    node CPU us    scripts per login: claims  all    ratio"
+    )?;
+    speed(f, "redis-benchmark", claims)?;
+    writeln!(f)?;
+    for (name, logins::Side { speed: reached, ratio, cpu_us, claims, scripts }) in
+        [("piles never seen", first), ("piles that return", again)]
+    {
+        speed(f, name, reached)?;
+        write!(f, "{cpu_us:>15.0}{claims:>27.2}{scripts:>5.2}")?;
+        one_ratio(f, ratio)?;
+        writeln!(f)?;
+    }
+    Ok(())
+}
+
+fn settlement_table(f: &mut fmt::Formatter<'_>, figure: &settlements::Figure) -> fmt::Result {
+    let settlements::Figure { clients, redis, fsync, xadd, settled } = figure;
+    writeln!(f, "\nSETTLEMENTS (records durable, one in flight for each of {clients} piles; in turns, medians)")?;
+    writeln!(f, "  Redis: {redis}; beside it redis-benchmark with XADD of about as many bytes, as many clients")?;
+    writeln!(f, "                       per second    p50 us    p99 us    of fsync's                of XADD's")?;
+    speed(f, "fsync, groups of all", fsync)?;
+    writeln!(f)?;
+    speed(f, "redis-benchmark XADD", xadd)?;
+    writeln!(f)?;
+    for settlements::Side { by, speed: reached, of_fsync, of_xadd } in settled {
+        speed(f, by, reached)?;
+        one_ratio(f, of_fsync)?;
+        if let Some(of_xadd) = of_xadd {
+            one_ratio(f, of_xadd)?;
+        }
+        writeln!(f)?;
+    }
+    Ok(())
+}
+
+fn speed(f: &mut fmt::Formatter<'_>, name: &str, speed: &Speed) -> fmt::Result {
+    let Speed { per_second, p50_us, p99_us } = speed;
+    write!(f, "  {name:<22}{per_second:>9.0}{p50_us:>10.0}{p99_us:>10.0}")
+}
+
+fn one_ratio(f: &mut fmt::Formatter<'_>, Ratio { ratio, ratios: [lowest, highest] }: &Ratio) -> fmt::Result {
+    write!(f, "{ratio:>8.3} ({lowest:.3} to {highest:.3})")
 }
 
 fn verdict(met: bool) -> &'static str {
