@@ -44,8 +44,7 @@ impl Stores {
         }
         let config::Redis { url, time_limit: patience, durability, ca_file } = redis;
         // The disk first: what is wrong with it is known at once, and whoever has the same one already keeps it.
-        let dir = data_dir.join(JOURNAL);
-        let defaults = journal::Config::new(&dir);
+        let defaults = journal::Config::new(data_dir);
         let journal = Journal::open(journal::Config { cache_bytes, time_limit: *time_limit, ..defaults }).await?;
         let defaults = redis::Config::new(url.reveal());
         let redis = Redis::open(redis::Config {
@@ -80,6 +79,3 @@ impl Stores {
         }
     }
 }
-
-/// Within the data directory, where a node that stands alone has its store.
-const JOURNAL: &str = "journal";

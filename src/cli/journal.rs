@@ -28,7 +28,7 @@ pub struct JournalArgs {
 enum Command {
     /// Lists what waits for the store, and the records of the last hour, which are there.
     Show {
-        /// The journal's directory (`store.data_dir`). The node must not be running.
+        /// The node's data directory (`store.data_dir`). The node must not be running.
         dir: PathBuf,
         /// One JSON object per entry, one per line.
         #[arg(long)]
@@ -36,9 +36,9 @@ enum Command {
     },
     /// Brings everything to the store, as the node would have. May be repeated. Exits with 1 if something remains.
     Replay {
-        /// The journal's directory (`store.data_dir`). The node must not be running.
+        /// The node's data directory (`store.data_dir`). The node must not be running.
         dir: PathBuf,
-        /// The store: the node's `store.redis`.
+        /// The node's `redis.url`.
         #[arg(long, value_name = "URL")]
         redis: String,
     },

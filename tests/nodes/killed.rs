@@ -22,7 +22,7 @@ async fn a_killed_node_takes_nothing_with_it() {
     let mut trio = Trio::start(&redis.url()).await;
     let fleet = trio.piles("32010600300001", PILES).await;
     // These do not come back.
-    let hours = Duration::from_secs(3600);
+    let hours = Duration::from_hours(1);
     let gone = trio::fleet("32010600390001", vec![trio.nodes[0].piles.to_string()]);
     let first = PileConfig { reconnect: Reconnect { min: hours, max: hours }, ..gone.first.clone() };
     let gone = Fleet::start(&FleetConfig { piles: AWAY, first, ..gone });

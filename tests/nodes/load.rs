@@ -48,11 +48,11 @@ pub struct Told {
 }
 
 impl Told {
-    /// Share of calls that ended in an error other than "the gun is busy", which is no failure.
-    pub fn failed_share(&self) -> f64 {
+    /// Share of calls, in 1/10000, that ended in an error other than "the gun is busy", which is no failure.
+    pub fn failed_share(&self) -> u64 {
         let failed: u64 =
             self.errors.iter().filter(|(reason, _)| !reason.starts_with("GUN_BUSY")).map(|(_, n)| n).sum();
-        failed as f64 / (self.answers as f64).max(1.0)
+        failed * 10_000 / self.answers.max(1)
     }
 }
 

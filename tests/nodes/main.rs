@@ -9,6 +9,7 @@ mod frozen;
 mod killed;
 mod load;
 mod outage;
+mod quiet;
 mod rolling;
 mod routed;
 mod stored;

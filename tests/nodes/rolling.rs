@@ -37,10 +37,11 @@ async fn a_rolling_restart_is_calm() {
     let log = crate::stored::Log::read(&*crate::stored::open(&redis.url()).await).await;
     assert!(log.offline.is_empty(), "false offline events: {:?}", log.offline);
     eprintln!(
-        "{NODES} restarts in {:.1?}: {} calls, {:.2} % failed, each typed: {:?}",
+        "{NODES} restarts in {:.1?}: {} calls, {}.{:02} % failed, each typed: {:?}",
         begun.elapsed(),
         told.answers,
-        100.0 * told.failed_share(),
+        told.failed_share() / 100,
+        told.failed_share() % 100,
         told.errors
     );
     fleet.stop().await;
