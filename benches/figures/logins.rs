@@ -46,7 +46,7 @@ pub struct Side {
 
 pub async fn measure() -> anyhow::Result<Figure> {
     let redis = Redis::start().await?;
-    let node = Server::node_on(&redis).await?;
+    let node = Server::node_on(&redis.url()).await?;
     let mut piles = node.clients("logins", CLIENTS).await?;
     redis.settled(SCRIPTS).await?;
 

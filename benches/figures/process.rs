@@ -12,7 +12,6 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use crate::redis::Redis;
 
 /// Killed when it is dropped.
 pub struct Process {
@@ -121,8 +120,8 @@ impl Server {
     }
 
     /// The same, as the only one of a cluster.
-    pub async fn node_on(redis: &Redis) -> anyhow::Result<Self> {
-        Self::node_with("the node on Redis", &["--redis", &redis.url()]).await
+    pub async fn node_on(redis: &str) -> anyhow::Result<Self> {
+        Self::node_with("the node on Redis", &["--redis", redis]).await
     }
 
     async fn node_with(name: &'static str, more: &[&str]) -> anyhow::Result<Self> {

@@ -71,7 +71,7 @@ pub async fn measure() -> anyhow::Result<Figure> {
         *enough = (play(tills).await?.all * 2 / u64::from(CLIENTS)) as usize;
     }
 
-    let nodes = (Server::node().await?, Server::node_on(&redis).await?);
+    let nodes = (Server::node().await?, Server::node_on(&redis.url()).await?);
     let mut piles = [nodes.0.clients("records", CLIENTS).await?, nodes.1.clients("records", CLIENTS).await?];
 
     let (mut fsync, mut added, mut settled) = (vec![], vec![], [const { vec![] }; 4]);
