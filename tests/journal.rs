@@ -20,7 +20,7 @@ use std::time::Duration;
 use common::within;
 use far::{Far, Mood};
 use pileway::cli::journal::{Remaining, replay, show};
-use pileway::domain::order::Change;
+use pileway::domain::order::{Change, Happening};
 use pileway::domain::{Fence, OrderState, PileCode, WallMs};
 use pileway::store::journal::{self, Journal, Of, OpenError};
 use pileway::store::ledger::{Expect, Ledger, WriteError};
@@ -312,6 +312,33 @@ async fn a_batch_the_store_took_without_saying_so_is_recognised() {
     let expected = [(Change::Created, NOW, false), (Change::Accepted, NOW, true)];
     assert_eq!(told(&*site.far, pile(1)).await, expected);
     assert_eq!(site.ledger.order(pile(1), order.serial).await, Ok(Some((order, 2))));
+}
+
+/// A node dies with an order in its journal; the pile brings the record to another node, which has never heard of the order
+/// and settles it first. What the dead node's disk still has to say must not make the settled order an open one again.
+#[tokio::test]
+async fn an_order_that_was_settled_elsewhere_stays_settled_when_its_history_comes_late() {
+    let site = Site::new().await;
+    let fence = site.claim(pile(1), 1).await;
+    site.far.set(Mood::Away);
+    let mut order = order(pile(1), 1);
+    let created = vec![(attempt(&order, 1), Expect::Absent), (of(&order), Expect::Absent)];
+    let write_created = write(1, 1, fence, created, vec![event(&order, Change::Created)]);
+    assert_eq!(site.ledger.write(write_created).await, Ok(vec![1, 1]));
+    for (n, happening) in [(2, Happening::Accepted), (3, Happening::ChargeEnded)] {
+        order.apply(NOW.plus_ms(n), happening);
+        let documents = vec![(of(&order), Expect::Version(n - 1))];
+        let written = site.ledger.write(write(1, n, fence, documents, vec![])).await;
+        assert_eq!(written, Ok(vec![n]));
+    }
+    site.far.set(Mood::Here);
+    let elsewhere = Ledger::new(site.far.clone());
+    let settled = elsewhere.settle(record(&order, 1), None, NOW).await.expect("settles");
+    assert_eq!((settled.outcome, settled.version), (Settled::First, 1));
+    site.drain().await;
+    let stored = elsewhere.order(pile(1), order.serial).await.expect("reads").expect("is there").0;
+    assert_eq!(stored.state, OrderState::Settled);
+    assert_eq!(site.ledger.journal_depth(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

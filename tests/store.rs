@@ -82,6 +82,7 @@ macro_rules! all {
                 a_record_settles_its_order
                 a_record_of_an_unknown_serial_makes_an_adopted_order
                 a_settlement_merges_with_what_was_written_meanwhile
+                a_settled_order_is_not_unsettled_by_a_write_that_happens_to_know_its_version
                 a_conflicting_record_is_kept_and_flagged_once
                 a_record_that_differs_each_time_does_not_fill_the_store
                 many_copies_at_once_settle_once

@@ -3,21 +3,22 @@
 
 mod journaled;
 mod drain;
+mod housekeeping;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::{
-    Append, Batch, BatchId, Claim, Partition, Precondition, Put, Settled, Settlement, Store, StoreError, Versioned,
-    document,
+    Append, Batch, BatchId, Claim, Key, Kind, Partition, Precondition, Put, Settled, Settlement, Store, StoreError,
+    Versioned, document,
 };
 use crate::domain::order::{Change, Happening};
-use crate::domain::{Event, EventKind, Fence, Order, Pile, PileCode, Record, RequestId, Serial, WallMs};
+use crate::domain::{Event, EventKind, Fence, Order, OrderState, Pile, PileCode, Record, RequestId, Serial, WallMs};
 
 pub use super::document::StartAttempt;
 use super::journal::Journal;
 pub use drain::Round;
+pub use housekeeping::{EXPIRE_LIMIT, housekeep};
 
 #[derive(Clone)]
 pub struct Ledger {
@@ -142,6 +143,9 @@ impl Ledger {
         for (document, expect) in &documents {
             let put = document.put();
             batch.require.push(expect.of(&put));
+            // A version says little if the document was made anew in between, as it is when a record settles an order
+            // that is still in a journal. That it is settled says its record.
+            batch.require.extend(document.unless_settled());
             batch.put.push(put);
         }
         batch.append = events.iter().map(document::append).collect();
@@ -167,10 +171,24 @@ impl Ledger {
             Precondition::Owner(..) => return Err(WriteError::Fenced),
             Precondition::Absent(key) | Precondition::Version(key, _) => key,
         };
+        if key.kind == Kind::Record {
+            return Err(self.settled_meanwhile(&key, &puts).await?);
+        }
         let at = puts.iter().position(|put| *put == key);
         let at = at.ok_or_else(|| StoreError::Invalid(format!("a conflict about {key:?}, which was not written")))?;
         let current = current.map(|stored| versioned(stored, |value| documents[at].0.read_same_kind(&key, value)));
         Err(WriteError::Conflict { at, current: current.transpose()? })
+    }
+
+    /// A write of an order that its record has settled.
+    async fn settled_meanwhile(&self, record: &Key, puts: &[Key]) -> Result<WriteError, StoreError> {
+        let at = puts.iter().position(|put| put.kind == Kind::Order && put.id == record.id);
+        let at =
+            at.ok_or_else(|| StoreError::Invalid(format!("a conflict about {record:?}, whose order was not written")))?;
+        let current = self.store.get(puts[at].clone()).await?;
+        let current = current.map(|stored| versioned(stored, |value| document::read_order(&puts[at], value)));
+        let current = current.transpose()?.map(|(order, version)| (Document::Order(Box::new(order)), version));
+        Ok(WriteError::Conflict { at, current })
     }
 
     /// Makes a record durable and its order settled, once, whoever does it how often: a copy is [`Settled::Again`], a
@@ -291,15 +309,6 @@ impl Ledger {
         stored.map(|stored| document::read_start_attempt(&key, &stored.value)).transpose()
     }
 
-    /// Deletes what is due, at most [`EXPIRE_LIMIT`] documents of each partition; how many it deleted.
-    pub async fn expire(&self, now: WallMs) -> Result<usize, StoreError> {
-        let mut deleted = 0;
-        for partition in 0..self.store.partitions() {
-            deleted += self.store.expire(Partition(partition), document::sortable(now), EXPIRE_LIMIT).await?;
-        }
-        Ok(deleted)
-    }
-
     async fn settled(&self, pile: PileCode, serial: Serial, outcome: Settled) -> Result<SettledOrder, StoreError> {
         let (order, version) = self.order(pile, serial).await?.unzip();
         Ok(SettledOrder { outcome, order, version: version.unwrap_or(0) })
@@ -379,7 +388,17 @@ impl Document {
         }
     }
 
-    fn read_same_kind(&self, key: &super::Key, value: &[u8]) -> Result<Self, StoreError> {
+    /// What must hold for an order that says it is not settled.
+    fn unless_settled(&self) -> Option<Precondition> {
+        match self {
+            Self::Order(order) if !matches!(order.state, OrderState::Settled | OrderState::ClosedWithoutRecord) => {
+                Some(Precondition::Absent(document::record_key(order.pile, order.serial)))
+            }
+            Self::Order(_) | Self::Pile(_) | Self::StartAttempt(_) => None,
+        }
+    }
+
+    fn read_same_kind(&self, key: &Key, value: &[u8]) -> Result<Self, StoreError> {
         Ok(match self {
             Self::Pile(_) => Self::Pile(Box::new(document::read_pile(key, value)?)),
             Self::Order(_) => Self::Order(Box::new(document::read_order(key, value)?)),
@@ -400,20 +419,6 @@ impl Expect {
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ledger").field("partitions", &self.store.partitions()).finish_non_exhaustive()
-    }
-}
-
-/// Deletes what is due, forever; `now` is the node's clock. What one round leaves, the next takes.
-pub async fn housekeep(ledger: Ledger, every: Duration, now: impl Fn() -> WallMs) {
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        match ledger.expire(now()).await {
-            Ok(0) => {}
-            Ok(deleted) => tracing::debug!(deleted, "expired documents deleted"),
-            Err(error) => tracing::warn!(%error, "housekeeping failed, will try again"),
-        }
     }
 }
 
@@ -469,8 +474,6 @@ fn merged(mut stored: Order, ours: Option<&Order>) -> Order {
 /// How often a settlement meets an order that has changed since it was read. Only the pile's owner writes the order, so
 /// two is already rare.
 const SETTLE_ATTEMPTS: usize = 16;
-/// Documents of one partition deleted by one [`Ledger::expire`].
-pub const EXPIRE_LIMIT: usize = 256;
 
 #[cfg(test)]
 mod tests;

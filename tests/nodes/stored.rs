@@ -10,7 +10,7 @@ use pileway::store::ledger::Ledger;
 use pileway::store::redis::{Config, Redis};
 use pileway::store::{Partition, Store, document};
 
-use crate::common::eventually;
+use crate::common::within;
 
 /// The Redis the nodes work with.
 pub async fn open(url: &str) -> Arc<dyn Store> {
@@ -28,13 +28,27 @@ pub async fn check(store: Arc<dyn Store>, fleets: &[&Fleet]) {
     assert!(!acked.is_empty(), "nothing was acknowledged: nothing is proved");
     let ledger = Ledger::new(store.clone());
     // What was journaled while the store was away gets there in its own time.
-    for (pile, serial) in &acked {
-        let settled = || async {
-            let order = ledger.order(*pile, *serial).await.ok()??.0;
-            (order.state == OrderState::Settled).then_some(())
-        };
-        eventually("an acknowledged record to be settled", settled).await;
-    }
+    let all_settled = async {
+        loop {
+            let mut missing = vec![];
+            for (pile, serial) in &acked {
+                match ledger.order(*pile, *serial).await {
+                    Ok(Some((order, _))) if order.state == OrderState::Settled => {}
+                    other => missing.push((*pile, *serial, other)),
+                }
+            }
+            if missing.is_empty() {
+                return;
+            }
+            eprintln!("{} of {} acknowledged records are not settled yet", missing.len(), acked.len());
+            for (pile, serial, order) in missing.iter().take(3) {
+                let record = ledger.record(*pile, *serial).await.map(|record| record.is_some());
+                let state = order.as_ref().map(|order| order.as_ref().map(|(order, version)| (order.state, *version)));
+                eprintln!("{pile} {serial}: order {state:?}, record {record:?}");
+            }
+        }
+    };
+    within("every acknowledged record to be settled", all_settled).await;
     let log = Log::read(&*store).await;
     for (pile, serial) in &acked {
         let settled = log.settled.get(serial).copied().unwrap_or_default();
@@ -69,10 +83,17 @@ impl Log {
                             (epoch, seq)
                         );
                     }
-                    let event = document::read_event("a test", &entry.payload).expect("readable");
-                    match event.kind {
+                    let stored = document::read_stored_event("a test", &entry.payload).expect("readable");
+                    match stored.event.kind {
                         EventKind::Order { order, change: Change::Settled } => {
                             *log.settled.entry(order.serial).or_default() += 1;
+                        }
+                        // What waited in the journal of a node that was away itself comes when it comes, and says so.
+                        EventKind::Order { .. } if stored.late => {}
+                        EventKind::Order { change: Change::Anomaly(_), .. } => {}
+                        EventKind::Order { order, change } => {
+                            let settled = log.settled.contains_key(&order.serial);
+                            assert!(!settled, "{}: {} was {change:?} after it was settled", order.pile, order.serial);
                         }
                         EventKind::PileOffline { pile, .. } => *log.offline.entry(pile.code).or_default() += 1,
                         _ => {}

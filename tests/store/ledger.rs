@@ -142,6 +142,20 @@ pub async fn a_settlement_merges_with_what_was_written_meanwhile(store: Any) {
     assert!(order.bill.expect("has a bill").fees.is_some());
 }
 
+/// A version alone would allow it: the order was written once by its session, and once, anew, by the settlement of a record
+/// that came to a node which did not know it.
+pub async fn a_settled_order_is_not_unsettled_by_a_write_that_happens_to_know_its_version(store: Any) {
+    let ledger = Ledger::new(store);
+    let mut order = order(pile(1), 1, NOW);
+    let settled = ledger.settle(record(&order, 1), None, NOW).await.expect("settles");
+    assert_eq!((settled.outcome, settled.version), (Settled::First, 1));
+    order.apply(NOW.plus_ms(5), Happening::Accepted);
+    let late = ledger.write(write(pile(1), 1, vec![(of(&order), Expect::Version(1))])).await;
+    let stored = ledger.order(pile(1), order.serial).await.expect("reads").expect("is there");
+    assert_eq!(stored.0.state, OrderState::Settled);
+    assert_eq!(late, Err(WriteError::Conflict { at: 0, current: Some((of(&stored.0), stored.1)) }));
+}
+
 pub async fn a_conflicting_record_is_kept_and_flagged_once(store: Any) {
     let ledger = Ledger::new(store.clone());
     let order = order(pile(1), 1, NOW);

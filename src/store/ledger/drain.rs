@@ -24,7 +24,7 @@ use crate::domain::{Order, PileCode, Record, SessionId, WallMs};
 use crate::observe;
 use crate::store::document::{self, JournalEntry, Journaled};
 use crate::store::journal::{Journal, Waiting};
-use crate::store::{Batch, BatchId, Kind, Partition, Precondition, Put, StoreError};
+use crate::store::{Batch, BatchId, Key, Kind, Partition, Precondition, Put, StoreError};
 
 /// What one look at everything that waits has come to.
 #[derive(Debug, Default)]
@@ -270,6 +270,10 @@ fn leave_out(batch: &mut Batch, failed: &Precondition) -> Vec<Put> {
     batch.require.retain(|must| must != failed);
     let mut out = vec![];
     let keys: Vec<_> = match failed {
+        // It is settled: nothing else may be said of its order.
+        Precondition::Absent(record) if record.kind == Kind::Record => {
+            vec![Key { kind: Kind::Order, ..record.clone() }]
+        }
         Precondition::Absent(key) | Precondition::Version(key, _) => vec![key.clone()],
         // Nothing may be replaced without being the owner.
         Precondition::Owner(..) => {

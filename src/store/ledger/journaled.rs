@@ -8,7 +8,7 @@ use crate::domain::order::Happening;
 use crate::domain::{Order, PileCode, Record, WallMs};
 use crate::store::document::{self, Journaled};
 use crate::store::journal::Journal;
-use crate::store::{Batch, Kind, Partition, Precondition, Settled, StoreError};
+use crate::store::{Batch, Key, Kind, Partition, Precondition, Put, Settled, StoreError};
 
 impl Ledger {
     /// Entries that are not in the store yet; 0 if there is no journal.
@@ -69,7 +69,8 @@ impl Ledger {
         }
         // What the store would refuse for ever must not wait for it.
         document::late_batch(batch.clone()).check(self.partition(pile), self.store.partitions())?;
-        let versions = batch.require.iter().filter_map(Precondition::next_version).collect();
+        let version = |put: &Put| batch.require.iter().find_map(|must| must.next_version(&put.key)).unwrap_or(1);
+        let versions = batch.put.iter().map(version).collect();
         journal.append(&lane, Journaled::Batch { batch, tried }, journal.now()).await?.wait();
         Ok(versions)
     }
@@ -143,12 +144,12 @@ fn starts(batch: &Batch) -> bool {
 }
 
 impl Precondition {
-    /// Of the document it is about, once the batch is written.
-    fn next_version(&self) -> Option<u64> {
+    /// Of the document `key`, once the batch is written; `None` if it is about something else.
+    fn next_version(&self, key: &Key) -> Option<u64> {
         match self {
-            Self::Absent(_) => Some(1),
-            Self::Version(_, version) => Some(version + 1),
-            Self::Owner(..) => None,
+            Self::Absent(about) if about == key => Some(1),
+            Self::Version(about, version) if about == key => Some(version + 1),
+            Self::Absent(_) | Self::Version(..) | Self::Owner(..) => None,
         }
     }
 }

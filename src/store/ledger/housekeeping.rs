@@ -1,0 +1,35 @@
+//! Deleting what is due.
+
+use std::time::Duration;
+
+use super::Ledger;
+use crate::domain::WallMs;
+use crate::store::{Partition, StoreError, document};
+
+impl Ledger {
+    /// Deletes what is due, at most [`EXPIRE_LIMIT`] documents of each partition; how many it deleted.
+    pub async fn expire(&self, now: WallMs) -> Result<usize, StoreError> {
+        let mut deleted = 0;
+        for partition in 0..self.store.partitions() {
+            deleted += self.store.expire(Partition(partition), document::sortable(now), EXPIRE_LIMIT).await?;
+        }
+        Ok(deleted)
+    }
+}
+
+/// Deletes what is due, forever; `now` is the node's clock. What one round leaves, the next takes.
+pub async fn housekeep(ledger: Ledger, every: Duration, now: impl Fn() -> WallMs) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match ledger.expire(now()).await {
+            Ok(0) => {}
+            Ok(deleted) => tracing::debug!(deleted, "expired documents deleted"),
+            Err(error) => tracing::warn!(%error, "housekeeping failed, will try again"),
+        }
+    }
+}
+
+/// Documents of one partition deleted by one [`Ledger::expire`].
+pub const EXPIRE_LIMIT: usize = 256;
