@@ -41,7 +41,7 @@ async fn a_minute_without_redis_is_a_minute_of_work() {
     trio.reconnect(2).await;
     load.with(2, trio.apis[2].clone());
     let connections = fleet.report().counters.offlines;
-    has_passed(Duration::from_secs(std::env::var("OUT").map_or(60, |s| s.parse().unwrap())), away).await;
+    has_passed(Duration::from_mins(1), away).await;
     assert_eq!(fleet.report().counters.offlines, connections, "no connection of a pile was dropped");
     redis.restart();
     let before = load.told().started;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use pileway::domain::order::Change;
 use pileway::domain::{EventKind, OrderState, PileCode, Serial};
@@ -10,7 +11,7 @@ use pileway::store::ledger::Ledger;
 use pileway::store::redis::{Config, Redis};
 use pileway::store::{Partition, Store, document};
 
-use crate::common::within;
+use crate::common::PATIENCE;
 
 /// The Redis the nodes work with.
 pub async fn open(url: &str) -> Arc<dyn Store> {
@@ -27,28 +28,24 @@ pub async fn check(store: Arc<dyn Store>, fleets: &[&Fleet]) {
         .collect();
     assert!(!acked.is_empty(), "nothing was acknowledged: nothing is proved");
     let ledger = Ledger::new(store.clone());
-    // What was journaled while the store was away gets there in its own time.
-    let all_settled = async {
-        loop {
-            let mut missing = vec![];
-            for (pile, serial) in &acked {
-                match ledger.order(*pile, *serial).await {
-                    Ok(Some((order, _))) if order.state == OrderState::Settled => {}
-                    other => missing.push((*pile, *serial, other)),
-                }
-            }
-            if missing.is_empty() {
-                return;
-            }
-            eprintln!("{} of {} acknowledged records are not settled yet", missing.len(), acked.len());
-            for (pile, serial, order) in missing.iter().take(3) {
-                let record = ledger.record(*pile, *serial).await.map(|record| record.is_some());
-                let state = order.as_ref().map(|order| order.as_ref().map(|(order, version)| (order.state, *version)));
-                eprintln!("{pile} {serial}: order {state:?}, record {record:?}");
+    // What was journaled gets there in its own time.
+    let until = Instant::now() + PATIENCE;
+    let mut missing = acked.clone();
+    while !missing.is_empty() {
+        let mut next = vec![];
+        for (pile, serial) in missing {
+            let order = ledger.order(pile, serial).await;
+            if !matches!(&order, Ok(Some((order, _))) if order.state == OrderState::Settled) {
+                let record = ledger.record(pile, serial).await.map(|record| record.is_some());
+                assert!(
+                    Instant::now() < until,
+                    "{pile}: {serial} is acknowledged; record there: {record:?}, {order:?}"
+                );
+                next.push((pile, serial));
             }
         }
-    };
-    within("every acknowledged record to be settled", all_settled).await;
+        missing = next;
+    }
     let log = Log::read(&*store).await;
     for (pile, serial) in &acked {
         let settled = log.settled.get(serial).copied().unwrap_or_default();
