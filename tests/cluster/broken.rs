@@ -80,6 +80,34 @@ async fn the_piles_of_a_dead_node_cannot_be_reached_then_are_offline_and_are_tol
 }
 
 #[tokio::test]
+async fn the_piles_of_a_node_that_was_taken_for_dead_and_is_back_are_not_judged_by_who_took_them_over() {
+    let shared = Shared::new();
+    let short = |config: &mut pileway::config::Config| config.pile.session.lost_after = Duration::from_secs(3);
+    let a = shared.node_with("a", short).await;
+    let (b, mut c) = (shared.node("b").await, shared.node("c").await);
+    let other = "32010600019237";
+    let (mut pile, _other) = (b.pile(PILE).await, c.pile(other).await);
+    let mut events = a.api.watch_piles().await;
+    // Both are taken for dead at one time, so that what becomes of the one tells when the other is due.
+    let thaw = b.freeze().await;
+    c.kill();
+    let alone = || async {
+        let listed = a.api.cluster.clone().list_nodes(pb::ListNodesRequest {}).await.expect("ListNodes");
+        (listed.into_inner().nodes.len() == 1).then_some(())
+    };
+    eventually("both leases to run out", alone).await;
+    crate::common::has_passed(Duration::from_secs(1), Instant::now()).await;
+    drop(thaw);
+
+    let mut seen = events.until(other, pb::PileChange::Offline).await;
+    let _other = a.pile(other).await;
+    seen.extend(events.until(other, pb::PileChange::Online).await);
+    assert_eq!(changes(&seen, PILE), [], "it has been there all the time");
+    let (set, ()) = tokio::join!(a.api.sync_clock(PILE), answer_clock(&mut pile));
+    set.expect("it is found");
+}
+
+#[tokio::test]
 async fn a_node_that_stands_still_is_answered_for_in_time_and_does_nothing_late() {
     let shared = Shared::new();
     let (a, b) = (shared.node("a").await, shared.node("b").await);
