@@ -90,7 +90,12 @@ pub struct Unfinished {
 impl App {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let stores = Stores::open(&config).await?;
-        Self::start_on(config, stores).await
+        let started = Self::start_on(config, stores.clone()).await;
+        if started.is_err() {
+            // Whoever tries again finds nothing held and nothing to repair.
+            stores.close().await;
+        }
+        started
     }
 
     /// Over stores that are open.
@@ -197,10 +202,10 @@ impl App {
 
     /// The ordered end: callers first get the time to notice that this node is not ready any more.
     pub async fn drain(mut self) -> Result<(), Unfinished> {
+        self.draining.cancel();
         if timeout(TELL, self.cluster.set_draining()).await != Ok(true) {
             tracing::warn!("other nodes could not be told that this one drains");
         }
-        self.draining.cancel();
         let settle = self.drain.settle.unwrap_or(if self.stores.shared { SETTLE } else { Duration::ZERO });
         tokio::select! {
             () = sleep(settle) => {}
@@ -216,7 +221,6 @@ impl App {
         while self.pile_port.join_next().await.is_some() {}
         // What this disk alone knows should not stay behind.
         let _ = timeout(JOURNAL, self.stores.ledger.drained()).await;
-        let entries = self.stores.ledger.journal_depth();
         if let Err(error) = self.cluster.retire().await {
             tracing::warn!(%error, "this run ends for others only when its lease runs out");
         }
@@ -224,6 +228,8 @@ impl App {
         while self.api_port.join_next().await.is_some() {}
         while self.peer_port.join_next().await.is_some() {}
         self.keepers.shutdown().await;
+        // Counted when nobody is left who writes: absent piles were watched over until now.
+        let entries = self.stores.ledger.journal_depth();
         self.stores.close().await;
         if entries > 0 { Err(Unfinished { entries }) } else { Ok(()) }
     }
@@ -269,5 +275,21 @@ mod tests {
         let died = tokio::time::timeout(Duration::from_secs(20), app.died()).await;
         assert!(matches!(died, Ok(Died::Store)), "{died:?}");
         app.shut_down().await.expect("nothing is left");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_node_that_cannot_listen_leaves_its_directory_to_the_next() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let mut config = Config::defaults();
+        dir.path().clone_into(&mut config.store.data_dir);
+        config.redis.url = crate::settings::Secret::new("redis://127.0.0.1:1");
+        config.pile.listen.set_port(0);
+        config.grpc.listen.set_port(0);
+        config.peer.listen = taken.local_addr().expect("an address");
+        let error = App::start(config.clone()).await.err().expect("the port is taken");
+        assert!(error.to_string().contains("peer.listen"), "{error}");
+        // At once: the journal is closed when the error is told, not some time later.
+        Stores::open(&config).await.expect("nobody holds it").close().await;
     }
 }
