@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-pub use stores::Stores;
+pub use stores::{JOURNAL, Stores};
 
 use crate::api;
 use crate::cluster::{self, Cluster, Credentials, CredentialsError};
@@ -220,7 +220,7 @@ impl App {
         self.stop_piles.cancel();
         while self.pile_port.join_next().await.is_some() {}
         // What this disk alone knows should not stay behind.
-        let _ = timeout(JOURNAL, self.stores.ledger.drained()).await;
+        let _ = timeout(LAST_ENTRIES, self.stores.ledger.drained()).await;
         if let Err(error) = self.cluster.retire().await {
             tracing::warn!(%error, "this run ends for others only when its lease runs out");
         }
@@ -257,7 +257,7 @@ const HOUSEKEEPING: Duration = Duration::from_mins(1);
 const SETTLE: Duration = Duration::from_secs(20);
 const TELL: Duration = Duration::from_secs(2);
 /// For what the journal still has for the store.
-const JOURNAL: Duration = Duration::from_secs(20);
+const LAST_ENTRIES: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {
@@ -275,21 +275,5 @@ mod tests {
         let died = tokio::time::timeout(Duration::from_secs(20), app.died()).await;
         assert!(matches!(died, Ok(Died::Store)), "{died:?}");
         app.shut_down().await.expect("nothing is left");
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_node_that_cannot_listen_leaves_its_directory_to_the_next() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let mut config = Config::defaults();
-        dir.path().clone_into(&mut config.store.data_dir);
-        config.redis.url = crate::settings::Secret::new("redis://127.0.0.1:1");
-        config.pile.listen.set_port(0);
-        config.grpc.listen.set_port(0);
-        config.peer.listen = taken.local_addr().expect("an address");
-        let error = App::start(config.clone()).await.err().expect("the port is taken");
-        assert!(error.to_string().contains("peer.listen"), "{error}");
-        // At once: the journal is closed when the error is told, not some time later.
-        Stores::open(&config).await.expect("nobody holds it").close().await;
     }
 }

@@ -532,6 +532,12 @@ async fn a_journal_is_shown_and_replayed_by_hand() {
     let reader = Ledger::new(far.clone());
     assert_eq!(reader.record(pile(1), two.serial).await, Ok(Some(record(&two, 1))));
 
+    // By the directory of the node as well, which is what an operator knows.
+    let node = tempfile::tempdir().expect("a directory");
+    let within = pileway::store::journal::Config::new(node.path().join("journal"));
+    pileway::store::journal::Journal::open(within).await.expect("a journal").close().await;
+    show(node.path(), NOW, pileway::cli::journal::Form::Table, &mut vec![]).await.expect("shows");
+
     let nothing = tempfile::tempdir().expect("a directory");
     let missing = nothing.path().join("journal");
     assert!(show(&missing, NOW, pileway::cli::journal::Form::Table, &mut vec![]).await.is_err());

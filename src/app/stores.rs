@@ -85,7 +85,7 @@ impl Stores {
 }
 
 /// Within the data directory, where a node that stands alone has its store.
-const JOURNAL: &str = "journal";
+pub const JOURNAL: &str = "journal";
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use crate::app::JOURNAL;
 use crate::domain::WallMs;
 use crate::store::document::{JournalEntry, Journaled};
 use crate::store::journal::{Config, Journal, Listed, Of};
@@ -28,7 +29,7 @@ pub struct JournalArgs {
 enum Command {
     /// Lists what waits for the store, and the records of the last hour, which are there.
     Show {
-        /// The journal's directory (`store.data_dir`). The node must not be running.
+        /// The node's directory (`store.data_dir`), or `journal` in it. The node must not be running.
         dir: PathBuf,
         /// One JSON object per entry, one per line.
         #[arg(long)]
@@ -36,9 +37,9 @@ enum Command {
     },
     /// Brings everything to the store, as the node would have. May be repeated. Exits with 1 if something remains.
     Replay {
-        /// The journal's directory (`store.data_dir`). The node must not be running.
+        /// The node's directory (`store.data_dir`), or `journal` in it. The node must not be running.
         dir: PathBuf,
-        /// The store: the node's `store.redis`.
+        /// The store: the node's `redis.url`.
         #[arg(long, value_name = "URL")]
         redis: String,
     },
@@ -80,7 +81,7 @@ fn run(args: &JournalArgs) -> anyhow::Result<Remaining> {
             }
             Command::Replay { dir, redis: url } => {
                 // First, so that a mistyped directory is not found out after minutes of connecting.
-                check(dir)?;
+                find(dir)?;
                 let store = open_store(url).await?;
                 replay(dir, store, PATIENCE, &mut out).await
             }
@@ -164,16 +165,17 @@ async fn open_store(url: &str) -> anyhow::Result<Arc<dyn Store>> {
 }
 
 async fn open(dir: &Path) -> anyhow::Result<Journal> {
-    check(dir)?;
-    Ok(Journal::open(Config::new(dir)).await?)
+    Ok(Journal::open(Config::new(find(dir)?)).await?)
 }
 
-/// Opening would make one.
-fn check(dir: &Path) -> anyhow::Result<()> {
-    if Journal::is_in(dir) {
-        return Ok(());
+/// Where the journal of a node is, whose directory `dir` is, or the journal's own. Looked for, because opening would make
+/// one.
+fn find(dir: &Path) -> anyhow::Result<PathBuf> {
+    let candidates = [dir.join(JOURNAL), dir.to_owned()];
+    match candidates.into_iter().find(|dir| Journal::is_in(dir)) {
+        Some(found) => Ok(found),
+        None => bail!("{}: there is no journal", dir.display()),
     }
-    bail!("{}: there is no journal", dir.display())
 }
 
 /// Prints entries.

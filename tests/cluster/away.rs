@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
+use pileway::api::pb;
 use pileway::domain::{Fence, PileCode};
 use pileway::store::*;
 use tokio::sync::broadcast;
@@ -35,6 +36,10 @@ async fn without_the_store_what_is_here_and_what_is_remembered_is_reached_and_th
             set.unwrap_or_else(|error| panic!("{}: {error:?}", node.name));
         }
     }
+    let request = pb::GetOwnerRequest { pile: PILE.into() };
+    let owner =
+        b.api.cluster.clone().get_owner(request).await.expect("it is here").into_inner().owner.expect("an owner");
+    assert_eq!((owner.state(), owner.node.as_str()), (pb::OwnerState::Local, "b"));
     let error = a.api.sync_clock(OTHER).await.expect_err("nobody can say where it is");
     assert_eq!(reason(&error), (Code::Unavailable, "STORE_UNAVAILABLE".into()));
 
