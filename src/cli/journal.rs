@@ -42,6 +42,9 @@ enum Command {
         /// The store: the node's `redis.url`.
         #[arg(long, value_name = "URL")]
         redis: String,
+        /// Who signs its certificate, a PEM file: the node's `redis.ca_file` [default: whom the system trusts].
+        #[arg(long, value_name = "FILE")]
+        redis_ca: Option<PathBuf>,
     },
 }
 
@@ -79,10 +82,10 @@ fn run(args: &JournalArgs) -> anyhow::Result<Remaining> {
                 show(dir, now(), form, &mut out).await?;
                 Ok(Remaining(0))
             }
-            Command::Replay { dir, redis: url } => {
+            Command::Replay { dir, redis: url, redis_ca } => {
                 // First, so that a mistyped directory is not found out after minutes of connecting.
                 find(dir)?;
-                let store = open_store(url).await?;
+                let store = open_store(url, redis_ca.clone()).await?;
                 replay(dir, store, PATIENCE, &mut out).await
             }
         }
@@ -160,8 +163,8 @@ async fn bring(ledger: &Ledger, patience: Duration, out: &mut impl Write) -> io:
 }
 
 /// What `--redis` names. A Redis that does not answer yet is one that is away: the replay waits for it.
-async fn open_store(url: &str) -> anyhow::Result<Arc<dyn Store>> {
-    Ok(Arc::new(Redis::open(redis::Config::new(url)).await?))
+async fn open_store(url: &str, ca_file: Option<PathBuf>) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(Arc::new(Redis::open(redis::Config { ca_file, ..redis::Config::new(url) }).await?))
 }
 
 async fn open(dir: &Path) -> anyhow::Result<Journal> {
