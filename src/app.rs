@@ -90,7 +90,12 @@ pub struct Unfinished {
 impl App {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let stores = Stores::open(&config).await?;
-        Self::start_on(config, stores).await
+        let started = Self::start_on(config, stores.clone()).await;
+        if started.is_err() {
+            // Whoever tries again finds nothing held and nothing to repair.
+            stores.close().await;
+        }
+        started
     }
 
     /// Over stores that are open.
@@ -197,10 +202,10 @@ impl App {
 
     /// The ordered end: callers first get the time to notice that this node is not ready any more.
     pub async fn drain(mut self) -> Result<(), Unfinished> {
+        self.draining.cancel();
         if timeout(TELL, self.cluster.set_draining()).await != Ok(true) {
             tracing::warn!("other nodes could not be told that this one drains");
         }
-        self.draining.cancel();
         let settle = self.drain.settle.unwrap_or(if self.stores.shared { SETTLE } else { Duration::ZERO });
         tokio::select! {
             () = sleep(settle) => {}
@@ -215,8 +220,7 @@ impl App {
         self.stop_piles.cancel();
         while self.pile_port.join_next().await.is_some() {}
         // What this disk alone knows should not stay behind.
-        let _ = timeout(JOURNAL, self.stores.ledger.drained()).await;
-        let entries = self.stores.ledger.journal_depth();
+        let _ = timeout(LAST_ENTRIES, self.stores.ledger.drained()).await;
         if let Err(error) = self.cluster.retire().await {
             tracing::warn!(%error, "this run ends for others only when its lease runs out");
         }
@@ -224,6 +228,8 @@ impl App {
         while self.api_port.join_next().await.is_some() {}
         while self.peer_port.join_next().await.is_some() {}
         self.keepers.shutdown().await;
+        // Counted when nobody is left who writes: absent piles were watched over until now.
+        let entries = self.stores.ledger.journal_depth();
         self.stores.close().await;
         if entries > 0 { Err(Unfinished { entries }) } else { Ok(()) }
     }
@@ -251,7 +257,7 @@ const HOUSEKEEPING: Duration = Duration::from_mins(1);
 const SETTLE: Duration = Duration::from_secs(20);
 const TELL: Duration = Duration::from_secs(2);
 /// For what the journal still has for the store.
-const JOURNAL: Duration = Duration::from_secs(20);
+const LAST_ENTRIES: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {

@@ -281,7 +281,7 @@ impl Layers {
     }
 
     fn wrong(&mut self, key: &str, value: &str, reason: &str, origin: &str) {
-        let value = if SECRET.contains(&key) { "(secret)" } else { value.trim_matches('"') };
+        let value = if may_hold_a_secret(key) { "(secret)" } else { value.trim_matches('"') };
         self.problems.push(format!("{key} = \"{value}\" ({origin}): {reason}"));
     }
 }
@@ -328,6 +328,17 @@ fn utc_offset<'de, D: Deserializer<'de>>(from: D) -> Result<UtcOffset, D::Error>
     UtcOffset::parse(&text).ok_or_else(|| de::Error::custom("must be an offset like +08:00, -14:00 to +14:00"))
 }
 
+/// Whether the key is a secret's, or is one that was meant to be: the name of its section, or one that is not in it.
+fn may_hold_a_secret(key: &str) -> bool {
+    let known = || DEFAULT_FILE.parse::<Table>().is_ok_and(|mut defaults| slot(&mut defaults, key).is_some());
+    SECRET.iter().any(|secret| {
+        let section = secret.split('.').next().unwrap_or_default();
+        key == *secret
+            || key == section
+            || (key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.')) && !known())
+    })
+}
+
 /// What no error repeats.
 const SECRET: &[&str] = &["peer.secret", "redis.url"];
 
@@ -364,6 +375,9 @@ mod tests {
         check("[redis]\nurl = \"redis://:hunter@x\"\ntime_limit = \"0s\"\n", &[]);
         check("[peer]\nsecret = hunter\n", &[]);
         check("[peer]\n", &[("PILEWAY_PEER__SECRET_", "hunter")]);
+        check("[peer]\nsecert = \"hunter\"\n[redis]\nuri = \"redis://:hunter@x\"\n", &[]);
+        check("redis = \"redis://:hunter@x\"\npeer = \"hunter\"\n", &[]);
+        check("[peer]\n", &[("PILEWAY_REDIS", "redis://:hunter@x"), ("PILEWAY_PEER", "hunter")]);
         let config = [("PILEWAY_PEER__SECRET".to_owned(), "hunter".to_owned())];
         let config = Config::load(None, config, []).expect("valid");
         assert!(!format!("{config:?}").contains("hunter"));

@@ -214,8 +214,9 @@ impl Watcher {
         let update =
             |before: u64| Update { telemetry: telemetry.clone(), skipped: before.saturating_add(skipped), snapshot };
         match pending.waiting.get_mut(&slot) {
-            // A snapshot never replaces something newer.
-            Some(_) if snapshot => {}
+            // A snapshot never replaces something newer: what was published while it was read, unlike what has waited
+            // since before its node was out of reach.
+            Some(waiting) if snapshot && waiting.telemetry.at >= telemetry.at => {}
             Some(waiting) => *waiting = update(waiting.skipped + 1),
             None => {
                 pending.waiting.insert(slot, update(0));
@@ -285,6 +286,18 @@ mod tests {
         drop(watch);
         inlet.offer(measured(2, 3), 0, false);
         assert!(hub.latest(measured(2, 0).pile).is_empty(), "the piles of others are not kept");
+    }
+
+    #[tokio::test]
+    async fn what_a_node_tells_when_it_is_back_replaces_what_has_waited_since_before() {
+        let hub = Hub::default();
+        let mut watch = hub.watch(Filter::default());
+        let inlet = watch.inlet();
+        inlet.offer(measured(1, 5), 0, false);
+        inlet.offer(measured(1, 4), 0, true);
+        inlet.offer(measured(1, 9), 0, true);
+        let update = next(&mut watch).await;
+        assert_eq!((update.telemetry.at, update.skipped), (WallMs(9), 1));
     }
 
     #[tokio::test]

@@ -28,11 +28,17 @@ impl ClusterService for Nodes {
         let deadline = Deadline::of(&request);
         let pile = args::get_owner(request.get_ref())?;
         let place = self.0.cluster.place(pile, deadline).await.map_err(ApiError::from)?;
-        let stored = self.0.ledger.pile(pile).await.map_err(ApiError::from)?;
-        let stored = stored.ok_or(ApiError::from(CommandError::PileUnknown))?;
         let fresh = deadline.min(tokio::time::Instant::now() + super::FRESH);
-        let session = self.0.cluster.session(pile, fresh).await;
-        let last_seen = session.map_or(stored.last_seen, |seen| seen.last_seen.max(stored.last_seen));
+        let (stored, session) = tokio::join!(self.0.ledger.pile(pile), self.0.cluster.session(pile, fresh));
+        let last_seen = match (stored, session) {
+            (Ok(Some(stored)), session) => {
+                session.map_or(stored.last_seen, |seen| seen.last_seen.max(stored.last_seen))
+            }
+            // What is here and what is remembered is known without the store.
+            (Ok(None) | Err(_), Some(seen)) => seen.last_seen,
+            (Ok(None), None) => return Err(ApiError::from(CommandError::PileUnknown).into()),
+            (Err(error), None) => return Err(ApiError::from(error).into()),
+        };
         let owner = convert::cluster::owner(pile, place, &self.0.cluster.me().node, last_seen);
         Ok(Response::new(pb::GetOwnerResponse { owner: Some(owner) }))
     }

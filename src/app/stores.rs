@@ -61,11 +61,14 @@ impl Stores {
         Ok(Self { ledger, shared: true, disk: Disk::Journal(journal, redis) })
     }
 
-    /// Returns when the disk takes nothing any more and never will.
+    /// Returns when the disk, or what keeps the shared store reachable, takes nothing any more and never will.
     pub async fn closed(&self) {
         match &self.disk {
             Disk::Alone(store) => store.closed().await,
-            Disk::Journal(journal, _) => journal.closed().await,
+            Disk::Journal(journal, redis) => tokio::select! {
+                () = journal.closed() => {}
+                () = redis.closed() => {}
+            },
         }
     }
 
@@ -77,5 +80,27 @@ impl Stores {
                 redis.close().await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::settings::Secret;
+
+    #[tokio::test]
+    async fn a_shared_store_that_nobody_keeps_any_more_is_closed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut config = Config::defaults();
+        dir.path().clone_into(&mut config.store.data_dir);
+        config.redis.url = Secret::new("redis://127.0.0.1:1");
+        let stores = Stores::open(&config).await.expect("it opens while Redis is away");
+        let Disk::Journal(_, redis) = &stores.disk else { panic!("a journal") };
+        assert!(tokio::time::timeout(Duration::from_millis(50), stores.closed()).await.is_err());
+        redis.close().await;
+        tokio::time::timeout(Duration::from_secs(20), stores.closed()).await.expect("it is noticed");
+        stores.close().await;
     }
 }

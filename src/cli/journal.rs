@@ -41,6 +41,9 @@ enum Command {
         /// The node's `redis.url`.
         #[arg(long, value_name = "URL")]
         redis: String,
+        /// Who signs its certificate, a PEM file: the node's `redis.ca_file` [default: whom the system trusts].
+        #[arg(long, value_name = "FILE")]
+        redis_ca: Option<PathBuf>,
     },
 }
 
@@ -78,10 +81,10 @@ fn run(args: &JournalArgs) -> anyhow::Result<Remaining> {
                 show(dir, now(), form, &mut out).await?;
                 Ok(Remaining(0))
             }
-            Command::Replay { dir, redis: url } => {
+            Command::Replay { dir, redis: url, redis_ca } => {
                 // First, so that a mistyped directory is not found out after minutes of connecting.
                 check(dir)?;
-                let store = open_store(url).await?;
+                let store = open_store(url, redis_ca.clone()).await?;
                 replay(dir, store, PATIENCE, &mut out).await
             }
         }
@@ -159,8 +162,8 @@ async fn bring(ledger: &Ledger, patience: Duration, out: &mut impl Write) -> io:
 }
 
 /// What `--redis` names. A Redis that does not answer yet is one that is away: the replay waits for it.
-async fn open_store(url: &str) -> anyhow::Result<Arc<dyn Store>> {
-    Ok(Arc::new(Redis::open(redis::Config::new(url)).await?))
+async fn open_store(url: &str, ca_file: Option<PathBuf>) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(Arc::new(Redis::open(redis::Config { ca_file, ..redis::Config::new(url) }).await?))
 }
 
 async fn open(dir: &Path) -> anyhow::Result<Journal> {
@@ -168,12 +171,12 @@ async fn open(dir: &Path) -> anyhow::Result<Journal> {
     Ok(Journal::open(Config::new(dir)).await?)
 }
 
-/// Opening would make one.
+/// Looked for, because opening would make one.
 fn check(dir: &Path) -> anyhow::Result<()> {
-    if Journal::is_in(dir) {
-        return Ok(());
+    if !Journal::is_in(dir) {
+        bail!("{}: there is no journal", dir.display());
     }
-    bail!("{}: there is no journal", dir.display())
+    Ok(())
 }
 
 /// Prints entries.

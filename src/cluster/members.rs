@@ -144,10 +144,14 @@ impl Members {
         match self.ask_store().await {
             Ok((renewed, now)) => {
                 observe::lease_renewal("ok", age);
-                let first = self.0.seen.borrow().renewed_at.is_none();
-                // Before anybody sees the lease renewed: who waits for that waits for what follows from it too.
-                if renewed.fresh && !first {
-                    tracing::warn!(age_ms = age.as_millis(), "the lease had lapsed: every pile is claimed again");
+                // A renewal whose answer was lost may be the one that found the lease gone.
+                let lapsed = renewed.fresh || age >= self.0.config.lease_ttl;
+                // Before anybody sees the lease renewed: who waits for that waits for what follows from it too. At the
+                // first renewal as well: what was claimed before it has been there without a lease.
+                if lapsed {
+                    if self.0.seen.borrow().renewed_at.is_some() {
+                        tracing::warn!(age_ms = age.as_millis(), "the lease had lapsed: every pile is claimed again");
+                    }
                     reasserter.everything();
                 }
                 let before = lineage.replace(now);
@@ -156,7 +160,7 @@ impl Members {
                     tracing::warn!(partitions = changed.len(), "writes may be lost: their piles are claimed again");
                     reasserter.partitions(&changed);
                 }
-                self.publish(began, number, renewed);
+                self.publish(began, number, renewed.members, lapsed);
                 true
             }
             Err(error) => {
@@ -182,9 +186,8 @@ impl Members {
         timeout(self.0.config.lease_ttl, asked).await.map_err(late)?
     }
 
-    fn publish(&self, began: Instant, number: u64, renewed: Renewed) {
-        let members: BTreeMap<u64, Member> =
-            renewed.members.into_iter().map(|member| (member.incarnation, member)).collect();
+    fn publish(&self, began: Instant, number: u64, members: Vec<Member>, lapsed: bool) {
+        let members: BTreeMap<u64, Member> = members.into_iter().map(|member| (member.incarnation, member)).collect();
         self.0.seen.send_modify(|view| {
             for (incarnation, member) in &members {
                 if !view.members.contains_key(incarnation) {
@@ -194,7 +197,7 @@ impl Members {
             for member in view.members.values().filter(|member| !members.contains_key(&member.incarnation)) {
                 tracing::info!(node = %member.node, peer = %member.peer, "node is gone");
             }
-            let steady = view.steady_since.filter(|_| !renewed.fresh).unwrap_or(began);
+            let steady = view.steady_since.filter(|_| !lapsed).unwrap_or(began);
             let (renewed_at, steady_since) = (Some(began), Some(steady));
             *view = View { members: Arc::new(members), renewed_at, steady_since, ended: number };
         });

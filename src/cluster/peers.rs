@@ -10,11 +10,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::HeaderValue;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::caller::Caller;
@@ -37,21 +36,23 @@ pub struct Credentials {
 pub enum CredentialsError {
     #[error("peer.tls: cannot read {}", .0.display())]
     File(PathBuf, #[source] std::io::Error),
+    #[error("peer.tls: ca, cert and key cannot be used")]
+    Unusable(#[source] tonic::transport::Error),
     #[error("peer.secret: cannot be sent as a header")]
     Secret,
 }
 
 impl Credentials {
-    /// Reads the files that are named.
+    /// Reads the files that are named, and tries what is in them: before anybody is told that this node serves.
     pub fn load(config: &PeerConfig) -> Result<Self, CredentialsError> {
         let secret = config.secret.reveal();
         let authorization = match secret {
             "" => None,
             secret => {
-                let mut value =
-                    HeaderValue::from_str(&format!("Bearer {secret}")).map_err(|_| CredentialsError::Secret)?;
+                let value = MetadataValue::try_from(format!("Bearer {secret}"));
+                let mut value: MetadataValue<Ascii> = value.map_err(|_| CredentialsError::Secret)?;
                 value.set_sensitive(true);
-                Some(MetadataValue::try_from(value.as_bytes()).map_err(|_| CredentialsError::Secret)?)
+                Some(value)
             }
         };
         let Tls { ca, cert, key } = &config.tls;
@@ -61,7 +62,18 @@ impl Credentials {
         } else {
             None
         };
-        Ok(Self { authorization, tls })
+        let credentials = Self { authorization, tls };
+        if let (Some(server), Some(client)) = (credentials.server_tls(), credentials.client_tls()) {
+            Server::builder().tls_config(server).map_err(CredentialsError::Unusable)?;
+            Endpoint::from_static("https://nobody").tls_config(client).map_err(CredentialsError::Unusable)?;
+        }
+        Ok(credentials)
+    }
+
+    /// What others are called with.
+    fn client_tls(&self) -> Option<ClientTlsConfig> {
+        let (ca, identity) = self.tls.clone()?;
+        Some(ClientTlsConfig::new().ca_certificate(ca).identity(identity))
     }
 
     /// What the peer port serves with.
@@ -76,6 +88,11 @@ impl Credentials {
         let given = metadata.get("authorization").map(MetadataValue::as_bytes).unwrap_or_default();
         same(given, expected.as_bytes())
     }
+}
+
+/// Whether a call is meant for `this` run. A node one release back does not say whom it means.
+pub fn is_meant(metadata: &MetadataMap, this: u64) -> bool {
+    metadata.get(RUN).is_none_or(|run| *run == MetadataValue::from(this))
 }
 
 impl fmt::Debug for Credentials {
@@ -99,6 +116,8 @@ struct Inner {
 /// One run of another node. Cheap to clone.
 #[derive(Clone)]
 pub struct Peer {
+    /// Said with every call: its address may be another run's by now.
+    run: MetadataValue<Ascii>,
     client: PeerServiceClient<Channel>,
     authorization: Option<MetadataValue<Ascii>>,
     free: Arc<Semaphore>,
@@ -141,7 +160,7 @@ impl Peers {
         if let Some(peer) = connected.get(&member.incarnation) {
             return Ok(peer.clone());
         }
-        let peer = self.open(&member.peer).map_err(|error| Failed::NotSent(chain(&error)))?;
+        let peer = self.open(member).map_err(|error| Failed::NotSent(chain(&error)))?;
         connected.insert(member.incarnation, peer.clone());
         Ok(peer)
     }
@@ -151,8 +170,9 @@ impl Peers {
         self.lock().retain(|incarnation, _| view.members.contains_key(incarnation));
     }
 
-    fn open(&self, address: &str) -> Result<Peer, tonic::transport::Error> {
-        let Credentials { authorization, tls } = self.0.credentials.clone();
+    fn open(&self, member: &Member) -> Result<Peer, tonic::transport::Error> {
+        let (run, address) = (MetadataValue::from(member.incarnation), &member.peer);
+        let (authorization, tls) = (self.0.credentials.authorization.clone(), self.0.credentials.client_tls());
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?
             .connect_timeout(CONNECT)
@@ -160,11 +180,11 @@ impl Peers {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true);
-        if let Some((ca, identity)) = tls {
-            endpoint = endpoint.tls_config(ClientTlsConfig::new().ca_certificate(ca).identity(identity))?;
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls_config(tls)?;
         }
         let client = PeerServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAX_ANSWER);
-        Ok(Peer { client, authorization, free: Arc::new(Semaphore::new(self.0.in_flight)) })
+        Ok(Peer { run, client, authorization, free: Arc::new(Semaphore::new(self.0.in_flight)) })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Peer>> {
@@ -215,6 +235,7 @@ impl Peer {
         let _slot: SemaphorePermit<'_> = self.free.try_acquire().map_err(|_| Failed::Busy)?;
         let mut request = Request::new(message);
         let metadata = request.metadata_mut();
+        metadata.insert(RUN, self.run.clone());
         if let Some(authorization) = &self.authorization {
             metadata.insert("authorization", authorization.clone());
         }
@@ -240,6 +261,8 @@ fn judge(status: &Status) -> Failed {
     }
     let said = format!("{:?}: {}", status.code(), status.message());
     match status.code() {
+        // Another run answers where that one was.
+        Code::FailedPrecondition => Failed::NotSent(said),
         // The other node's own words, before it has looked at the call.
         Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented | Code::InvalidArgument => {
             tracing::error!(%said, "another node refuses this one");
@@ -267,6 +290,8 @@ fn same(one: &[u8], other: &[u8]) -> bool {
     one.iter().zip(other.iter()).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
+/// The run that is meant, as a decimal number.
+const RUN: &str = "x-pileway-run";
 const CONNECT: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// An order with its record and attributes is a few KiB of JSON.
@@ -276,6 +301,14 @@ const MAX_ANSWER: usize = 1024 * 1024;
 mod tests {
     use super::*;
     use crate::settings::Secret;
+
+    #[test]
+    fn files_that_hold_no_certificate_are_refused_at_once() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let tls = Tls { ca: file.clone(), cert: file.clone(), key: file };
+        let loaded = Credentials::load(&PeerConfig { tls, ..PeerConfig::default() });
+        assert!(matches!(loaded, Err(CredentialsError::Unusable(_))), "{loaded:?}");
+    }
 
     #[test]
     fn only_the_whole_secret_is_the_secret() {

@@ -25,11 +25,12 @@ struct Inner {
     done: watch::Sender<u64>,
 }
 
-/// What is to be said again. Bounded by partitions.
+/// What is to be said again, always under higher epochs: the store may have lost writes, or somebody watches over piles
+/// that were taken for lost and would judge them by the fences they had. Bounded by partitions.
 #[derive(Default)]
 struct Wanted {
     everything: bool,
-    /// These may have lost writes: their piles get higher epochs.
+    /// These may have lost writes.
     anew: BTreeSet<Partition>,
 }
 
@@ -91,11 +92,14 @@ impl Reasserter {
     fn affected(&self, everything: bool, anew: &BTreeSet<Partition>) -> Vec<(PileCode, bool)> {
         let partitions = self.0.ledger.store().partitions();
         let piles = self.0.sessions.piles().into_iter();
-        let piles = piles.map(|pile| (pile, anew.contains(&Partition::of(pile, partitions))));
-        piles.filter(|(_, anew)| everything || *anew).collect()
+        let piles = piles.filter(|pile| everything || anew.contains(&Partition::of(*pile, partitions)));
+        piles.map(|pile| (pile, true)).collect()
     }
 
     async fn say(&self, piles: Vec<(PileCode, bool)>) {
+        if piles.is_empty() {
+            return;
+        }
         let (mut all_kept, mut all_lost, mut all_unknown) = (0, 0, 0);
         for part in piles.chunks(AT_ONCE) {
             let began = Instant::now();

@@ -17,7 +17,7 @@ use super::here::Here;
 use super::message::pb::peer_service_server::{PeerService, PeerServiceServer};
 use super::message::pb::{self, execute_response::Outcome};
 use super::message::{self, Unreadable};
-use super::peers::Credentials;
+use super::peers::{Credentials, is_meant};
 use crate::domain::CommandError;
 use crate::hub::{Told, Update};
 use crate::session::{Node, NotHere};
@@ -53,10 +53,13 @@ pub async fn serve(desk: Desk, listener: TcpListener) -> Result<(), Error> {
     if let Some(tls) = desk.credentials.server_tls() {
         server = server.tls_config(tls).map_err(Error::Tls)?;
     }
-    let credentials = desk.credentials.clone();
+    let (credentials, this) = (desk.credentials.clone(), desk.here.sessions.incarnation());
     let admit = move |request: Request<()>| {
-        let admitted = credentials.admit(request.metadata());
-        admitted.then_some(request).ok_or_else(|| Status::unauthenticated("this node's secret is another one"))
+        if !credentials.admit(request.metadata()) {
+            return Err(Status::unauthenticated("this node's secret is another one"));
+        }
+        // What is said to a run that is over is not for the one that has its address now.
+        is_meant(request.metadata(), this).then_some(request).ok_or_else(|| Status::failed_precondition("another run"))
     };
     let service = PeerServiceServer::new(desk).max_decoding_message_size(MAX_REQUEST);
     let service = tonic::service::interceptor::InterceptedService::new(service, admit);

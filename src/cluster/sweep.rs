@@ -23,16 +23,17 @@ pub async fn run(config: Config, members: Members, node: Arc<Node>) {
     let mut given: BTreeSet<(Partition, OrphanKey)> = BTreeSet::new();
     loop {
         sleep(config.sweep_every).await;
-        if !is_time(&config, &members.view(), Instant::now()) {
-            continue;
-        }
         for partition in (0..node.ledger.store().partitions()).map(Partition) {
+            // Each time: the store may have been away in the middle of a round.
+            if !is_time(&config, &members.view(), Instant::now()) {
+                break;
+            }
             let living: Vec<u64> = members.view().members.keys().copied().collect();
             if highest(&living, partition) != Some(node.sessions.incarnation()) {
                 given.retain(|(at, _)| *at != partition);
                 continue;
             }
-            if let Err(error) = sweep(&members, &node, partition, &mut given).await {
+            if let Err(error) = sweep(&config, &members, &node, partition, &mut given).await {
                 tracing::warn!(%partition, %error, "piles of runs that are over could not be looked for");
                 break;
             }
@@ -63,6 +64,7 @@ pub async fn take_all(node: &Node) -> Result<(), StoreError> {
 type OrphanKey = (u64, u64, u64, crate::domain::PileCode);
 
 async fn sweep(
+    config: &Config,
     members: &Members,
     node: &Node,
     partition: Partition,
@@ -79,8 +81,11 @@ async fn sweep(
                 continue;
             }
             // What was true when the table was made may not be now: a run that was slow is alive.
-            if !std::mem::replace(&mut checked, true) && !members.refresh().await {
-                return Ok(());
+            if !std::mem::replace(&mut checked, true) {
+                members.refresh().await;
+                if !is_time(config, &members.view(), Instant::now()) {
+                    return Ok(());
+                }
             }
             if members.view().members.contains_key(&orphan.fence.session.incarnation) {
                 continue;
@@ -100,7 +105,14 @@ async fn sweep(
 async fn adopt(node: &Node, orphan: Orphan) -> Result<(), StoreError> {
     observe::orphan_adopted();
     tracing::debug!(pile = %orphan.pile, run = orphan.fence.session.incarnation, "its run is over");
-    node.departed.adopt(&node.ledger, node.now(), orphan, node.policy.config.lost_after).await
+    match node.departed.adopt(&node.ledger, node.now(), orphan, node.policy.config.lost_after).await {
+        Err(error @ (StoreError::Invalid(_) | StoreError::Conflict { .. })) => {
+            // One that cannot be read must not keep all others from being seen to.
+            tracing::error!(pile = %orphan.pile, %error, "what its run has left cannot be read");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// Who could not renew may be taken for dead by those who could not see it renew: after the store was away everybody has

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -91,6 +92,8 @@ pub struct Redis {
     link: Arc<Link>,
     feed: Arc<Feed>,
     tasks: TaskTracker,
+    /// A task has ended, however.
+    over: CancellationToken,
     partitions: u16,
 }
 
@@ -112,10 +115,20 @@ impl Redis {
         let link = Link::open(address, Keys::new(prefix), expected, time_limit).await?;
         let feed = Arc::new(Feed::new(partitions, feed));
         let tasks = TaskTracker::new();
-        tasks.spawn(link.clone().keep());
-        tasks.spawn(feed.clone().follow(link.clone()));
+        let over = CancellationToken::new();
+        let (keeping, following) = (link.clone().keep(), feed.clone().follow(link.clone()));
+        let ends = over.clone().drop_guard();
+        tasks.spawn(async move {
+            let _ends = ends;
+            keeping.await;
+        });
+        let ends = over.clone().drop_guard();
+        tasks.spawn(async move {
+            let _ends = ends;
+            following.await;
+        });
         tasks.close();
-        Ok(Self { link, feed, tasks, partitions })
+        Ok(Self { link, feed, tasks, over, partitions })
     }
 
     /// What was found at the last connection; `None` if there has been none.
@@ -127,6 +140,11 @@ impl Redis {
     pub async fn close(&self) {
         self.link.end();
         self.tasks.wait().await;
+    }
+
+    /// Returns when nothing keeps the connection any more: the store has been closed, or a task of it has died.
+    pub async fn closed(&self) {
+        self.over.cancelled().await;
     }
 
     fn of(&self, pile: PileCode) -> Partition {

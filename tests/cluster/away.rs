@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
+use pileway::api::pb;
 use pileway::domain::{Fence, PileCode};
 use pileway::store::*;
 use tokio::sync::broadcast;
 use tonic::Code;
 
-use crate::common::{eventually, reason};
+use crate::common::{eventually, has_passed, reason};
 use crate::nodes::Shared;
 use crate::{PILE, answer_clock};
 
@@ -19,7 +21,7 @@ const OTHER: &str = "32010600019237";
 #[tokio::test]
 async fn without_the_store_what_is_here_and_what_is_remembered_is_reached_and_the_rest_is_not() {
     let away = Arc::new(AtomicBool::new(false));
-    let shared = Shared::over(|store| Arc::new(Interrupted { store, away: away.clone() }));
+    let shared = Shared::over(|store| Arc::new(Interrupted { store, away: away.clone(), forgetful: Arc::default() }));
     let (a, b) = (shared.node("a").await, shared.node("b").await);
     let (mut remembered, _unknown) = (b.pile(PILE).await, b.pile(OTHER).await);
     let (set, ()) = tokio::join!(a.api.sync_clock(PILE), answer_clock(&mut remembered));
@@ -27,13 +29,17 @@ async fn without_the_store_what_is_here_and_what_is_remembered_is_reached_and_th
 
     away.store(true, Ordering::SeqCst);
     // For longer than any lease holds: nodes do not take each other for dead because the store is.
-    let patience = std::time::Instant::now() + std::time::Duration::from_millis(1500);
-    while std::time::Instant::now() < patience {
+    let patience = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < patience {
         for node in [&b, &a] {
             let (set, ()) = tokio::join!(node.api.sync_clock(PILE), answer_clock(&mut remembered));
             set.unwrap_or_else(|error| panic!("{}: {error:?}", node.name));
         }
     }
+    let request = pb::GetOwnerRequest { pile: PILE.into() };
+    let owner =
+        b.api.cluster.clone().get_owner(request).await.expect("it is here").into_inner().owner.expect("an owner");
+    assert_eq!((owner.state(), owner.node.as_str()), (pb::OwnerState::Local, "b"));
     let error = a.api.sync_clock(OTHER).await.expect_err("nobody can say where it is");
     assert_eq!(reason(&error), (Code::Unavailable, "STORE_UNAVAILABLE".into()));
 
@@ -45,10 +51,32 @@ async fn without_the_store_what_is_here_and_what_is_remembered_is_reached_and_th
     set.expect("still there");
 }
 
+#[tokio::test]
+async fn a_lease_that_had_lapsed_is_noticed_though_the_answer_that_said_so_was_lost() {
+    let (away, forgetful) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let wrap = |store| Interrupted { store, away: away.clone(), forgetful: forgetful.clone() };
+    let shared = Shared::over(|store| Arc::new(wrap(store)));
+    let a = shared.node("a").await;
+    let _pile = a.pile(PILE).await;
+    let before = a.api.session(PILE).await.epoch;
+
+    away.store(true, Ordering::SeqCst);
+    has_passed(Duration::from_millis(1500), Instant::now()).await;
+    // Renewals get there, and what they are answered does not come back whole.
+    forgetful.store(true, Ordering::SeqCst);
+    away.store(false, Ordering::SeqCst);
+    has_passed(Duration::from_millis(600), Instant::now()).await;
+    forgetful.store(false, Ordering::SeqCst);
+    let again = || async { (a.api.session(PILE).await.epoch > before).then_some(()) };
+    eventually("its piles to be claimed again", again).await;
+}
+
 /// A store that answers nothing while it is away.
 struct Interrupted {
     store: Arc<dyn Store>,
     away: Arc<AtomicBool>,
+    /// It does not say whether it has lost writes.
+    forgetful: Arc<AtomicBool>,
 }
 
 macro_rules! unless_away {
@@ -130,6 +158,9 @@ impl Store for Interrupted {
     }
 
     fn lineage(&self) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
+        if self.forgetful.load(Ordering::SeqCst) {
+            return ready(Err(StoreError::Unavailable("forgetful".into()))).boxed();
+        }
         unless_away!(self, self.store.lineage())
     }
 

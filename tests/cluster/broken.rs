@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use pileway::api::pb;
+use pileway::domain::PileCode;
+use pileway::store::{Batch, Key, Kind, PARTITIONS, Partition, Put};
 use pileway::wire::*;
 use tonic::Code;
 
@@ -77,6 +79,65 @@ async fn the_piles_of_a_dead_node_cannot_be_reached_then_are_offline_and_are_tol
         let offline = changes(&seen, pile).iter().filter(|change| **change == pb::PileChange::Offline).count();
         assert_eq!(offline, 1, "{pile}");
     }
+}
+
+#[tokio::test]
+async fn a_dead_nodes_pile_that_cannot_be_read_does_not_keep_the_others_from_being_seen_to() {
+    let shared = Shared::new();
+    let short = |config: &mut pileway::config::Config| config.pile.session.lost_after = Duration::from_millis(500);
+    let (a, mut b) = (shared.node_with("a", short).await, shared.node("b").await);
+    // Found in the order of their partitions.
+    let mut piles: Vec<PileCode> = (10..14).map(|n| format!("320106000192{n}").parse().expect("a pile")).collect();
+    piles.sort_by_key(|pile| Partition::of(*pile, PARTITIONS));
+    let mut lines = vec![];
+    for pile in &piles {
+        lines.push(b.pile(&pile.to_string()).await);
+    }
+    let mut events = a.api.watch_piles().await;
+    b.kill();
+    let key = Key { kind: Kind::Pile, pile: piles[0], id: vec![] };
+    let batch = Batch {
+        id: None,
+        require: vec![],
+        put: vec![Put { key, value: b"\xff no document".to_vec().into(), indexes: vec![] }],
+        delete: vec![],
+        append: vec![],
+    };
+    shared.store.commit(Partition::of(piles[0], PARTITIONS), batch).await.expect("put");
+    let mut seen = vec![];
+    for pile in piles[1..].iter().map(ToString::to_string) {
+        if !changes(&seen, &pile).contains(&pb::PileChange::Offline) {
+            seen.extend(events.until(&pile, pb::PileChange::Offline).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_piles_of_a_node_that_was_taken_for_dead_and_is_back_are_not_judged_by_who_took_them_over() {
+    let shared = Shared::new();
+    let short = |config: &mut pileway::config::Config| config.pile.session.lost_after = Duration::from_secs(3);
+    let a = shared.node_with("a", short).await;
+    let (b, mut c) = (shared.node("b").await, shared.node("c").await);
+    let other = "32010600019237";
+    let (mut pile, _other) = (b.pile(PILE).await, c.pile(other).await);
+    let mut events = a.api.watch_piles().await;
+    // Both are taken for dead at one time, so that what becomes of the one tells when the other is due.
+    let thaw = b.freeze().await;
+    c.kill();
+    let alone = || async {
+        let listed = a.api.cluster.clone().list_nodes(pb::ListNodesRequest {}).await.expect("ListNodes");
+        (listed.into_inner().nodes.len() == 1).then_some(())
+    };
+    eventually("both leases to run out", alone).await;
+    crate::common::has_passed(Duration::from_secs(1), Instant::now()).await;
+    drop(thaw);
+
+    let mut seen = events.until(other, pb::PileChange::Offline).await;
+    let _other = a.pile(other).await;
+    seen.extend(events.until(other, pb::PileChange::Online).await);
+    assert_eq!(changes(&seen, PILE), [], "it has been there all the time");
+    let (set, ()) = tokio::join!(a.api.sync_clock(PILE), answer_clock(&mut pile));
+    set.expect("it is found");
 }
 
 #[tokio::test]

@@ -66,6 +66,20 @@ async fn a_node_drains_when_another_one_is_asked_to_have_it_drain() {
 }
 
 #[tokio::test]
+async fn what_is_said_to_one_run_is_not_heard_by_another_that_has_its_address() {
+    let shared = Shared::new();
+    let (a, new) = (shared.node("a").await, shared.node("new").await);
+    // As if the new one had come up where the old one was.
+    let at = new.peer.to_string();
+    let _old = shared.node_with("old", |config| config.peer.advertise = at).await;
+    let refused = drain(&a.api, "old").await.expect_err("it is not there");
+    assert_eq!(reason(&refused), (Code::Unavailable, "NODE_UNREACHABLE".into()));
+    let told: Vec<_> = nodes(&a.api).await.into_iter().map(|node| (node.node, node.sessions, node.draining)).collect();
+    let expected = [("a", Some(0)), ("new", Some(0)), ("old", None)].map(|(name, n)| (name.to_owned(), n, false));
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
 async fn a_node_that_drains_is_not_ready_but_serves_until_callers_have_had_time_to_leave() {
     let shared = Shared::new();
     let settle = std::time::Duration::from_secs(3);
