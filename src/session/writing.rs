@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::Now;
-use super::held::{self, Held};
+use super::held::Held;
 use super::io::{EndReason, LedgerCall, Out, Output};
 use super::jobs::{Job, Jobs, NextClaim, Running};
 use super::state::{Phase, Session};
 use crate::domain::{CommandError, Event, EventKind, Fence, Order, Pile, Serial};
 use crate::observe;
 use crate::store::StoreError;
-use crate::store::ledger::{Document, Expect, SettledOrder, Write, WriteError};
+use crate::store::ledger::{Document, Expect, SettledOrder, StartAttempt, Write, WriteError};
 
 impl Session {
     /// Starts the next job if none is running.
@@ -80,7 +80,7 @@ impl Session {
             documents.push((Document::Order(Box::new(held.order.clone())), expect(held.version)));
         }
         let lost = self.orders.iter().filter(|held| held.lost && orders.contains(&held.order.serial));
-        let attempts = lost.filter_map(|held| held::attempt(&held.order));
+        let attempts = lost.filter_map(|held| StartAttempt::of(&held.order));
         documents.extend(attempts.map(|attempt| (Document::StartAttempt(attempt), Expect::Absent)));
         self.jobs.pile_dirty &= !pile;
         self.orders.iter_mut().filter(|h| orders.contains(&h.order.serial)).for_each(|held| held.dirty = false);
@@ -107,8 +107,10 @@ impl Session {
             }
             Job::Settle(settling) => {
                 let record = Box::new(settling.record.clone());
-                let stored = |held: &Held| Some(Box::new((held.order.clone(), held.version?)));
-                let latest = self.held(record.serial).and_then(stored);
+                // Also what is not stored yet, or not any more: nobody else knows whose order it is.
+                let known = |held: &&Held| held.unsent.is_none();
+                let latest = self.held(record.serial).filter(known);
+                let latest = latest.map(|held| Box::new((held.order.clone(), held.version.unwrap_or(NOT_STORED))));
                 (Running::Settle(settling), LedgerCall::Settle { record, latest, now: now.wall })
             }
             Job::LookUp { gun, serial, metered } => {
@@ -369,5 +371,7 @@ fn expect(version: Option<u64>) -> Expect {
     version.map_or(Expect::Absent, Expect::Version)
 }
 
+/// No document has it: versions begin at 1.
+const NOT_STORED: u64 = 0;
 /// After a time-out of the store.
 const AGAIN: Duration = Duration::from_secs(1);
