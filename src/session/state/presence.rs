@@ -83,13 +83,22 @@ pub(super) fn new_pile(code: PileCode, identity: Identity, address: String, now:
     }
 }
 
+/// Whether `pile` need not be written: but for what changes with every connection, it is stored.
+pub(super) fn says_the_same(stored: &Pile, pile: &Pile) -> bool {
+    let same_host = host(&stored.address) == host(&pile.address);
+    same_host && Pile { last_seen: pile.last_seen, address: pile.address.clone(), ..stored.clone() } == *pile
+}
+
 /// Tells two devices with one pile code apart: another address (not port, which changes with every connection), or another
 /// SIM card.
 pub(super) fn device(address: &str, identity: &Identity) -> u64 {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let bytes = host.bytes().chain([0]).chain(identity.iccid.bytes());
+    let bytes = host(address).bytes().chain([0]).chain(identity.iccid.bytes());
     // FNV-1a: it has to be the same on every node and in every release.
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn host(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host)
 }
 
 /// As many guns as 0x01 says, at least one; what is known of them is kept.
