@@ -25,6 +25,7 @@ use crate::domain::{CommandError, Event, EventKind, Fence, Gun, Pile, PileCode, 
 use crate::store::Claim;
 use crate::wire::{self, Frame, Packet, Sequence};
 
+pub(super) use presence::device;
 use provisional::Provisional;
 
 /// One login of one pile.

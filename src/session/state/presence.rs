@@ -91,7 +91,7 @@ pub(super) fn says_the_same(stored: &Pile, pile: &Pile) -> bool {
 
 /// Tells two devices with one pile code apart: another address (not port, which changes with every connection), or another
 /// SIM card.
-pub(super) fn device(address: &str, identity: &Identity) -> u64 {
+pub(in crate::session) fn device(address: &str, identity: &Identity) -> u64 {
     let bytes = host(address).bytes().chain([0]).chain(identity.iccid.bytes());
     // FNV-1a: it has to be the same on every node and in every release.
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

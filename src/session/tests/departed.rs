@@ -234,3 +234,27 @@ async fn a_pile_somebody_else_has_claimed_since_is_theirs_to_judge() {
     let (stored, _) = ledger.order(code, serial).await.expect("reads").expect("there");
     assert_eq!(stored.state, OrderState::Requested);
 }
+
+#[tokio::test]
+async fn a_pile_whose_claim_the_store_has_lost_is_judged_all_the_same() {
+    for released in [false, true] {
+        let Left { ledger, fence, pile, order, _dir } = left().await;
+        let (code, serial) = (pile.code, order.serial);
+        if released {
+            assert!(ledger.release(code, fence).await.expect("reads"));
+        }
+        // What the store knew before it lost its last writes: an older session.
+        let epoch = crate::domain::Epoch(fence.epoch.0 + 1);
+        let lost = Fence { session: SessionId { incarnation: 7, counter: 2 }, epoch };
+        let departed = Departed::default();
+        let (begun, lost_at) = (Now { mono: Duration::ZERO, wall: BEGUN }, Some(Duration::from_secs(40)));
+        let (reason, orders) = (OfflineReason::Disconnected, vec![(order, 1)]);
+        let absent = Absent { fence: lost, pile, version: Some(1), lost_at, reason, orders, elsewhere: false };
+        departed.left(begun, absent);
+        let told = watch(departed.clone(), &ledger, 2).await;
+        assert!(told.iter().all(|kind| matches!(kind, EventKind::Order { .. })), "{told:?}");
+        assert_eq!(ledger.order(code, serial).await.expect("reads").expect("there").0.state, OrderState::Failed);
+        let owner = ledger.owner(code).await.expect("reads").expect("claimed again");
+        assert!(owner.session == lost.session && owner.epoch > lost.epoch, "{owner:?}");
+    }
+}
