@@ -9,6 +9,7 @@ mod frozen;
 mod killed;
 mod load;
 mod outage;
+mod power;
 mod rolling;
 mod routed;
 mod stored;
