@@ -164,6 +164,10 @@ impl Departed {
     }
 
     async fn attend(self, watch: Arc<Watch>, now: Now, mut absent: Absent) {
+        if watch.ledger.store().health().is_err() {
+            // It may log in where nobody hears of it from here; what was decided now would be told after that.
+            return self.watch(now.mono + AGAIN, Absent { elsewhere: true, ..absent });
+        }
         if absent.elsewhere {
             let Some(ours) = self.still_ours(&watch, now, absent).await else { return };
             absent = ours;
@@ -181,7 +185,7 @@ impl Departed {
                 Err(WriteError::Fenced) => return self.fenced(&watch, now, absent).await,
                 Err(WriteError::Conflict { current, .. }) => absent.conflict(document, current),
                 Err(WriteError::Store(error)) => {
-                    tracing::warn!(pile = %absent.pile.code, %error, "not written about an absent pile yet");
+                    tracing::debug!(pile = %absent.pile.code, %error, "not written about an absent pile yet");
                     return self.watch(now.mono + AGAIN, absent);
                 }
             }

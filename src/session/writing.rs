@@ -187,7 +187,8 @@ impl Session {
             }
             // Also after the end, for as long as the connection waits for it.
             Err(WriteError::Store(StoreError::Unavailable(reason))) => {
-                tracing::warn!(pile = %self.pile.code, reason, "store unavailable, will write again");
+                // Thousands of piles would say so every second; the store has said it once.
+                tracing::debug!(pile = %self.pile.code, reason, "store unavailable, will write again");
                 self.jobs.again = Some((now.mono + AGAIN, LedgerCall::Write(write.clone())));
                 self.jobs.running = Some(Running::Flush { pile, orders, events, write });
             }
