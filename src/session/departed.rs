@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::device::device;
 use super::held::tell_operator;
-use super::state::device;
 use super::{Now, Sessions};
 use crate::domain::event::OfflineReason;
 use crate::domain::order::Happening;

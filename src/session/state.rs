@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::departed::Absent;
+use super::device::device;
 use super::held::Held;
 use super::io::{Done, EndReason, Input, LedgerCall, Out, Output, Patience};
 use super::jobs::{Job, Jobs};
@@ -25,7 +26,6 @@ use crate::domain::{CommandError, Event, EventKind, Fence, Gun, Pile, PileCode, 
 use crate::store::Claim;
 use crate::wire::{self, Frame, Packet, Sequence};
 
-pub(super) use presence::device;
 use provisional::Provisional;
 
 /// One login of one pile.
@@ -80,7 +80,7 @@ impl Session {
         out: &mut Out,
     ) -> Self {
         let identity = translate::identity(request);
-        let claim = Claim::login(pile, id, now.wall, presence::device(&address, &identity));
+        let claim = Claim::login(pile, id, now.wall, device(&address, &identity));
         let session = Self {
             policy,
             id,

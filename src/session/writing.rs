@@ -137,7 +137,7 @@ impl Session {
     pub(super) fn written(&mut self, now: Now, result: Result<Vec<u64>, WriteError>, out: &mut Out) {
         match self.jobs.running.take() {
             Some(Running::Flush { pile, orders, events, write }) => {
-                self.flushed(now, (pile, orders, events, write), result, out);
+                self.flushed(now, (pile, orders, events, write), result);
             }
             Some(Running::Create { serial, write }) => self.create_done(now, serial, write, result, out),
             Some(Running::TellDuplicate { call }) => self.told_duplicate(now, call, result),
@@ -152,7 +152,6 @@ impl Session {
         now: Now,
         (pile, orders, events, write): (bool, Vec<Serial>, usize, Box<Write>),
         result: Result<Vec<u64>, WriteError>,
-        out: &mut Out,
     ) {
         match result {
             Ok(versions) => {
@@ -183,7 +182,7 @@ impl Session {
             Err(WriteError::Fenced) => {
                 self.jobs.pile_dirty |= pile;
                 self.orders.iter_mut().filter(|h| orders.contains(&h.order.serial)).for_each(|h| h.dirty = true);
-                self.fence_refused(now, out);
+                self.fence_refused(now);
             }
             // Also after the end, for as long as the connection waits for it.
             Err(WriteError::Store(StoreError::Unavailable(reason))) => {
@@ -245,7 +244,7 @@ impl Session {
             Err(WriteError::Fenced) => {
                 self.start_failed(serial, &CommandError::SessionLost { written: false }, out);
                 self.forget(serial);
-                self.fence_refused(now, out);
+                self.fence_refused(now);
             }
             Err(WriteError::Store(error)) => {
                 let reason = error.to_string();
@@ -263,9 +262,10 @@ impl Session {
     }
 
     /// Either a newer owner is there, or the store has lost us: it knows, and is asked by claiming again.
-    fn fence_refused(&mut self, now: Now, out: &mut Out) {
+    fn fence_refused(&mut self, now: Now) {
         if !matches!(self.phase, Phase::Live(_)) {
-            return self.superseded(out);
+            // Who watches over it finds out which, and reports it gone if nobody else does.
+            return self.give_up();
         }
         self.jobs.fenced = true;
         let anew = self.jobs.claim.is_some_and(|claim| claim.anew);
@@ -290,6 +290,11 @@ impl Session {
         // First: who waits is told by the orders whether anything was written.
         self.end(EndReason::TakenOver, out);
         self.taken_over = true;
+        self.give_up();
+    }
+
+    /// Nothing more is written under the fence.
+    fn give_up(&mut self) {
         self.jobs.pile_dirty = false;
         self.jobs.events.clear();
         self.jobs.queue.retain(|job| matches!(job, Job::Settle(_)));

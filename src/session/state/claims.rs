@@ -17,6 +17,7 @@ use crate::domain::pile::Presence;
 use crate::domain::{Epoch, EventKind, Fence, Order, Pile};
 use crate::observe;
 use crate::session::Now;
+use crate::session::device::device;
 use crate::session::held::{Held, MAX_ORDERS};
 use crate::session::io::{ClaimOf, EndReason, LedgerCall, Out, Output, Reassertion};
 use crate::session::jobs::{NextClaim, Running};
@@ -138,7 +139,7 @@ impl Session {
             pile: self.pile.code,
             session: self.id,
             now_ms: fence.epoch.0,
-            identity: presence::device(&self.pile.address, &self.pile.identity),
+            identity: device(&self.pile.address, &self.pile.identity),
             // A provisional session's fence is a guess, made when it logged in: whoever came later is newer.
             held: HeldFence::Fence { fence, anew },
         };
