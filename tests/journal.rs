@@ -11,6 +11,8 @@ mod far;
 mod values;
 #[path = "journal/model.rs"]
 mod model;
+#[path = "journal/kept.rs"]
+mod kept;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -24,7 +26,7 @@ use pileway::domain::order::{Change, Happening};
 use pileway::domain::{Fence, OrderState, PileCode, WallMs};
 use pileway::store::journal::{self, Journal, Of, OpenError};
 use pileway::store::ledger::{Expect, Ledger, WriteError};
-use pileway::store::{Claim, Partition, Settled, StoreError};
+use pileway::store::{Claim, Settled, StoreError};
 use tempfile::TempDir;
 use values::{NOW, attempt, event, of, order, pile, record, session, told, write};
 
@@ -71,7 +73,7 @@ impl Site {
 async fn ledger(far: &Arc<Far>, dir: &TempDir, clock: &Arc<AtomicI64>) -> Ledger {
     let clock = clock.clone();
     let now: journal::Clock = Arc::new(move || WallMs(clock.load(Ordering::SeqCst)));
-    let config = journal::Config { clock: now, ..journal::Config::new(dir.path()) };
+    let config = journal::Config { clock: now, grace: Duration::ZERO, ..journal::Config::new(dir.path()) };
     Ledger::with_journal(far.clone(), Journal::open(config).await.expect("opens"))
 }
 
@@ -452,18 +454,6 @@ async fn what_the_store_has_lost_is_settled_again() {
     let expected = [(Change::Settled, NOW, false), (Change::Settled, NOW, true)];
     assert_eq!(told(&*site.far, pile(1)).await, expected);
     assert_eq!(site.ledger.record(pile(3), far_away.serial).await, Ok(None), "not asked for");
-
-    // An hour later there is nothing left to settle again. The drain keeps house when it begins.
-    site.clock.fetch_add(3_600_001, Ordering::SeqCst);
-    let drain = tokio::spawn(site.ledger.clone().drain());
-    let all: Vec<_> = (0..64).map(Partition).collect();
-    let gone = common::eventually("the journal to forget", || async {
-        let left = site.ledger.resettle(&all).await.expect("reads");
-        site.ledger.drained().await;
-        (left == 0).then_some(())
-    });
-    gone.await;
-    drain.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

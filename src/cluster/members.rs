@@ -155,6 +155,9 @@ impl Members {
                     reasserter.everything();
                 }
                 let before = lineage.replace(now);
+                if before.is_none() {
+                    reasserter.first_met();
+                }
                 let changed = before.map_or(vec![], |before| differences(&before, lineage.as_deref().unwrap_or(&[])));
                 if !changed.is_empty() {
                     tracing::warn!(partitions = changed.len(), "writes may be lost: their piles are claimed again");

@@ -32,6 +32,8 @@ struct Wanted {
     everything: bool,
     /// These may have lost writes.
     anew: BTreeSet<Partition>,
+    /// Any of them may have lost what an earlier run of this node has acknowledged.
+    first_met: bool,
 }
 
 impl Reasserter {
@@ -50,6 +52,12 @@ impl Reasserter {
         self.want(|wanted| wanted.anew.extend(partitions));
     }
 
+    /// This run has met the store for the first time: nobody knows whether it still has what the run before has
+    /// acknowledged, as after a power failure that took both.
+    pub fn first_met(&self) {
+        self.want(|wanted| wanted.first_met = true);
+    }
+
     /// Waits until everything that was asked for before has been tried once.
     pub async fn tried(&self) {
         let asked = *self.0.asked.borrow();
@@ -65,12 +73,17 @@ impl Reasserter {
                 return std::future::pending().await;
             }
             let number = *asked.borrow();
-            let Wanted { everything, anew } =
+            let Wanted { everything, anew, first_met } =
                 std::mem::take(&mut *self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner));
-            if !anew.is_empty() {
+            if first_met {
+                let all = (0..self.0.ledger.store().partitions()).map(Partition);
+                self.resettle(&all.collect::<Vec<_>>()).await;
+            } else if !anew.is_empty() {
                 self.resettle(&anew.iter().copied().collect::<Vec<_>>()).await;
             }
-            self.say(self.affected(everything, &anew)).await;
+            if everything || !anew.is_empty() {
+                self.say(self.affected(everything, &anew)).await;
+            }
             self.0.done.send_replace(number);
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ids::{Fence, Gun, PileCode};
 use super::units::WallMs;
 
-/// The presence document of a pile: written at login and on change, never per frame.
+/// The presence document of a pile: written on change, never per frame, nor for a login that changes nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pile {
     pub code: PileCode,
@@ -15,7 +15,7 @@ pub struct Pile {
     /// The last valid frame before the last write of this document; fresher while a session is live.
     pub last_seen: WallMs,
     pub first_seen: WallMs,
-    /// Address of the connection of the last login.
+    /// Address of the connection of the last login; stored, its port may be that of an earlier one from the same host.
     pub address: String,
     /// One per gun, in order, from gun 1.
     pub guns: Vec<GunStatus>,

@@ -6,7 +6,7 @@ mod stop;
 use std::time::Duration;
 
 use super::Now;
-use super::held::{self, Held, MAX_ORDERS, Unsent, tell_operator};
+use super::held::{Held, MAX_ORDERS, Unsent, tell_operator};
 use super::io::{Out, Output};
 use super::jobs::{Job, Settling};
 use super::pending::{Await, CommandId, RETRY};
@@ -83,7 +83,7 @@ impl Session {
         order.attributes.clone_from(&start.attributes);
         order.request = Some(StartRequest { id: start.request_id, arguments: start.arguments() });
         order.tariff = self.tariff_of_pile();
-        let Some(attempt) = held::attempt(&order) else { return };
+        let Some(attempt) = StartAttempt::of(&order) else { return };
         self.orders.push(Held { unsent: Some(Box::new(unsent)), ..Held::new(order) });
         self.jobs.push(Job::Create { serial, attempt });
     }

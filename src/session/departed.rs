@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::device::device;
 use super::held::tell_operator;
 use super::{Now, Sessions};
 use crate::domain::event::OfflineReason;
@@ -25,7 +26,7 @@ use crate::domain::order::Happening;
 use crate::domain::pile::Presence;
 use crate::domain::{Event, EventKind, Fence, Order, OrderState, Pile, PileCode};
 use crate::store::ledger::{Document, Expect, Ledger, Write, WriteError};
-use crate::store::{BatchId, Orphan, StoreError};
+use crate::store::{BatchId, Claim, Held, Orphan, StoreError};
 
 /// A pile without a session, as its last one left it.
 pub struct Absent {
@@ -103,6 +104,16 @@ impl Departed {
         orphan: Orphan,
         lost_after: Duration,
     ) -> Result<(), StoreError> {
+        self.adopt_as(ledger, now, orphan, (lost_after, OfflineReason::NodeLost)).await
+    }
+
+    async fn adopt_as(
+        &self,
+        ledger: &Ledger,
+        now: Now,
+        orphan: Orphan,
+        (lost_after, reason): (Duration, OfflineReason),
+    ) -> Result<(), StoreError> {
         let Orphan { pile: code, fence } = orphan;
         if self.waiting().absent.get(&code).is_some_and(|(_, there)| there.fence.epoch >= fence.epoch) {
             return Ok(());
@@ -118,7 +129,6 @@ impl Departed {
             return ledger.release(code, fence).await.map(drop);
         };
         let lost_at = (pile.presence == Presence::Online).then_some(now.mono + lost_after);
-        let reason = OfflineReason::NodeLost;
         self.left(now, Absent { fence, pile, version: Some(version), lost_at, reason, orders, elsewhere: false });
         Ok(())
     }
@@ -154,6 +164,10 @@ impl Departed {
     }
 
     async fn attend(self, watch: Arc<Watch>, now: Now, mut absent: Absent) {
+        if watch.ledger.store().health().is_err() {
+            // It may log in where nobody hears of it from here; what was decided now would be told after that.
+            return self.watch(now.mono + AGAIN, Absent { elsewhere: true, ..absent });
+        }
         if absent.elsewhere {
             let Some(ours) = self.still_ours(&watch, now, absent).await else { return };
             absent = ours;
@@ -171,7 +185,7 @@ impl Departed {
                 Err(WriteError::Fenced) => return self.fenced(&watch, now, absent).await,
                 Err(WriteError::Conflict { current, .. }) => absent.conflict(document, current),
                 Err(WriteError::Store(error)) => {
-                    tracing::warn!(pile = %absent.pile.code, %error, "not written about an absent pile yet");
+                    tracing::debug!(pile = %absent.pile.code, %error, "not written about an absent pile yet");
                     return self.watch(now.mono + AGAIN, absent);
                 }
             }
@@ -205,21 +219,48 @@ impl Departed {
         }
     }
 
-    /// The pile has been claimed since. Usually it is back; but a claim whose answer was lost has nobody behind it, and
-    /// then the pile has as long to come back as after any other loss.
+    /// Usually the pile is back. But a claim whose answer was lost has nobody behind it, and a store that has lost the
+    /// claim of this fence has nobody else who would report the pile gone: then it is ours to judge, with what is stored
+    /// of it now, and has as long to come back as after any other loss.
     async fn fenced(&self, watch: &Watch, now: Now, absent: Absent) {
         let code = absent.pile.code;
         if watch.sessions.live(code).is_some() {
             return;
         }
-        match watch.ledger.owner(code).await {
-            Ok(Some(owner)) if watch.sessions.is_own(owner) => {
-                let lost_at = Some(now.mono + watch.lost_after);
-                let orders = absent.orders;
-                self.left(now, Absent { fence: owner, lost_at, orders, elsewhere: false, ..absent });
+        let fence = match watch.ledger.owner(code).await {
+            Ok(Some(owner)) if owner.epoch > absent.fence.epoch => Ok(watch.sessions.is_own(owner).then_some(owner)),
+            Ok(_) => self.claim_again(watch, &absent).await,
+            Err(error) => Err(error),
+        };
+        let adopted = match fence {
+            Ok(None) => return,
+            Ok(Some(fence)) => {
+                let (orphan, judged) = (Orphan { pile: code, fence }, (watch.lost_after, absent.reason));
+                self.adopt_as(&watch.ledger, now, orphan, judged).await
             }
-            Ok(_) => {}
-            Err(_) => self.watch(now.mono + AGAIN, absent),
+            Err(error) => Err(error),
+        };
+        if adopted.is_err() {
+            self.watch(now.mono + AGAIN, absent);
+        }
+    }
+
+    /// `None` if somebody newer was there.
+    async fn claim_again(&self, watch: &Watch, absent: &Absent) -> Result<Option<Fence>, StoreError> {
+        let Absent { fence, pile, .. } = absent;
+        let claim = Claim {
+            pile: pile.code,
+            session: fence.session,
+            now_ms: fence.epoch.0,
+            identity: device(&pile.address, &pile.identity),
+            held: Held::Fence { fence: *fence, anew: true },
+        };
+        match watch.ledger.claim(claim).await {
+            Ok(login) => Ok(Some(login.fence)),
+            Err(StoreError::Superseded { .. } | StoreError::Contested { .. }) => Ok(None),
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict { .. } | StoreError::Invalid(_))) => {
+                Err(error)
+            }
         }
     }
 

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use crate::domain::command::Start;
-use crate::domain::order::{Change, StartRequest};
+use crate::domain::order::Change;
 use crate::domain::{Order, OrderState, WallMs};
 use crate::observe;
-use crate::store::ledger::StartAttempt;
 
 /// An open order in memory.
 pub struct Held {
@@ -52,12 +51,6 @@ impl Held {
             state => state.is_open(),
         }
     }
-}
-
-/// What makes a retry of the start behind `order` start nothing twice; `None` if there was no start.
-pub fn attempt(order: &Order) -> Option<StartAttempt> {
-    let StartRequest { id, arguments } = order.request?;
-    Some(StartAttempt { pile: order.pile, id, arguments, serial: order.serial, created_at: order.created_at })
 }
 
 /// What an operator reads in the log of an order's life, a line per change; breaches are counted too.

@@ -55,6 +55,11 @@ pub enum Output {
     },
     /// The store could not be asked: make the session findable under a guess no older than this.
     RegisterProvisionally(Fence),
+    /// The claim is won, but the session has ended: end the one it has taken the pile from, wherever it is.
+    ClaimedInVain {
+        fence: Fence,
+        previous: Fence,
+    },
     /// What came of [`Input::Reassert`].
     Reasserted(Reassertion),
     /// A login was refused because another device uses its pile code.

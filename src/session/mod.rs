@@ -31,6 +31,7 @@ mod commands;
 mod charge;
 mod writing;
 mod held;
+mod device;
 mod jobs;
 mod pending;
 mod translate;

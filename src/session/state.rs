@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::departed::Absent;
+use super::device::device;
 use super::held::Held;
 use super::io::{Done, EndReason, Input, LedgerCall, Out, Output, Patience};
 use super::jobs::{Job, Jobs};
@@ -79,7 +80,7 @@ impl Session {
         out: &mut Out,
     ) -> Self {
         let identity = translate::identity(request);
-        let claim = Claim::login(pile, id, now.wall, presence::device(&address, &identity));
+        let claim = Claim::login(pile, id, now.wall, device(&address, &identity));
         let session = Self {
             policy,
             id,

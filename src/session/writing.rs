@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::Now;
-use super::held::{self, Held};
+use super::held::Held;
 use super::io::{EndReason, LedgerCall, Out, Output};
 use super::jobs::{Job, Jobs, NextClaim, Running};
 use super::state::{Phase, Session};
 use crate::domain::{CommandError, Event, EventKind, Fence, Order, Pile, Serial};
 use crate::observe;
 use crate::store::StoreError;
-use crate::store::ledger::{Document, Expect, SettledOrder, Write, WriteError};
+use crate::store::ledger::{Document, Expect, SettledOrder, StartAttempt, Write, WriteError};
 
 impl Session {
     /// Starts the next job if none is running.
@@ -80,7 +80,7 @@ impl Session {
             documents.push((Document::Order(Box::new(held.order.clone())), expect(held.version)));
         }
         let lost = self.orders.iter().filter(|held| held.lost && orders.contains(&held.order.serial));
-        let attempts = lost.filter_map(|held| held::attempt(&held.order));
+        let attempts = lost.filter_map(|held| StartAttempt::of(&held.order));
         documents.extend(attempts.map(|attempt| (Document::StartAttempt(attempt), Expect::Absent)));
         self.jobs.pile_dirty &= !pile;
         self.orders.iter_mut().filter(|h| orders.contains(&h.order.serial)).for_each(|held| held.dirty = false);
@@ -107,8 +107,10 @@ impl Session {
             }
             Job::Settle(settling) => {
                 let record = Box::new(settling.record.clone());
-                let stored = |held: &Held| Some(Box::new((held.order.clone(), held.version?)));
-                let latest = self.held(record.serial).and_then(stored);
+                // Also what is not stored yet, or not any more: nobody else knows whose order it is.
+                let known = |held: &&Held| held.unsent.is_none();
+                let latest = self.held(record.serial).filter(known);
+                let latest = latest.map(|held| Box::new((held.order.clone(), held.version.unwrap_or(NOT_STORED))));
                 (Running::Settle(settling), LedgerCall::Settle { record, latest, now: now.wall })
             }
             Job::LookUp { gun, serial, metered } => {
@@ -135,7 +137,7 @@ impl Session {
     pub(super) fn written(&mut self, now: Now, result: Result<Vec<u64>, WriteError>, out: &mut Out) {
         match self.jobs.running.take() {
             Some(Running::Flush { pile, orders, events, write }) => {
-                self.flushed(now, (pile, orders, events, write), result, out);
+                self.flushed(now, (pile, orders, events, write), result);
             }
             Some(Running::Create { serial, write }) => self.create_done(now, serial, write, result, out),
             Some(Running::TellDuplicate { call }) => self.told_duplicate(now, call, result),
@@ -150,7 +152,6 @@ impl Session {
         now: Now,
         (pile, orders, events, write): (bool, Vec<Serial>, usize, Box<Write>),
         result: Result<Vec<u64>, WriteError>,
-        out: &mut Out,
     ) {
         match result {
             Ok(versions) => {
@@ -181,11 +182,12 @@ impl Session {
             Err(WriteError::Fenced) => {
                 self.jobs.pile_dirty |= pile;
                 self.orders.iter_mut().filter(|h| orders.contains(&h.order.serial)).for_each(|h| h.dirty = true);
-                self.fence_refused(now, out);
+                self.fence_refused(now);
             }
             // Also after the end, for as long as the connection waits for it.
             Err(WriteError::Store(StoreError::Unavailable(reason))) => {
-                tracing::warn!(pile = %self.pile.code, reason, "store unavailable, will write again");
+                // Thousands of piles would say so every second; the store has said it once.
+                tracing::debug!(pile = %self.pile.code, reason, "store unavailable, will write again");
                 self.jobs.again = Some((now.mono + AGAIN, LedgerCall::Write(write.clone())));
                 self.jobs.running = Some(Running::Flush { pile, orders, events, write });
             }
@@ -242,7 +244,7 @@ impl Session {
             Err(WriteError::Fenced) => {
                 self.start_failed(serial, &CommandError::SessionLost { written: false }, out);
                 self.forget(serial);
-                self.fence_refused(now, out);
+                self.fence_refused(now);
             }
             Err(WriteError::Store(error)) => {
                 let reason = error.to_string();
@@ -260,9 +262,10 @@ impl Session {
     }
 
     /// Either a newer owner is there, or the store has lost us: it knows, and is asked by claiming again.
-    fn fence_refused(&mut self, now: Now, out: &mut Out) {
+    fn fence_refused(&mut self, now: Now) {
         if !matches!(self.phase, Phase::Live(_)) {
-            return self.superseded(out);
+            // Who watches over it finds out which, and reports it gone if nobody else does.
+            return self.give_up();
         }
         self.jobs.fenced = true;
         let anew = self.jobs.claim.is_some_and(|claim| claim.anew);
@@ -287,6 +290,11 @@ impl Session {
         // First: who waits is told by the orders whether anything was written.
         self.end(EndReason::TakenOver, out);
         self.taken_over = true;
+        self.give_up();
+    }
+
+    /// Nothing more is written under the fence.
+    fn give_up(&mut self) {
         self.jobs.pile_dirty = false;
         self.jobs.events.clear();
         self.jobs.queue.retain(|job| matches!(job, Job::Settle(_)));
@@ -369,5 +377,7 @@ fn expect(version: Option<u64>) -> Expect {
     version.map_or(Expect::Absent, Expect::Version)
 }
 
+/// No document has it: versions begin at 1.
+const NOT_STORED: u64 = 0;
 /// After a time-out of the store.
 const AGAIN: Duration = Duration::from_secs(1);

@@ -18,6 +18,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{Append, Batch, IndexEntry, IndexName, Key, Kind, Put, StoreError};
+use crate::domain::order::StartRequest;
 use crate::domain::pile::Presence;
 use crate::domain::{Event, Order, OrderState, Pile, PileCode, Record, RequestId, Serial, WallMs};
 use field::Unreadable;
@@ -38,6 +39,14 @@ pub struct StartAttempt {
     pub arguments: u64,
     pub serial: Serial,
     pub created_at: WallMs,
+}
+
+impl StartAttempt {
+    /// What makes a retry of the start behind `order` start nothing twice; `None` if there was no start.
+    pub fn of(order: &Order) -> Option<Self> {
+        let StartRequest { id, arguments } = order.request?;
+        Some(Self { pile: order.pile, id, arguments, serial: order.serial, created_at: order.created_at })
+    }
 }
 
 /// An order that is over (settled, failed, closed) is deleted 14 days after its last change. Its record stays, so that

@@ -39,8 +39,11 @@ pub struct Config {
     pub cache_bytes: usize,
     /// How long the disk may take; after that it counts as failing.
     pub time_limit: Duration,
-    /// How long records stay after they have been settled, for [`super::ledger::Ledger::resettle`].
+    /// How long records stay after they have been settled, for [`super::ledger::Ledger::resettle`]: at least, because
+    /// nothing is forgotten while the store is away, nor ...
     pub kept: Duration,
+    /// ... before it has been back for so long: what it has lost has to be found out first.
+    pub grace: Duration,
     /// When things arrive.
     pub clock: Clock,
 }
@@ -55,6 +58,7 @@ impl Config {
             cache_bytes: 16 * 1024 * 1024,
             time_limit: Duration::from_secs(5),
             kept: Duration::from_hours(1),
+            grace: Duration::from_mins(1),
             clock: Arc::new(wall),
         }
     }
@@ -72,6 +76,7 @@ struct Inner {
     /// Sequence number of the next entry.
     next: AtomicU64,
     kept_ms: u64,
+    grace: Duration,
     clock: Clock,
     /// Entries nobody was told about that may be on the disk all the same. No more than the disk was writing when it
     /// failed, or when those who waited for it gave up.
@@ -116,13 +121,13 @@ pub enum Of {
 impl Journal {
     /// Opens or creates it, and finds what waits in it.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
-        let Config { dir, cache_bytes, time_limit, kept, clock } = config;
+        let Config { dir, cache_bytes, time_limit, kept, grace, clock } = config;
         let disk = embedded::Config { partitions: 1, cache_bytes, time_limit, ..embedded::Config::new(&dir) };
         let disk = Embedded::open(disk).map_err(|error| match error {
             embedded::OpenError::Partitions { path, .. } => OpenError::NotAJournal { path },
             other => OpenError::Disk(other),
         })?;
-        Self::on(disk, dir, kept, clock).await
+        Self::on(disk, dir, (kept, grace), clock).await
     }
 
     /// Whether there is one in `dir`.
@@ -130,7 +135,12 @@ impl Journal {
         Embedded::is_in(dir)
     }
 
-    pub(super) async fn on(disk: Embedded, path: PathBuf, kept: Duration, clock: Clock) -> Result<Self, OpenError> {
+    pub(super) async fn on(
+        disk: Embedded,
+        path: PathBuf,
+        (kept, grace): (Duration, Duration),
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
         let incarnation = getrandom::u64().map_err(|error| OpenError::Chance(error.to_string()))?;
         let journal = Self(Arc::new(Inner {
             disk,
@@ -138,6 +148,7 @@ impl Journal {
             incarnation,
             next: AtomicU64::new(1),
             kept_ms: kept.as_millis() as u64,
+            grace,
             clock,
             doubtful: Mutex::default(),
             work: Notify::new(),
@@ -148,6 +159,18 @@ impl Journal {
     }
 
     async fn load(&self) -> Result<(), StoreError> {
+        // A new entry must not take the place of one that is kept.
+        let mut after = None;
+        loop {
+            let (page, next) = self.list(Of::Settled, after).await?;
+            for Listed { seq, .. } in page {
+                self.0.next.fetch_max(seq + 1, Ordering::Relaxed);
+            }
+            match next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
         let mut after = None;
         loop {
             let (page, next) = self.list(Of::Pending, after).await?;
@@ -290,6 +313,8 @@ impl Journal {
     /// Lets kept records of some piles wait again; how many.
     pub(super) async fn reopen_kept(&self, of: impl Fn(PileCode) -> bool) -> Result<usize, StoreError> {
         let (mut count, mut after) = (0, None);
+        // What is settled again meanwhile is kept behind this.
+        let last = document::sortable(self.now().plus_ms(self.0.kept_ms));
         loop {
             let (page, next) = self.list(Of::Settled, after).await?;
             for Listed { pile, seq, entry } in page.into_iter().filter(|listed| of(listed.pile)) {
@@ -300,10 +325,15 @@ impl Journal {
                 }
             }
             match next {
-                Some(next) => after = Some(next),
-                None => return Ok(count),
+                Some(next) if next.sort <= last => after = Some(next),
+                Some(_) | None => return Ok(count),
             }
         }
+    }
+
+    /// See [`Config::grace`].
+    pub(super) fn grace(&self) -> Duration {
+        self.0.grace
     }
 
     /// Forgets records that have been kept long enough.

@@ -195,7 +195,7 @@ impl Ledger {
     /// record that says something else is kept beside the first (up to [`Settlement::MAX_CONFLICTS`] of them) and flagged
     /// on the order.
     ///
-    /// `latest` is the caller's own copy of the order and the version it rests on; without it the stored order is
+    /// `latest` is the caller's own copy of the order and the version it rests on, 0 if it is not stored; without it the stored order is
     /// taken, and a serial never seen makes an adopted one. If the stored order has moved on meanwhile, it is taken,
     /// with what only the caller's copy knows, and tried again.
     ///

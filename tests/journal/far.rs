@@ -18,6 +18,8 @@ pub enum Mood {
     Here,
     /// No call gets there.
     Away,
+    /// The same, and that is known without asking.
+    Gone,
     /// Calls get there and are carried out, and nobody is told; only refusals are heard.
     Mute,
     /// Whatever would be written is at fault.
@@ -33,6 +35,8 @@ pub struct Far {
     gate: Arc<tokio::sync::RwLock<()>>,
     asked: Notify,
     hanging: AtomicUsize,
+    /// Calls while it was gone.
+    in_vain: AtomicUsize,
 }
 
 #[derive(Clone)]
@@ -74,6 +78,7 @@ impl Far {
             gate: Arc::default(),
             asked: Notify::new(),
             hanging: AtomicUsize::new(0),
+            in_vain: AtomicUsize::new(0),
         })
     }
 
@@ -94,6 +99,11 @@ impl Far {
     /// Writes that have come to hang.
     pub fn hanging(&self) -> usize {
         self.hanging.load(Ordering::SeqCst)
+    }
+
+    /// Calls that have come while it was gone.
+    pub fn in_vain(&self) -> usize {
+        self.in_vain.load(Ordering::SeqCst)
     }
 
     pub fn partition(&self, pile: PileCode) -> Partition {
@@ -132,6 +142,7 @@ impl Far {
         let _open = self.gate.read().await;
         match self.mood() {
             Mood::Away => return Err(away()),
+            Mood::Gone => return Err(self.gone()),
             Mood::Refusing if call.writes() => return Err(StoreError::Invalid("refused".to_owned())),
             Mood::Here | Mood::Mute | Mood::Refusing => {}
         }
@@ -140,10 +151,16 @@ impl Far {
         if self.mood() == Mood::Mute { Err(away()) } else { Ok(answer) }
     }
 
+    fn gone(&self) -> StoreError {
+        self.in_vain.fetch_add(1, Ordering::SeqCst);
+        away()
+    }
+
     /// Reads of a mute store are as lost as its answers.
     async fn read<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         match self.mood() {
             Mood::Away | Mood::Mute => Err(away()),
+            Mood::Gone => Err(self.gone()),
             Mood::Here | Mood::Refusing => read.await,
         }
     }
@@ -288,6 +305,6 @@ impl Store for Far {
 
     /// It finds out by being asked.
     fn health(&self) -> Result<(), StoreError> {
-        Ok(())
+        if self.mood() == Mood::Gone { Err(away()) } else { Ok(()) }
     }
 }

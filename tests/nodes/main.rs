@@ -9,6 +9,7 @@ mod frozen;
 mod killed;
 mod load;
 mod outage;
+mod power;
 mod quiet;
 mod rolling;
 mod routed;

@@ -66,6 +66,11 @@ impl Connection {
                     self.register_provisionally(now, at, guess);
                 }
             }
+            Output::ClaimedInVain { fence, previous } => {
+                if let Some(at) = at {
+                    self.evict_in_vain(self.sessions[at].pile_code(), fence, previous);
+                }
+            }
             Output::Reasserted(what) => {
                 if let Some(at) = at {
                     self.reasserted(self.sessions[at].id(), what);
@@ -143,6 +148,18 @@ impl Connection {
         self.node.departed.heard_elsewhere(pile);
         self.evict(pile, fence, Whom::Anybody);
         tracing::info!(%pile, address = %self.link.address, "pile logged in provisionally: the store cannot be asked");
+    }
+
+    /// A session the store does not know any more would go on, and commands would go to it.
+    fn evict_in_vain(&self, pile: PileCode, by: Fence, previous: Fence) {
+        let run = previous.session.incarnation;
+        if run == by.session.incarnation {
+            let heard_ms_ago = self.link.heard_ms_ago();
+            // It may have ended by itself.
+            let _ = self.node.sessions.evict(Eviction { pile, by, whom: Whom::Run(run), heard_ms_ago });
+        } else {
+            self.evict(pile, by, Whom::Run(run));
+        }
     }
 
     fn evict(&self, pile: PileCode, by: Fence, whom: Whom) {

@@ -17,6 +17,7 @@ use crate::domain::pile::Presence;
 use crate::domain::{Epoch, EventKind, Fence, Order, Pile};
 use crate::observe;
 use crate::session::Now;
+use crate::session::device::device;
 use crate::session::held::{Held, MAX_ORDERS};
 use crate::session::io::{ClaimOf, EndReason, LedgerCall, Out, Output, Reassertion};
 use crate::session::jobs::{NextClaim, Running};
@@ -29,7 +30,7 @@ impl Session {
     pub(super) fn login_claimed(&mut self, now: Now, result: Result<Box<Login>, StoreError>, out: &mut Out) {
         let Phase::Claiming(sequence) = self.phase else {
             if let (Phase::Ended, Ok(login)) = (self.phase, result) {
-                self.claimed_in_vain(*login);
+                self.claimed_in_vain(*login, out);
             }
             return;
         };
@@ -58,6 +59,7 @@ impl Session {
         self.owns(fence);
         self.orders = open_orders.into_iter().map(|(order, version)| Held::stored(order, version)).collect();
         let presence = stored.as_ref().map(|(pile, _)| pile.presence);
+        let before = stored.as_ref().map(|(pile, _)| pile.clone());
         if let Some((stored, version)) = stored {
             self.jobs.pile_version = Some(version);
             self.pile.first_seen = stored.first_seen;
@@ -69,7 +71,10 @@ impl Session {
                 *gun = known;
             }
         }
-        self.jobs.pile_changed();
+        // A short reconnect costs the store one script, and this would be the second.
+        if before.is_none_or(|before| !presence::says_the_same(&before, &self.pile)) {
+            self.jobs.pile_changed();
+        }
         match (self.pile.presence, presence) {
             (Presence::Online, Some(Presence::Online)) | (Presence::Offline, Some(Presence::Offline) | None) => {}
             (Presence::Online, Some(Presence::Offline) | None) => self.tell_online(now),
@@ -86,12 +91,20 @@ impl Session {
     }
 
     /// The connection went, or another one of the pile came, while the claim was on its way. The pile is ours now, and
-    /// nobody else may report it gone.
-    fn claimed_in_vain(&mut self, login: Login) {
-        if let Some((pile, version)) = login.pile {
-            self.pile = pile;
+    /// nobody else may report it gone, nor act for it.
+    fn claimed_in_vain(&mut self, login: Login, out: &mut Out) {
+        let Login { fence, previous, pile, open_orders } = login;
+        if let Some(previous) = previous {
+            out.list.push(Output::ClaimedInVain { fence, previous });
+        }
+        if let Some((pile, version)) = pile {
+            // A session that held it before knows better than the store.
+            if self.jobs.fence.is_none() {
+                self.pile = pile;
+                self.orders = open_orders.into_iter().map(|(order, version)| Held::stored(order, version)).collect();
+            }
             self.jobs.pile_version = Some(version);
-            self.jobs.fence = Some(login.fence);
+            self.jobs.fence = Some(fence);
             self.taken_over = false;
         }
     }
@@ -126,7 +139,7 @@ impl Session {
             pile: self.pile.code,
             session: self.id,
             now_ms: fence.epoch.0,
-            identity: presence::device(&self.pile.address, &self.pile.identity),
+            identity: device(&self.pile.address, &self.pile.identity),
             // A provisional session's fence is a guess, made when it logged in: whoever came later is newer.
             held: HeldFence::Fence { fence, anew },
         };
@@ -153,7 +166,7 @@ impl Session {
                 observe::claim(ClaimOf::Reassertion.name(), name);
                 self.reasserted(now, (fence, anew), result, out);
             }
-            (Phase::Ended, Ok(login)) => self.claimed_in_vain(*login),
+            (Phase::Ended, Ok(login)) => self.claimed_in_vain(*login, out),
             (Phase::Ended | Phase::Claiming(_), _) => {}
         }
     }
@@ -218,8 +231,8 @@ impl Session {
     /// What is stored of the pile may be older than what we know, or what a sweep has made of it.
     fn compare_pile(&mut self, now: Now, stored: Option<(Pile, u64)>) {
         self.jobs.pile_version = stored.as_ref().map(|(_, version)| *version);
-        let stored = stored.map(|(pile, _)| Pile { last_seen: self.pile.last_seen, ..pile });
-        if stored.as_ref() == Some(&self.pile) {
+        let stored = stored.map(|(pile, _)| pile);
+        if stored.as_ref().is_some_and(|stored| presence::says_the_same(stored, &self.pile)) {
             return;
         }
         self.jobs.pile_changed();

@@ -6,6 +6,7 @@ use crate::domain::pile::{GunState, GunStatus, Identity, Presence, TariffOnPile}
 use crate::domain::telemetry::{Live, Status};
 use crate::domain::{EventKind, Gun, Pile, PileCode, WallMs};
 use crate::session::Now;
+use crate::session::device::host;
 use crate::session::state::Phase;
 use crate::session::translate::gun;
 use crate::wire;
@@ -83,13 +84,10 @@ pub(super) fn new_pile(code: PileCode, identity: Identity, address: String, now:
     }
 }
 
-/// Tells two devices with one pile code apart: another address (not port, which changes with every connection), or another
-/// SIM card.
-pub(super) fn device(address: &str, identity: &Identity) -> u64 {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let bytes = host.bytes().chain([0]).chain(identity.iccid.bytes());
-    // FNV-1a: it has to be the same on every node and in every release.
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+/// Whether `pile` need not be written: but for what changes with every connection, it is stored.
+pub(super) fn says_the_same(stored: &Pile, pile: &Pile) -> bool {
+    let same_host = host(&stored.address) == host(&pile.address);
+    same_host && Pile { last_seen: pile.last_seen, address: pile.address.clone(), ..stored.clone() } == *pile
 }
 
 /// As many guns as 0x01 says, at least one; what is known of them is kept.

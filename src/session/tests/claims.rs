@@ -41,6 +41,29 @@ fn after_a_loss_of_writes_the_epoch_goes_up_and_what_was_lost_is_written_again()
 }
 
 #[test]
+fn a_record_of_an_order_that_the_store_has_lost_settles_that_order_and_no_strangers() {
+    let mut pile = Pile::online();
+    let serial = pile.charging();
+    let before = pile.store.borrow().order(serial).clone();
+    pile.store.borrow_mut().loses(&[serial]);
+    pile.mode = Mode::Slow;
+    pile.input(Input::Reassert { anew: true });
+    pile.store_answers();
+    // The order turns out to be lost, and while it is put again, the fence is lost once more.
+    pile.store_answers();
+    pile.store.borrow_mut().loses(&[]);
+    pile.store_answers();
+    pile.store_answers_as(Mode::Away);
+    pile.bills(serial);
+    pile.store_answers();
+    pile.receives(0x40);
+    let store = pile.store.borrow();
+    let settled = store.order(serial);
+    assert_eq!(settled.state, OrderState::Settled);
+    assert_eq!((&settled.order_id, settled.request), (&before.order_id, before.request));
+}
+
+#[test]
 fn a_fence_the_store_does_not_know_is_no_reason_to_end_but_to_ask() {
     let mut pile = Pile::online();
     let serial = pile.charging();

@@ -1,6 +1,7 @@
 //! What time decides about piles without a session, against a real store.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -13,8 +14,11 @@ use crate::domain::{EventKind, Fence, Gun, Order, OrderState, Pile, PileCode, Se
 use crate::session::departed::Absent;
 use crate::session::{Departed, Now, Sessions, Watch};
 use crate::store::embedded::{Config, Embedded};
+use crate::store::journal::{self, Journal};
 use crate::store::ledger::{Document, Expect, Ledger, Write};
-use crate::store::{BatchId, Claim, EventWatch, Orphan};
+use crate::store::{BatchId, Claim, EventWatch, Orphan, Partition, Store};
+
+use super::node::{Switched, until};
 
 const BEGUN: WallMs = WallMs(1_800_000_000_000);
 /// Long after every deadline.
@@ -233,4 +237,57 @@ async fn a_pile_somebody_else_has_claimed_since_is_theirs_to_judge() {
     assert!(matches!(&told[0], EventKind::PileOffline { pile, .. } if pile.code != code));
     let (stored, _) = ledger.order(code, serial).await.expect("reads").expect("there");
     assert_eq!(stored.state, OrderState::Requested);
+}
+
+#[tokio::test]
+async fn a_pile_whose_claim_the_store_has_lost_is_judged_all_the_same() {
+    for released in [false, true] {
+        let Left { ledger, fence, pile, order, _dir } = left().await;
+        let (code, serial) = (pile.code, order.serial);
+        if released {
+            assert!(ledger.release(code, fence).await.expect("reads"));
+        }
+        // What the store knew before it lost its last writes: an older session.
+        let epoch = crate::domain::Epoch(fence.epoch.0 + 1);
+        let lost = Fence { session: SessionId { incarnation: 7, counter: 2 }, epoch };
+        let departed = Departed::default();
+        let (begun, lost_at) = (Now { mono: Duration::ZERO, wall: BEGUN }, Some(Duration::from_secs(40)));
+        let (reason, orders) = (OfflineReason::Disconnected, vec![(order, 1)]);
+        let absent = Absent { fence: lost, pile, version: Some(1), lost_at, reason, orders, elsewhere: false };
+        departed.left(begun, absent);
+        let told = watch(departed.clone(), &ledger, 2).await;
+        assert!(told.iter().all(|kind| matches!(kind, EventKind::Order { .. })), "{told:?}");
+        assert_eq!(ledger.order(code, serial).await.expect("reads").expect("there").0.state, OrderState::Failed);
+        let owner = ledger.owner(code).await.expect("reads").expect("claimed again");
+        assert!(owner.session == lost.session && owner.epoch > lost.epoch, "{owner:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_decided_while_the_store_is_away_for_the_pile_may_be_elsewhere() {
+    let Left { fence, pile, order, .. } = left().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Switched::on(&dir.path().join("store"));
+    let journal = Journal::open(journal::Config::new(dir.path().join("journal"))).await.expect("opens");
+    let ledger = Ledger::with_journal(store.clone(), journal);
+    store.away.store(true, Ordering::SeqCst);
+
+    let (departed, code) = (Departed::default(), pile.code);
+    let (begun, lost_at) = (Now { mono: Duration::ZERO, wall: BEGUN }, Some(Duration::from_secs(40)));
+    let (reason, orders) = (OfflineReason::Disconnected, vec![(order, 1)]);
+    departed.left(begun, Absent { fence, pile, version: Some(1), lost_at, reason, orders, elsewhere: false });
+    let started = Instant::now().checked_sub(LATER).expect("a machine that has run for so long");
+    let now = move || Now { mono: started.elapsed(), wall: BEGUN.plus_ms(started.elapsed().as_millis() as u64) };
+    let lost_after = Duration::from_secs(40);
+    let work = Watch { sessions: Sessions::new(8), ledger: ledger.clone(), started, lost_after };
+    let task = tokio::spawn(departed.clone().run(work, now));
+    until("the watch to have looked again", async || store.looked.load(Ordering::SeqCst) > 1).await;
+
+    let theirs = SessionId { incarnation: 9, counter: 1 };
+    store.store.claim(Claim::login(code, theirs, BEGUN.plus_ms(1), 1)).await.expect("claims");
+    store.away.store(false, Ordering::SeqCst);
+    until("the pile to be left to its owner", async || departed.watched() == 0).await;
+    let partition = Partition::of(code, store.partitions());
+    assert_eq!((ledger.journal_depth(), store.log_end(partition).await), (0, Ok(0)), "nothing was told");
+    task.abort();
 }

@@ -107,14 +107,16 @@ fn a_session_that_was_taken_over_writes_nothing_more() {
 }
 
 #[test]
-fn a_closed_session_that_is_fenced_later_is_not_watched_over_twice() {
+fn a_closed_session_that_is_fenced_later_is_watched_over_until_the_store_says_whose_the_pile_is() {
     let mut old = Pile::online();
+    let fence = old.registered;
     old.mode = Mode::Slow;
     old.idles();
     old.ends(EndReason::ConnectionClosed);
     old.store.borrow_mut().owner = None;
     old.store_returns();
-    assert!(old.session.is_done() && old.absent().is_none());
+    assert!(old.session.is_done());
+    assert_eq!(old.absent().map(|absent| absent.fence), fence, "a store that has lost the claim has nobody else");
 }
 
 #[test]

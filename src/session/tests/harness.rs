@@ -26,6 +26,7 @@ use crate::session::{Config, Now, Policy};
 use crate::wire::{self, Frame, Packet, Sequence};
 
 pub const PILE: &str = "32010600019236";
+const ADDRESS: &str = "10.0.0.1:4711";
 
 /// One pile with one session, seen from everywhere.
 pub struct Pile {
@@ -43,6 +44,8 @@ pub struct Pile {
     pub published: Vec<Telemetry>,
     pub ended: Option<EndReason>,
     pub registered: Option<Fence>,
+    /// Whom a claim has taken the pile from that was won too late.
+    pub evicted: Option<Fence>,
     /// What it said of being asked whether the pile is ours.
     pub reasserted: Vec<Reassertion>,
     /// It would tell that its pile code is used twice.
@@ -80,7 +83,7 @@ impl Pile {
     pub fn with_tariff(mode: Mode, energy_price: u32) -> Self {
         let clock = Now { mono: Duration::from_secs(100), wall: WallMs(1_700_000_000_000) };
         let shared = (Rc::default(), Rc::new(Cell::new(clock)), Rc::default());
-        Self::log_in(mode, policy(energy_price), shared)
+        Self::log_in(mode, policy(energy_price), ADDRESS, shared)
     }
 
     /// The same pile, on another connection.
@@ -89,12 +92,21 @@ impl Pile {
     }
 
     pub fn elsewhere_with(&self, policy: Arc<Policy>) -> Self {
-        Self::log_in(self.mode, policy, (self.store.clone(), self.clock.clone(), self.sessions.clone()))
+        Self::log_in(self.mode, policy, ADDRESS, self.shared())
+    }
+
+    /// The same, calling from another address.
+    pub fn elsewhere_from(&self, address: &str) -> Self {
+        Self::log_in(self.mode, self.policy.clone(), address, self.shared())
     }
 
     /// The same, and the store takes its time.
     pub fn elsewhere_slow(&self) -> Self {
-        Self::log_in(Mode::Slow, self.policy.clone(), (self.store.clone(), self.clock.clone(), self.sessions.clone()))
+        Self::log_in(Mode::Slow, self.policy.clone(), ADDRESS, self.shared())
+    }
+
+    fn shared(&self) -> Shared {
+        (self.store.clone(), self.clock.clone(), self.sessions.clone())
     }
 
     /// What is left for whoever watches over piles without a session.
@@ -102,13 +114,13 @@ impl Pile {
         self.session.into_absent(Duration::ZERO)
     }
 
-    fn log_in(mode: Mode, policy: Arc<Policy>, (store, clock, sessions): Shared) -> Self {
+    fn log_in(mode: Mode, policy: Arc<Policy>, address: &str, (store, clock, sessions): Shared) -> Self {
         sessions.set(sessions.get() + 1);
         let id = SessionId { incarnation: 1, counter: sessions.get() };
         let Frame::LoginRequest(request) = login_request(2) else { unreachable!("0x01 is a login") };
         let mut out = Out::default();
         let login = (code(), &request, Sequence([0x99, 0x88]));
-        let session = Session::login(policy.clone(), id, login, "10.0.0.1:4711".into(), clock.get(), 7, &mut out);
+        let session = Session::login(policy.clone(), id, login, address.into(), clock.get(), 7, &mut out);
         let mut pile = Self {
             session,
             store,
@@ -123,6 +135,7 @@ impl Pile {
             published: vec![],
             ended: None,
             registered: None,
+            evicted: None,
             reasserted: vec![],
             duplicate: false,
             commands: 0,
@@ -345,6 +358,7 @@ impl Pile {
                     assert_eq!(self.calls.len(), 1, "one call of a pile at a time");
                 }
                 Output::Register { fence, previous: _, claim: _ } => self.registered = Some(fence),
+                Output::ClaimedInVain { fence: _, previous } => self.evicted = Some(previous),
                 Output::RegisterProvisionally(guess) => self.registered = Some(guess),
                 Output::Reasserted(what) => self.reasserted.push(what),
                 Output::Duplicate => self.duplicate = true,

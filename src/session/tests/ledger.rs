@@ -187,8 +187,8 @@ impl Store {
         }
         let stored = self.orders.get(&serial).cloned();
         if outcome == Settled::First {
-            let fresh = latest.filter(|(_, version)| stored.as_ref().is_some_and(|(_, v)| v == version));
-            let base = fresh.or(stored).map(|(order, _)| order);
+            let fresh = |(_, version): &(Order, u64)| stored.as_ref().is_none_or(|(_, v)| v == version);
+            let base = latest.filter(fresh).or(stored.clone()).map(|(order, _)| order);
             let mut order = base.unwrap_or_else(|| Order::adopted(record.pile, record.gun, serial, now));
             order.apply(now, Happening::Recorded(Box::new(record.clone())));
             self.put(&Document::Order(Box::new(order.clone())));

@@ -68,6 +68,51 @@ fn a_short_reconnect_is_neither_offline_nor_online() {
 }
 
 #[test]
+fn a_login_that_changes_nothing_but_its_port_costs_the_store_its_claim_and_no_write() {
+    let mut old = Pile::online();
+    let written = old.store.borrow().written;
+    old.advance(5);
+    old.sends(0x03, &[("gun_no", 1)]);
+    old.ends(EndReason::ConnectionClosed);
+    let mut new = old.elsewhere_from("10.0.0.1:4712");
+    assert_eq!(new.receives(0x02).get("result"), 0);
+    assert_eq!(new.store.borrow().written, written, "one script");
+    new.input(Input::Reassert { anew: false });
+    assert_eq!(new.store.borrow().written, written, "nor is it made good later");
+
+    // What is written for another reason says where it calls from now.
+    new.idles();
+    assert_eq!(new.store.borrow().pile.as_ref().expect("stored").0.address, "10.0.0.1:4712");
+}
+
+#[test]
+fn a_login_from_another_host_or_after_a_loss_is_written() {
+    let old = Pile::online();
+    let written = old.store.borrow().written;
+    let moved = old.elsewhere_from("10.0.0.2:4711");
+    assert_eq!(moved.store.borrow().written, written + 1);
+    assert_eq!(moved.store.borrow().pile.as_ref().expect("stored").0.address, "10.0.0.2:4711");
+
+    moved.store.borrow_mut().pile.as_mut().expect("stored").0.presence = Presence::Offline;
+    let back = moved.elsewhere_from("10.0.0.2:4711");
+    assert_eq!((back.store.borrow().written, back.events()), (written + 2, vec!["online", "online"]));
+    assert_eq!(back.store.borrow().pile.as_ref().expect("stored").0.presence, Presence::Online);
+}
+
+#[test]
+fn a_claim_whose_connection_went_ends_who_held_the_pile_before_and_takes_on_its_orders() {
+    let mut first = Pile::online();
+    let serial = first.charging();
+    let mut second = first.elsewhere_slow();
+    second.ends(EndReason::ConnectionClosed);
+    second.store_answers();
+    assert_eq!(second.evicted, first.registered, "it would go on, and be sent commands");
+    let absent = second.absent().expect("nobody else holds this fence");
+    let orders: Vec<_> = absent.orders.iter().map(|(order, _)| order.serial).collect();
+    assert_eq!(orders, [serial], "their deadlines are its own");
+}
+
+#[test]
 fn a_claim_whose_connection_went_is_watched_over_or_the_pile_stays_online_forever() {
     let mut second = Pile::online().elsewhere_slow();
     second.ends(EndReason::ConnectionClosed);

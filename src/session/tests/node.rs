@@ -1,6 +1,6 @@
 //! Over real sockets: a node whose store goes away and comes back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,9 +24,18 @@ use crate::store::*;
 use crate::wire::{Codec, Frame, Outgoing, Sequence};
 
 /// A store that can be switched off.
-struct Switched {
-    store: Embedded,
-    away: AtomicBool,
+pub(super) struct Switched {
+    pub(super) store: Embedded,
+    pub(super) away: AtomicBool,
+    /// How often somebody looked whether it is there.
+    pub(super) looked: AtomicUsize,
+}
+
+impl Switched {
+    pub(super) fn on(dir: &std::path::Path) -> Arc<Self> {
+        let store = Embedded::open(Config::new(dir)).expect("opens");
+        Arc::new(Self { store, away: AtomicBool::new(false), looked: AtomicUsize::new(0) })
+    }
 }
 
 macro_rules! switched {
@@ -67,6 +76,10 @@ impl Store for Switched {
     }
 
     fn health(&self) -> Result<(), StoreError> {
+        self.looked.fetch_add(1, Ordering::SeqCst);
+        if self.away.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("switched off".into()));
+        }
         self.store.health()
     }
 }
@@ -94,8 +107,7 @@ struct Served {
 impl Served {
     async fn start(drain: Drain) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = Embedded::open(Config::new(dir.path())).expect("opens");
-        let store = Arc::new(Switched { store, away: AtomicBool::new(false) });
+        let store = Switched::on(dir.path());
         let told = Arc::new(Told::default());
         let node = Arc::new(Node {
             policy: policy(100_000),
@@ -150,7 +162,7 @@ impl Line {
     }
 }
 
-async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+pub(super) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     let met = async {
         while !condition().await {
             tokio::task::yield_now().await;

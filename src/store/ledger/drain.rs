@@ -19,7 +19,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::time::{Instant, timeout};
 
-use super::{Ledger, Told, merged};
+use super::{Ledger, StartAttempt, Told, merged};
 use crate::domain::{Order, PileCode, Record, SessionId, WallMs};
 use crate::observe;
 use crate::store::document::{self, JournalEntry, Journaled};
@@ -44,9 +44,12 @@ impl Ledger {
     pub async fn drain(self) {
         let Some(journal) = self.journal.clone() else { return std::future::pending().await };
         let (mut pause, mut away, mut brought) = (FIRST_PAUSE, false, 0);
-        let mut expired_at = None::<Instant>;
+        let (mut expired_at, mut there_since) = (None::<Instant>, None::<Instant>);
         loop {
-            if expired_at.is_none_or(|at| at.elapsed() >= HOUSEKEEPING) {
+            // What a store that comes back after hours has lost was settled just before it went.
+            there_since = self.store.health().is_ok().then(|| there_since.unwrap_or_else(Instant::now));
+            let is_steady = there_since.is_some_and(|since| since.elapsed() >= journal.grace());
+            if is_steady && expired_at.is_none_or(|at| at.elapsed() >= HOUSEKEEPING) {
                 expired_at = Some(Instant::now());
                 if let Err(error) = journal.expire().await {
                     tracing::warn!(%error, "old entries not removed from the journal, will try again");
@@ -54,7 +57,7 @@ impl Ledger {
             }
             if !journal.has_work() {
                 // In the end for the housekeeping.
-                let _ = timeout(HOUSEKEEPING, journal.work()).await;
+                let _ = timeout(HOUSEKEEPING.min(journal.grace()), journal.work()).await;
                 continue;
             }
             let round = self.drain_round().await;
@@ -192,10 +195,28 @@ impl Ledger {
         ours: Option<Box<Order>>,
         arrived_at: WallMs,
     ) -> Result<Delivery, StoreError> {
+        // Whatever has become of the order: a retry of its start must still find that there was one.
+        if let Some(attempt) = ours.as_deref().and_then(StartAttempt::of) {
+            self.put_again(&attempt).await?;
+        }
+        if self.record(record.pile, record.serial).await?.is_some_and(|there| there.same_as(record)) {
+            return Ok(Delivery::Done { dropped: 0 });
+        }
         let stored = self.order(record.pile, record.serial).await?;
         let base = stored.map(|(stored, version)| (merged(stored, ours.as_deref()), version));
         self.settle_from(record, base, ours.as_deref(), arrived_at, Told::Late).await?;
         Ok(Delivery::Done { dropped: 0 })
+    }
+
+    /// The start attempt of an order that the store may have lost.
+    async fn put_again(&self, attempt: &StartAttempt) -> Result<(), StoreError> {
+        let put = document::put_start_attempt(attempt);
+        let require = vec![Precondition::Absent(put.key.clone())];
+        let batch = Batch { id: None, require, put: vec![put], delete: vec![], append: vec![] };
+        match self.store.commit(self.partition(attempt.pile), batch).await {
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The batch as it is, or what is left of it: its events in any case, new orders and start attempts if they are still

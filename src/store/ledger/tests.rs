@@ -20,7 +20,8 @@ async fn ledger(dir: &Path) -> (Ledger, Arc<AtomicBool>) {
     std::fs::create_dir(&place).expect("a directory");
     let (disk, full) = on_a_disk_that_fills_up(&place);
     let clock: super::super::journal::Clock = Arc::new(|| NOW);
-    let journal = Journal::on(disk, place, Duration::from_hours(1), clock).await.expect("opens");
+    let journal =
+        Journal::on(disk, place, (Duration::from_hours(1), Duration::from_mins(1)), clock).await.expect("opens");
     (Ledger::with_journal(Arc::new(store), journal), full)
 }
 

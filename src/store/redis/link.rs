@@ -273,6 +273,11 @@ fn blame(error: &RedisError) -> Blame {
         Some("OOM" | "MISCONF" | "NOREPLICAS") => return Blame::Writes,
         Some("NOAUTH" | "WRONGPASS" | "BUSY" | "UNKILLABLE") => return Blame::Server,
         Some("NOPERM") => return Blame::Moment,
+        // While a Cluster moves a slot, what a script looks for may be gone from here already; and somebody may end a
+        // script by hand. Both before its first write.
+        Some("ERR") if error.detail().is_some_and(|why| PASSING.iter().any(|passing| why.contains(passing))) => {
+            return Blame::Moment;
+        }
         Some(_) | None => {}
     }
     match error.kind() {
@@ -307,5 +312,40 @@ fn tell(address: &Address, report: &Report) {
     }
 }
 
+/// What Redis says of a script that it would carry out another time. It has no code of its own for either.
+const PASSING: [&str; 2] = ["attempted to access a non local key", "SCRIPT KILL"];
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_moment_is_not_taken_for_a_wrong_call() {
+        let cases = [
+            (
+                "ERR Script attempted to access a non local key in a cluster node script: 5f, on @user_script:9.",
+                "moment",
+            ),
+            ("ERR Error running script: Script killed by user with SCRIPT KILL...", "moment"),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", "moment"),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", "call"),
+            ("ERR unknown command", "call"),
+            ("OOM command not allowed when used memory > 'maxmemory'.", "writes"),
+            ("READONLY You can't write against a read only replica.", "server"),
+            ("LOADING Redis is loading the dataset in memory", "server"),
+        ];
+        for (said, expected) in cases {
+            let answer = redis::parse_redis_value(format!("-{said}\r\n").as_bytes()).expect("an answer");
+            let error = answer.extract_error().expect_err("an error");
+            let blamed = match blame(&error) {
+                Blame::Call => "call",
+                Blame::Moment => "moment",
+                Blame::Writes => "writes",
+                Blame::Server => "server",
+            };
+            assert_eq!(blamed, expected, "{said}");
+        }
+    }
+}
