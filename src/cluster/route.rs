@@ -60,6 +60,10 @@ impl Router {
     /// The pile's own answer, or why there is none. A pile without a session is either unknown or absent since some time:
     /// the ledger knows, and if it does not answer, "offline" is true all the same.
     pub async fn execute(&self, pile: PileCode, command: Command, deadline: Instant) -> Result<Reply, CommandError> {
+        // Another node could not tell how long it lay in a socket of this one.
+        if self.here.sessions.catches_up() {
+            return Err(CommandError::SessionLost { written: false });
+        }
         match self.deliver(pile, command, deadline).await {
             Err(CommandError::PileOffline { last_seen: None }) => {
                 let found = timeout_at(deadline, self.ledger.pile(pile)).await;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::io::{EndReason, Patience, Reassertion};
 use super::neighbours::{Evicted, Eviction, Whom};
-use super::{Handle, Letter, Link, Sessions, deliver, lock};
+use super::{Handle, Letter, Link, Pulse, Sessions, deliver, lock};
 use crate::domain::{Epoch, Fence, PileCode, SessionId};
 use std::sync::Arc;
 
@@ -192,6 +192,24 @@ impl Sessions {
             self.0.standstills.fetch_add(1, Ordering::AcqRel);
         }
         self.0.beat.store(now, Ordering::Release);
+
+        let now = Instant::now();
+        let mut pulse = lock(&self.0.pulse);
+        let catches_up_until = match *pulse {
+            Some(Pulse { last, .. }) if now - last > STOOD_STILL => Some(now + CATCHING_UP),
+            Some(Pulse { catches_up_until, .. }) => catches_up_until,
+            None => None,
+        };
+        *pulse = Some(Pulse { last: now, catches_up_until });
+    }
+
+    /// Whether this node stands still, or did a moment ago. A caller's request says how long it may take and not since
+    /// when: one that lay in a socket meanwhile may be older than its caller's patience, and looks new.
+    pub fn catches_up(&self) -> bool {
+        let now = Instant::now();
+        lock(&self.0.pulse).is_some_and(|Pulse { last, catches_up_until }| {
+            now.saturating_duration_since(last) > STOOD_STILL || catches_up_until.is_some_and(|until| now < until)
+        })
     }
 
     /// How often this node has stood still for more than a second. What lay in sockets then may say that a pile has
@@ -226,6 +244,9 @@ fn is_newer(this: SessionId, than: SessionId) -> bool {
 /// How often [`Sessions::beat`] is called.
 pub(super) const BEAT: Duration = Duration::from_millis(250);
 const STOOD_STILL_MS: u64 = 1000;
+const STOOD_STILL: Duration = Duration::from_millis(STOOD_STILL_MS);
+/// Far longer than reading what lies in the sockets of callers takes.
+const CATCHING_UP: Duration = Duration::from_secs(1);
 const REASSERTED_AT_ONCE: usize = 64;
 /// How long a session may take to say whether a pile is still ours: what it has begun comes first.
 const REASSERTION: Duration = Duration::from_secs(10);

@@ -94,8 +94,17 @@ struct Table {
     /// When this node was last seen to run, and how often it stood still before: milliseconds of its monotonic clock.
     beat: AtomicU64,
     standstills: AtomicU64,
+    /// The same for callers: `None` before the first beat.
+    pulse: Mutex<Option<Pulse>>,
     /// Pile codes that were told to be used twice, and when. Bounded.
     duplicates: Mutex<HashMap<PileCode, Duration>>,
+}
+
+#[derive(Clone, Copy)]
+struct Pulse {
+    last: Instant,
+    /// Until then what is read from callers may have waited while this node stood still.
+    catches_up_until: Option<Instant>,
 }
 
 /// The pile's session is another one than was asked for, or there is none.
@@ -189,6 +198,7 @@ impl Sessions {
             suspended: AtomicBool::new(false),
             beat: AtomicU64::new(0),
             standstills: AtomicU64::new(0),
+            pulse: Mutex::default(),
             duplicates: Mutex::default(),
         }))
     }
@@ -231,7 +241,7 @@ impl Sessions {
         let Some(handle) = self.shard(pile).get(&pile).cloned() else {
             return Err(CommandError::PileOffline { last_seen: None });
         };
-        if self.0.suspended.load(Ordering::Acquire) {
+        if self.0.suspended.load(Ordering::Acquire) || self.catches_up() {
             return Err(CommandError::SessionLost { written: false });
         }
         let (reply, answer) = oneshot::channel();

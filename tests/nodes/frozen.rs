@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use pileway::api::pb;
+use tokio::task::JoinSet;
+
+use crate::common::api::{start_request, timed};
 use crate::common::redis::Redis;
 use crate::common::{eventually, has_passed, within};
 use crate::load::{self, Load};
@@ -20,6 +24,18 @@ async fn a_node_that_was_frozen_past_its_lease_gives_up_what_it_lost() {
     // Asked while it is frozen, it answers nobody; what its callers see is their own time-out.
     load.without(0);
     trio.nodes[0].freeze();
+    // What callers ask it now lies in its sockets until it goes on, long after they have given up.
+    let mut asked = JoinSet::new();
+    for (n, pile) in fleet.piles().iter().enumerate().take(90) {
+        let (mut api, pile) = (trio.apis[0].clone(), pile.code().to_string());
+        let serial = format!("{pile}01{:016x}", 0xF000_0000 + n);
+        let request = pb::StartChargingRequest { serial: serial.clone(), ..start_request(&pile, 1) };
+        let patience = Duration::from_secs(2);
+        load.told().starts.insert(serial.parse().expect("32 digits"), Instant::now() + patience);
+        asked.spawn(async move { api.charging.start_charging(timed(request, patience)).await.map(drop) });
+    }
+    let answers = within("callers to give up", asked.join_all()).await;
+    assert!(answers.iter().all(Result::is_err), "a frozen node answers nobody");
     // Half of its piles notice and go elsewhere, their old connections stay open; the other half waits.
     let moved: Vec<usize> = (0..PILES as usize).step_by(6).collect();
     for n in &moved {

@@ -144,6 +144,26 @@ fn standing_still_is_noticed_before_and_after_the_next_beat() {
     assert_eq!(sessions.standstills(at(3800)), after, "the same one");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_callers_asked_while_it_stood_still_is_refused_for_a_moment() {
+    let (sessions, begun) = (Sessions::new(HERE), tokio::time::Instant::now());
+    let pass = |ms| tokio::time::advance(Duration::from_millis(ms));
+    let beat = || sessions.beat(begun.elapsed());
+    pass(5000).await;
+    assert!(!sessions.catches_up(), "it has not begun to beat");
+    beat();
+    pass(900).await;
+    assert!(!sessions.catches_up());
+    pass(200).await;
+    assert!(sessions.catches_up(), "before anybody has noticed");
+    beat();
+    pass(900).await;
+    beat();
+    assert!(sessions.catches_up());
+    pass(200).await;
+    assert!(!sessions.catches_up());
+}
+
 #[test]
 fn two_devices_with_one_pile_code_are_told_of_every_five_minutes_and_not_without_bound() {
     let sessions = Sessions::new(HERE);
