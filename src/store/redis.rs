@@ -253,7 +253,9 @@ impl Store for Redis {
 
     fn lineage(&self) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
         let partitions = self.partitions;
-        Box::pin(self.link.with(Access::Read, async move |connection| inspect::lineage(connection, partitions).await))
+        let keys = &self.link.keys;
+        let ask = async move |connection: &mut _| inspect::lineage(connection, keys, partitions).await;
+        Box::pin(self.link.with(Access::Write, ask))
     }
 
     fn partitions(&self) -> u16 {

@@ -10,7 +10,7 @@ use crate::made::{event, presence};
 use crate::world::{Node, Session, World};
 
 impl World {
-    pub fn evict(&mut self) {
+    pub async fn evict(&mut self) {
         if self.evictions.is_empty() {
             return;
         }
@@ -23,7 +23,7 @@ impl World {
         if !self.nodes[node].frozen {
             self.evictions.swap_remove(at);
             if self.nodes[node].sessions.get(&pile).is_some_and(|there| there.fence.epoch < by.epoch) {
-                self.over(node, pile, "evicted");
+                self.over(node, pile, "evicted").await;
             }
         }
     }
@@ -95,7 +95,7 @@ impl World {
                     session.fence = login.fence;
                     session.remember(&self.ledger, pile, now).await;
                 }
-                Err(StoreError::Superseded { .. }) => self.over(node, pile, "superseded"),
+                Err(StoreError::Superseded { .. }) => self.over(node, pile, "superseded").await,
                 Err(error) => panic!("{error}"),
             }
         }

@@ -82,7 +82,7 @@ impl World {
                 }
             }
             Err(WriteError::Conflict { .. }) => self.seen.one("start joined"),
-            Err(WriteError::Fenced) => self.over(node, code, "fenced"),
+            Err(WriteError::Fenced) => self.over(node, code, "fenced").await,
             Err(error) => panic!("{error}"),
         }
     }
@@ -129,7 +129,7 @@ impl World {
                 session.orders.insert(order.serial, (order, Some(versions[0])));
                 self.wrote(code, fence);
             }
-            Err(WriteError::Fenced) => self.over(node, code, "fenced"),
+            Err(WriteError::Fenced) => self.over(node, code, "fenced").await,
             Err(WriteError::Conflict { current, .. }) => match current {
                 Some((Document::Order(stored), version)) if stored.state.is_open() => {
                     session.orders.insert(order.serial, (*stored, Some(version)));

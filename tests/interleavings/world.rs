@@ -147,7 +147,7 @@ impl World {
             20..36 => self.start(pile, node).await,
             36..48 => self.bill(pile).await,
             48..62 => self.meter(pile, node).await,
-            62..74 => self.evict(),
+            62..74 => self.evict().await,
             74..77 => self.hang_up(pile),
             77..81 => self.release(node).await,
             81..85 => self.sweep(pile).await,
@@ -167,14 +167,14 @@ impl World {
             }
         }
         while !self.evictions.is_empty() {
-            self.evict();
+            self.evict().await;
         }
         for pile in 0..self.piles.len() {
             while self.piles[pile].current.is_none() {
                 self.login(pile, 0).await;
             }
             while !self.evictions.is_empty() {
-                self.evict();
+                self.evict().await;
             }
             while !self.piles[pile].unbilled.is_empty() || self.piles[pile].bills.iter().any(|(_, acked)| !acked) {
                 self.bill(pile).await;
@@ -184,7 +184,7 @@ impl World {
             if let Some(node) = self.nodes.iter().position(|node| node.incarnation == run)
                 && self.nodes[node].sessions.get(&pile).is_some_and(|there| there.fence.epoch < by.epoch)
             {
-                self.over(node, pile, "silent");
+                self.over(node, pile, "silent").await;
             }
         }
     }
@@ -299,13 +299,21 @@ impl World {
         assert_eq!(*self.owners.get(&pile).unwrap_or(&fence), fence, "a stale session of {pile} wrote");
     }
 
-    pub fn over(&mut self, node: usize, pile: PileCode, why: &'static str) {
+    /// Its session is over. Orders the store was set back behind, and that only this session still knew, are known to
+    /// nobody from now on: that takes a loss of writes, and that the pile moves before its session has said so.
+    pub async fn over(&mut self, node: usize, pile: PileCode, why: &'static str) {
         self.seen.one(why);
-        if let Some(session) = self.nodes[node].sessions.remove(&pile) {
-            for device in self.piles.iter_mut().filter(|device| device.code == pile) {
-                // It closes the socket. If the pile was there, it has to log in again.
-                device.current = device.current.filter(|current| *current != session.fence.session);
-            }
+        let Some(session) = self.nodes[node].sessions.remove(&pile) else { return };
+        let requests = session.orders.values().filter_map(|(order, _)| order.request);
+        let mut forgotten = vec![];
+        for request in requests {
+            let known = self.ledger.start_attempt(pile, request.id).await.expect("reads");
+            forgotten.extend(known.is_none().then_some(request.id));
+        }
+        for device in self.piles.iter_mut().filter(|device| device.code == pile) {
+            device.forgotten.extend(&forgotten);
+            // It closes the socket. If the pile was there, it has to log in again.
+            device.current = device.current.filter(|current| *current != session.fence.session);
         }
     }
 

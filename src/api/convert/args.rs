@@ -27,6 +27,10 @@ pub fn get_owner(request: &pb::GetOwnerRequest) -> Result<PileCode, ApiError> {
 pub fn drain_node(request: &pb::DrainNodeRequest) -> Result<&str, ApiError> {
     match request.node.as_str() {
         "" => Err(ApiError::Arguments(Violations::one("node", "must be the name of a node or of a run of one"))),
+        node if node.len() > MAX_NODE => Err(ApiError::Arguments(Violations::one(
+            "node",
+            "must be at most 253 bytes, the longest name of a machine",
+        ))),
         node => Ok(node),
     }
 }
@@ -297,6 +301,8 @@ const MAX_PILES: usize = 1000;
 const MAX_ORDER_ID: usize = 128;
 /// Keys and values together, in bytes.
 const MAX_ATTRIBUTES: usize = 1024;
+/// In bytes.
+const MAX_NODE: usize = 253;
 
 #[cfg(test)]
 mod tests {

@@ -24,6 +24,9 @@ pub struct Provisional {
     kept: VecDeque<(Now, Kept)>,
     /// What callers who stop a charge are told of it. Never stored: the store may know the order.
     known: Vec<Order>,
+    /// The last question about the tariff, which only the store can answer. Its pile would repeat it, but charges nothing
+    /// meanwhile.
+    tariff_asked: Option<(Sequence, Box<Frame>)>,
 }
 
 enum Kept {
@@ -57,16 +60,20 @@ impl Session {
         match frame {
             Frame::TariffCheckRequest(check) => {
                 self.reported_tariff = translate::number_of_tariff(check.tariff_model_no);
-                // A pile without a tariff asks again.
-                if self.reported_tariff != 0 {
+                if self.reported_tariff == 0 {
+                    provisional.tariff_asked = Some((sequence, Box::new(frame.clone())));
+                } else {
                     let &wire::TariffCheckRequest { pile_code, tariff_model_no } = check;
                     let result = wire::TariffCheck::Same;
                     out.reply(sequence, wire::TariffCheckResponse { pile_code, tariff_model_no, result });
                 }
                 true
             }
-            // Which number the tariff has on this pile is in the store. Piles repeat the question.
-            Frame::TariffRequest(_) => true,
+            // Which number the tariff has on this pile is in the store.
+            Frame::TariffRequest(_) => {
+                provisional.tariff_asked = Some((sequence, Box::new(frame.clone())));
+                true
+            }
             Frame::BmsChargeEnd(_) | Frame::RemoteStartResponse(_) | Frame::RemoteStartResponseV18(_) => {
                 provisional.keep(now, frame);
                 true
@@ -156,6 +163,12 @@ impl Session {
     /// The pile is claimed: what was kept happens now, as of its own time. What the store knows of its orders counts.
     pub(super) fn catch_up(&mut self, now: Now, out: &mut Out) {
         let Some(provisional) = self.provisional.take() else { return };
+        if let Some((sequence, question)) = provisional.tariff_asked {
+            match *question {
+                Frame::TariffCheckRequest(check) => self.tariff_check(sequence, &check, out),
+                _ => self.tariff_request(sequence, out),
+            }
+        }
         for (then, kept) in provisional.kept {
             match kept {
                 Kept::Frame(frame) => self.happened_before(then, &frame, out),

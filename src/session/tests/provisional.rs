@@ -66,6 +66,20 @@ fn nothing_is_started_and_the_caller_knows_why() {
 }
 
 #[test]
+fn a_question_about_the_tariff_is_answered_once_the_store_can_be_asked() {
+    // A pile that has none charges nothing until it has: waiting for it to ask again would cost a start.
+    for (question, answer) in [(0x05, 0x06), (0x09, 0x0A)] {
+        let mut pile = provisional();
+        pile.sends(question, &[]);
+        pile.receives_nothing();
+        pile.mode = Mode::Prompt;
+        pile.advance(2);
+        let answered = pile.receives(answer);
+        assert!(answer != 0x06 || answered.get("result") == 1, "differs");
+    }
+}
+
+#[test]
 fn it_claims_the_pile_every_second_or_so_until_the_store_is_back() {
     let mut pile = provisional();
     pile.mode = Mode::Slow;

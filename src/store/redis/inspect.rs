@@ -117,13 +117,16 @@ pub(super) async fn try_write(connection: &Connection, keys: &Keys, partitions: 
     try_join_all(trials).await.map(drop)
 }
 
-/// A number per partition that changes with the server that answers for it, and with each of its starts.
-pub(super) async fn lineage(connection: &mut Connection, partitions: u16) -> RedisResult<Vec<u64>> {
+/// A number per partition that changes with the server that answers for it, with each of its starts, and when somebody has
+/// emptied it.
+pub(super) async fn lineage(connection: &mut Connection, keys: &Keys, partitions: u16) -> RedisResult<Vec<u64>> {
+    let born = meta(connection, keys, partitions).await?.pop();
     let ranges = connection.ranges().await?;
     let mut known = BTreeMap::new();
     for (host, port) in masters(connection).await? {
         let about = info(connection, &host, port, &["server", "replication"]).await?;
         let mut hash = DefaultHasher::new();
+        born.hash(&mut hash);
         for field in ["run_id", "master_replid"] {
             about.get(field).ok_or_else(|| failed(format!("INFO has no {field}")))?.hash(&mut hash);
         }
@@ -193,19 +196,25 @@ async fn look(connection: &mut Connection, host: &str, port: u16) -> RedisResult
 
 async fn belongs_to_us(connection: &mut Connection, keys: &Keys, expected: &Expected) -> Result<(), Trouble> {
     let Expected { url, partitions, durability: _ } = expected.clone();
-    let meta = script::META.on(&keys.global()).key(format!("{}meta", keys.global()));
-    let found: Vec<String> =
-        from_redis_value(meta.number(FORMAT).number(partitions).send(connection).await?).map_err(RedisError::from)?;
+    let found = meta(connection, keys, partitions).await?;
     match &*found {
-        [format, _] if *format != FORMAT.to_string() => {
+        [format, ..] if *format != FORMAT.to_string() => {
             Err(Trouble::Refused(OpenError::Format { url, found: format.clone(), known: FORMAT }))
         }
-        [_, found] if *found != partitions.to_string() => {
+        [_, found, _] if *found != partitions.to_string() => {
             Err(Trouble::Refused(OpenError::Partitions { url, found: found.clone(), configured: partitions }))
         }
-        [_, _] => Ok(()),
+        [_, _, _] => Ok(()),
         _ => Err(failed("meta cannot be read".to_owned()).into()),
     }
+}
+
+/// Format, partitions, and a number made up when they were first written: another one says that everything was deleted.
+async fn meta(connection: &mut Connection, keys: &Keys, partitions: u16) -> RedisResult<Vec<String>> {
+    let born = getrandom::u64().map_err(|error| failed(format!("no random numbers: {error}")))?;
+    let meta = script::META.on(&keys.global()).key(format!("{}meta", keys.global()));
+    let meta = meta.number(FORMAT).number(partitions).arg(format!("{born:016x}"));
+    Ok(from_redis_value(meta.send(connection).await?)?)
 }
 
 /// Host and port of each; both empty for the one server of a connection to one.

@@ -123,11 +123,29 @@ async fn a_full_memory_refuses_writes_and_answers_reads() {
     let _: () = server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     assert!(unavailable(&write(&store, pile(1), 2).await));
     eventually("reads to go on", async || store.get(key(pile(1), "a")).await.is_ok()).await;
-    assert!(store.health().is_err_and(|error| error.to_string().contains("maxmemory")), "{:?}", store.health());
+    // Being reached again and again changes nothing.
+    for _ in 0..500 {
+        let health = store.health();
+        assert!(health.is_err_and(|error| error.to_string().contains("maxmemory")), "{:?}", store.health());
+        store.get(key(pile(1), "a")).await.ok();
+    }
     assert_eq!(store.log_end(partition(&store, pile(1))).await, Ok(1), "nothing of it was written");
     let _: () = server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
     healthy(&store).await;
     write(&store, pile(1), 2).await.expect("commits");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_somebody_has_emptied_has_another_lineage() {
+    let server = servers::Redis::start();
+    let store = open(server.url()).await;
+    write(&store, pile(1), 1).await.expect("commits");
+    let before = store.lineage().await.expect("reads");
+    assert_eq!(store.lineage().await.as_ref(), Ok(&before));
+    let _: () = server.cli(&["FLUSHALL"]);
+    let after = store.lineage().await.expect("reads");
+    assert!(before.iter().zip(&after).all(|(before, after)| before != after), "everything is gone");
+    assert_eq!(store.lineage().await, Ok(after), "once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

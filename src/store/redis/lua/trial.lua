@@ -6,6 +6,8 @@ local function try(...)
     if type(answer) == 'table' and answer.err then error({err = answer.err .. ' (' .. (...) .. ')'}) end
 end
 local at = base .. 'trial:'
+-- A full memory refuses the first write of a script or none, and never a DEL: so this is the first.
+try('SET', at .. 'string', '', 'PX', 1000)
 try('DEL', at .. 'string', at .. 'zset', at .. 'hash', at .. 'stream')
 try('SET', at .. 'string', '', 'PX', 1000)
 try('ZADD', at .. 'zset', 0, 'a')
