@@ -126,6 +126,9 @@ impl World {
     /// kill -9, and a new run on the same disk. Its piles have lost their connections.
     pub async fn crash(&mut self, node: usize) {
         let incarnation = self.nodes[node].incarnation;
+        for (pile, session) in std::mem::take(&mut self.nodes[node].sessions) {
+            self.forget_what_only_it_knew(pile, &session).await;
+        }
         let journal = std::mem::take(&mut self.nodes[node].journal);
         // Those it had to tell hear of nothing any more.
         let unsent = self.evictions.extract_if(.., |(_, by, _)| by.session.incarnation == incarnation);

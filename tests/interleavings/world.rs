@@ -300,20 +300,24 @@ impl World {
     }
 
     /// Its session is over. Orders the store was set back behind, and that only this session still knew, are known to
-    /// nobody from now on: that takes a loss of writes, and that the pile moves before its session has said so.
+    /// nobody from now on: that takes a loss of writes, and that the pile moves or its node dies before it has said so.
     pub async fn over(&mut self, node: usize, pile: PileCode, why: &'static str) {
         self.seen.one(why);
         let Some(session) = self.nodes[node].sessions.remove(&pile) else { return };
-        let requests = session.orders.values().filter_map(|(order, _)| order.request);
-        let mut forgotten = vec![];
-        for request in requests {
-            let known = self.ledger.start_attempt(pile, request.id).await.expect("reads");
-            forgotten.extend(known.is_none().then_some(request.id));
-        }
+        self.forget_what_only_it_knew(pile, &session).await;
         for device in self.piles.iter_mut().filter(|device| device.code == pile) {
-            device.forgotten.extend(&forgotten);
             // It closes the socket. If the pile was there, it has to log in again.
             device.current = device.current.filter(|current| *current != session.fence.session);
+        }
+    }
+
+    pub async fn forget_what_only_it_knew(&mut self, pile: PileCode, session: &Session) {
+        for request in session.orders.values().filter_map(|(order, _)| order.request) {
+            if self.ledger.start_attempt(pile, request.id).await.expect("reads").is_none() {
+                for device in self.piles.iter_mut().filter(|device| device.code == pile) {
+                    device.forgotten.insert(request.id);
+                }
+            }
         }
     }
 

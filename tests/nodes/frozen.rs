@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use pileway::api::pb;
+use pileway::domain::pile::Presence;
+use pileway::store::ledger::Ledger;
 use tokio::task::JoinSet;
 
 use crate::common::api::{start_request, timed};
@@ -60,6 +62,14 @@ async fn a_node_that_was_frozen_past_its_lease_gives_up_what_it_lost() {
         let pile = fleet.piles()[*n].code().to_string();
         let answered = || async { trio.apis[0].sync_clock(&pile).await.ok() };
         within("the pile's own answer", eventually("an answer", answered)).await;
+    }
+    // Whoever took its piles on while it stood still has heard that they are back, and judges them no more.
+    has_passed(Duration::from_secs(12), Instant::now()).await;
+    let store = Ledger::new(crate::stored::open(&redis.url()).await);
+    for pile in fleet.piles() {
+        let stored = store.pile(pile.code()).await.expect("reads").expect("is known");
+        assert_eq!(stored.presence, Presence::Online, "{}", pile.code());
+        assert!(store.owner(pile.code()).await.expect("reads").is_some(), "{} has an owner", pile.code());
     }
     let told = load.end().await;
     load::check_starts(&told, &fleet);
