@@ -28,11 +28,11 @@ pub async fn check(store: Arc<dyn Store>, fleets: &[&Fleet]) {
         .collect();
     assert!(!acked.is_empty(), "nothing was acknowledged: nothing is proved");
     let ledger = Ledger::new(store.clone());
-    // What was journaled gets there in its own time.
-    let until = Instant::now() + PATIENCE;
+    // What was journaled gets there in its own time, which is long for minutes of work: so long as it gets on.
+    let (begun, mut until) = (Instant::now(), Instant::now() + PATIENCE);
     let mut missing = acked.clone();
     while !missing.is_empty() {
-        let mut next = vec![];
+        let (before, mut next) = (missing.len(), vec![]);
         for (pile, serial) in missing {
             let order = ledger.order(pile, serial).await;
             if !matches!(&order, Ok(Some((order, _))) if order.state == OrderState::Settled) {
@@ -45,7 +45,11 @@ pub async fn check(store: Arc<dyn Store>, fleets: &[&Fleet]) {
             }
         }
         missing = next;
+        if missing.len() < before {
+            until = Instant::now() + PATIENCE;
+        }
     }
+    eprintln!("everything was in the store {:.1?} after the last acknowledgement", begun.elapsed());
     let log = Log::read(&*store).await;
     for (pile, serial) in &acked {
         let settled = log.settled.get(serial).copied().unwrap_or_default();
