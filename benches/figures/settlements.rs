@@ -222,8 +222,8 @@ const CLIENTS: u32 = 64;
 const BYTES: usize = 1024;
 /// Of 0x3B.
 const BODY: usize = 158;
-/// Stored at a time: a batch has at most 128 operations, and each of them is two.
-const ORDERS: usize = 60;
+/// Stored at a time: a batch has at most 128 operations, and each of them is three.
+const ORDERS: usize = 40;
 /// Odd, so that the median is one of them.
 const ROUNDS: usize = 5;
 const ROUND_LIMIT: Duration = Duration::from_secs(30);
