@@ -95,7 +95,6 @@ impl ChargingService for Charging {
     }
 }
 
-/// A start answers with its order, unless the order says that it did not come about.
 /// What the order's session knows is never behind what a caller was told; what is stored is never behind what a watch
 /// told. A settled order is settled, whether its session has heard of it or not; else the session is ahead.
 fn newest(known: Option<Order>, stored: Option<Order>) -> Option<Order> {
@@ -143,6 +142,7 @@ impl Charging {
     }
 }
 
+/// A start answers with its order, unless the order says that it did not come about.
 fn not_failed(order: Order) -> Result<Order, ApiError> {
     let failure = match (order.state, &order.failure) {
         (OrderState::Failed, Some(failure)) => failure.clone(),

@@ -1,189 +1,25 @@
-//! Orders of a session: starting, watching, settling; stopping is in [`stop`], cards and VINs in [`authorise`].
+//! Orders of a session: watching and settling. Starting is in [`start`], stopping in [`stop`], cards and VINs in
+//! [`authorise`].
 
+mod start;
 mod authorise;
 mod stop;
 
-use std::time::Duration;
-
 use super::Now;
-use super::held::{Held, MAX_ORDERS, Unsent, tell_operator};
+use super::held::{Held, MAX_ORDERS, tell_operator};
 use super::io::{Out, Output};
 use super::jobs::{Job, Settling};
-use super::pending::{Await, CommandId, RETRY};
-use super::state::{Phase, Session};
-use super::translate::{self, wire_gun, wire_pile, wire_serial};
-use crate::domain::command::{Start, StopProof};
-use crate::domain::order::{Change, Failure, Happening, Metered, StartRequest};
+use super::pending::Await;
+use super::state::Session;
+use super::translate::{self, wire_serial};
+use crate::domain::command::StopProof;
+use crate::domain::order::{Change, Failure, Happening, Metered};
 use crate::domain::pile::GunState;
 use crate::domain::telemetry::Status;
 use crate::domain::{CommandError, EventKind, Gun, Order, OrderState, Reply, Serial};
 use crate::store::Settled;
-use crate::store::ledger::{SettledOrder, StartAttempt};
+use crate::store::ledger::SettledOrder;
 use crate::wire::{self, Frame, Sequence};
-
-/// Starting.
-impl Session {
-    pub(super) fn start(
-        &mut self,
-        now: Now,
-        id: CommandId,
-        start: Start,
-        deadline: Duration,
-        out: &mut Out,
-    ) -> Result<(), CommandError> {
-        self.check_gun(start.gun)?;
-        let same = |h: &&Held| h.order.request.is_some_and(|request| request.id == start.request_id);
-        if let Some(held) = self.orders.iter().find(same) {
-            return self.join_start(id, &start, held.order.clone(), deadline, out);
-        }
-        if let Some(held) = self.orders.iter().find(|h| h.order.gun == start.gun && h.occupies_gun()) {
-            return Err(CommandError::GunBusy { gun: start.gun, serial: held.order.serial });
-        }
-        if self.jobs.is_full() || !self.make_room() {
-            return Err(CommandError::PileBusy {
-                why: "too many orders wait for their record".into(),
-                retry_after: Some(RETRY),
-            });
-        }
-        let (serial, serials_left) = match start.serial {
-            Some(serial) if self.held(serial).is_some() => return Err(CommandError::SerialTaken { serial }),
-            Some(serial) => (serial, 0),
-            None => (self.new_serial(now, start.gun), MORE_SERIALS),
-        };
-        self.pending.push(id, Await::Start(serial), deadline, [0, 0]);
-        self.create(now, serial, Unsent { start, deadline, serials_left });
-        Ok(())
-    }
-
-    /// A retry of a start that is under way: it waits for the same answer, or gets what has become of it.
-    fn join_start(
-        &mut self,
-        id: CommandId,
-        start: &Start,
-        order: Order,
-        deadline: Duration,
-        out: &mut Out,
-    ) -> Result<(), CommandError> {
-        if order.request.is_some_and(|request| request.arguments != start.arguments()) {
-            return Err(CommandError::RequestReused { id: start.request_id });
-        }
-        if order.state == OrderState::Requested {
-            self.pending.push(id, Await::Start(order.serial), deadline, [0, 0]);
-        } else {
-            out.list.push(Output::Reply { to: id, result: Ok(Reply::Started(Box::new(order))) });
-        }
-        Ok(())
-    }
-
-    /// The order and its request id become durable before 0x34 is written.
-    fn create(&mut self, now: Now, serial: Serial, unsent: Unsent) {
-        let start = &unsent.start;
-        let mut order = Order::requested(self.pile.code, start.gun, serial, now.wall);
-        order.order_id.clone_from(&start.order_id);
-        order.attributes.clone_from(&start.attributes);
-        order.request = Some(StartRequest { id: start.request_id, arguments: start.arguments() });
-        order.tariff = self.tariff_of_pile();
-        let Some(attempt) = StartAttempt::of(&order) else { return };
-        self.orders.push(Held { unsent: Some(Box::new(unsent)), ..Held::new(order) });
-        self.jobs.push(Job::Create { serial, attempt });
-    }
-
-    /// The order is durable: 0x34 goes out, unless it is too late for it.
-    pub(super) fn created(&mut self, now: Now, serial: Serial, version: u64, out: &mut Out) {
-        let live = matches!(self.phase, Phase::Live(_));
-        let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == serial) else { return };
-        held.version = Some(version);
-        let Some(unsent) = held.unsent.take() else { return };
-        // A store that took 90 s has used up the time the pile has for its answer.
-        let too_late = now.mono >= unsent.deadline || held.order.due().is_some_and(|due| due <= now.wall);
-        if !live || too_late {
-            self.happened(now, serial, Happening::NotSent, out);
-            self.start_failed(serial, &CommandError::DeadlinePassed, out);
-            return;
-        }
-        let frame = wire::RemoteStart {
-            transaction_serial: wire_serial(serial),
-            pile_code: wire_pile(self.pile.code),
-            gun_no: wire_gun(unsent.start.gun),
-            logical_card: wire::Bcd(unsent.start.logical_card),
-            physical_card: wire::Opaque(unsent.start.physical_card),
-            balance: wire::Balance(unsent.start.balance_fen),
-        };
-        out.command(frame, unsent.deadline);
-    }
-
-    /// The store holds something else under this serial: another one is tried, unless the caller chose it.
-    pub(super) fn serial_taken(&mut self, now: Now, serial: Serial, out: &mut Out) {
-        let Some(held) = self.forget(serial) else { return };
-        let Some(mut unsent) = held.unsent.filter(|unsent| unsent.serials_left > 0) else {
-            return self.start_failed(serial, &CommandError::SerialTaken { serial }, out);
-        };
-        if now.mono >= unsent.deadline {
-            return self.start_failed(serial, &CommandError::DeadlinePassed, out);
-        }
-        unsent.serials_left -= 1;
-        let another = self.new_serial(now, unsent.start.gun);
-        self.pending.rename(Await::Start(serial), Await::Start(another));
-        self.create(now, another, *unsent);
-    }
-
-    /// This request_id has been used before.
-    pub(super) fn attempt_exists(&mut self, serial: Serial, before: &StartAttempt, out: &mut Out) {
-        let Some(held) = self.forget(serial) else { return };
-        let same = held.order.request.is_some_and(|request| request.arguments == before.arguments);
-        let result = if same {
-            Ok(Reply::StartedBefore { serial: before.serial })
-        } else {
-            Err(CommandError::RequestReused { id: before.id })
-        };
-        self.answer_all(Await::Start(serial), &result, out);
-    }
-
-    /// Its caller has been told that the store failed: should it turn out to be stored, it fails unsent.
-    pub(super) fn withdraw(&mut self, serial: Serial) {
-        let held = self.orders.iter_mut().find(|h| h.order.serial == serial);
-        if let Some(unsent) = held.and_then(|held| held.unsent.as_mut()) {
-            unsent.deadline = Duration::ZERO;
-        }
-    }
-
-    /// Nobody waits for this start any more.
-    pub(super) fn start_failed(&mut self, serial: Serial, error: &CommandError, out: &mut Out) {
-        self.answer_all(Await::Start(serial), &Err(error.clone()), out);
-    }
-
-    /// 0x33. A success may follow "not plugged in"; one that never comes is judged by the order's own deadlines (A23).
-    pub(super) fn start_answer(
-        &mut self,
-        now: Now,
-        (serial, result, reason): (wire::Serial, wire::Outcome, wire::StartFailure),
-        out: &mut Out,
-    ) {
-        let serial = translate::serial(serial);
-        let happening = match result {
-            wire::Outcome::Success => Happening::Accepted,
-            wire::Outcome::Failure | wire::Outcome::Unknown(_) => {
-                let name = reason.label().unwrap_or("unknown reason").to_owned();
-                Happening::Rejected { code: reason.raw(), name }
-            }
-        };
-        self.happened(now, serial, happening, out);
-        let Some(held) = self.held(serial).filter(|held| held.unsent.is_none()) else { return };
-        let result = match &held.order.failure {
-            Some(Failure::Rejected { code, name }) => {
-                Err(CommandError::PileRejected { frame: 0x33, code: *code, name: name.clone() })
-            }
-            _ => Ok(Reply::Started(Box::new(held.order.clone()))),
-        };
-        self.answer_all(Await::Start(serial), &result, out);
-    }
-
-    fn new_serial(&mut self, now: Now, gun: Gun) -> Serial {
-        // The digits need only differ from those of other nodes.
-        let salt = self.any_number();
-        Serial::compose(self.pile.code, gun, now.wall.local(self.policy.offset), salt)
-    }
-}
 
 /// Watching.
 impl Session {
@@ -424,6 +260,3 @@ impl Session {
         (self.pile.tariff.fingerprint == tariff.fingerprint()).then(|| tariff.clone())
     }
 }
-
-/// Four random digits seldom collide; after so many collisions something else is wrong.
-const MORE_SERIALS: u8 = 4;

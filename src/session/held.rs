@@ -14,19 +14,25 @@ pub struct Held {
     pub version: Option<u64>,
     /// Differs from what is stored.
     pub dirty: bool,
-    /// What 0x34 will say, while it has not been written.
+    /// What will open it, while that has not been written.
     pub unsent: Option<Box<Unsent>>,
     /// It was stored once, and the store has lost it: its request id has to be put again with it.
     pub lost: bool,
 }
 
-/// A start on its way to the store.
+/// An order on its way to the store.
 pub struct Unsent {
-    pub start: Start,
-    /// Past this, 0x34 is not written any more.
+    pub opening: Opening,
+    /// Past this, nothing is written any more.
     pub deadline: Duration,
     /// How many more serials may be tried if this one is taken.
     pub serials_left: u8,
+}
+
+/// What tells the pile of the order, once it is durable.
+pub enum Opening {
+    /// A caller wants it: 0x34.
+    Remote(Box<Start>),
 }
 
 impl Held {
@@ -39,7 +45,7 @@ impl Held {
         Self { version: Some(version), ..Self::new(order) }
     }
 
-    /// When time itself moves the order on. Before 0x34 is written it has not begun: its deadline judges it.
+    /// When time itself moves the order on. Before it is opened it has not begun: its deadline judges it.
     pub fn due(&self) -> Option<WallMs> {
         if self.unsent.is_some() { None } else { self.order.due() }
     }

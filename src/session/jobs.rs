@@ -9,17 +9,17 @@ use std::time::Duration;
 use super::io::LedgerCall;
 use crate::domain::order::Metered;
 use crate::domain::pile::Presence;
-use crate::domain::{Event, EventKind, Fence, Gun, Record, Serial, SessionId};
+use crate::domain::{Event, EventKind, Fence, Gun, Order, Record, Serial, SessionId};
 use crate::store::ledger::{StartAttempt, Write};
 use crate::store::{Batch, BatchId};
 use crate::wire::Sequence;
 
 /// Waits for its turn.
 pub enum Job {
-    /// A new order with its request id, before 0x34.
+    /// A new order, with its request id if it has one, before the pile hears of it.
     Create {
         serial: Serial,
-        attempt: StartAttempt,
+        attempt: Option<StartAttempt>,
     },
     Settle(Box<Settling>),
     LookUp {
@@ -29,6 +29,8 @@ pub enum Job {
     },
     /// That another device was turned away, which uses this pile code.
     TellDuplicate,
+    /// An order of a session that is over, in case the store has lost it: its request id must not start again.
+    Remember(Box<Order>),
 }
 
 /// When to claim the pile again: because it could not be claimed at its login, or to say that it is still there.
@@ -76,6 +78,9 @@ pub enum Running {
     TellDuplicate {
         call: Box<LedgerCall>,
     },
+    Remember {
+        write: Box<Write>,
+    },
     /// Changed documents and the first `events` events.
     Flush {
         pile: bool,
@@ -119,7 +124,7 @@ impl Jobs {
     pub fn settle(&mut self, record: Record, sequence: Sequence) {
         let waiting = self.queue.iter_mut().filter_map(|job| match job {
             Job::Settle(settling) => Some(settling),
-            Job::Create { .. } | Job::LookUp { .. } | Job::TellDuplicate => None,
+            Job::Create { .. } | Job::LookUp { .. } | Job::TellDuplicate | Job::Remember(_) => None,
         });
         let running = match &mut self.running {
             Some(Running::Settle(settling)) => Some(settling),

@@ -98,10 +98,9 @@ impl Session {
                 let kind =
                     EventKind::Order { order: Box::new(order.clone()), change: crate::domain::order::Change::Created };
                 let created = Event { pile: self.pile.code, recorded_at: now.wall, pile_time: None, kind };
-                let documents = vec![
-                    (Document::StartAttempt(attempt), Expect::Absent),
-                    (Document::Order(Box::new(order)), Expect::Absent),
-                ];
+                let attempt = attempt.map(|attempt| (Document::StartAttempt(attempt), Expect::Absent));
+                let order = (Document::Order(Box::new(order)), Expect::Absent);
+                let documents = attempt.into_iter().chain([order]).collect();
                 let write = Box::new(self.write(self.jobs.fence?, documents, vec![created]));
                 (Running::Create { serial, write: write.clone() }, LedgerCall::Write(write))
             }
@@ -116,6 +115,13 @@ impl Session {
             Job::LookUp { gun, serial, metered } => {
                 let call = LedgerCall::LookUp { pile: self.pile.code, serial };
                 (Running::LookUp { gun, serial, metered }, call)
+            }
+            Job::Remember(order) => {
+                let attempt = StartAttempt::of(&order)?;
+                let documents =
+                    vec![(Document::StartAttempt(attempt), Expect::Absent), (Document::Order(order), Expect::Absent)];
+                let write = Box::new(Write { fence: None, ..self.write(self.jobs.fence?, documents, vec![]) });
+                (Running::Remember { write: write.clone() }, LedgerCall::Write(write))
             }
             Job::TellDuplicate => {
                 let Pile { code, ref address, ref identity, .. } = self.pile;
@@ -141,6 +147,7 @@ impl Session {
             }
             Some(Running::Create { serial, write }) => self.create_done(now, serial, write, result, out),
             Some(Running::TellDuplicate { call }) => self.told_duplicate(now, call, result),
+            Some(Running::Remember { write }) => self.remembered(now, write, result),
             other @ (Some(Running::Settle(_) | Running::LookUp { .. } | Running::Claim { .. }) | None) => {
                 self.jobs.running = other;
             }
@@ -285,19 +292,38 @@ impl Session {
         }
     }
 
-    /// A newer owner is there: this session is over. Records still go their way, nothing else does.
+    fn remembered(&mut self, now: Now, write: Box<Write>, result: Result<Vec<u64>, WriteError>) {
+        match result {
+            // Mostly a conflict: it was never lost.
+            Ok(_) | Err(WriteError::Conflict { .. } | WriteError::Fenced) => {}
+            Err(WriteError::Store(StoreError::Unavailable(_))) => {
+                self.jobs.again = Some((now.mono + AGAIN, LedgerCall::Write(write.clone())));
+                self.jobs.running = Some(Running::Remember { write });
+            }
+            Err(WriteError::Store(error)) => {
+                tracing::error!(pile = %self.pile.code, %error, "a start is not remembered");
+            }
+        }
+    }
+
+    /// A newer owner is there, and nobody had told us: this session is over. Records still go their way, and the starts
+    /// that the store may have lost before the newer owner claimed the pile; nothing else does.
     pub(super) fn superseded(&mut self, out: &mut Out) {
         // First: who waits is told by the orders whether anything was written.
         self.end(EndReason::TakenOver, out);
         self.taken_over = true;
+        let stored = |held: &Held| held.unsent.is_none() && (held.version.is_some() || held.lost);
+        let started = self.orders.iter().filter(|held| stored(held) && held.order.request.is_some());
+        let remember: Vec<_> = started.map(|held| Job::Remember(Box::new(held.order.clone()))).collect();
         self.give_up();
+        self.jobs.queue.extend(remember);
     }
 
     /// Nothing more is written under the fence.
     fn give_up(&mut self) {
         self.jobs.pile_dirty = false;
         self.jobs.events.clear();
-        self.jobs.queue.retain(|job| matches!(job, Job::Settle(_)));
+        self.jobs.queue.retain(|job| matches!(job, Job::Settle(_) | Job::Remember(_)));
         self.orders.clear();
     }
 

@@ -34,13 +34,17 @@ impl Batch {
 
 impl Settlement {
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        let Self { record, digest: _, value, order, order_is, event, conflict, conflict_event } = self;
-        check_bytes([order, conflict].into_iter(), [event, conflict_event].into_iter())?;
+        let Self { record, digest: _, value, order, order_is, events, conflict, conflict_event } = self;
+        check_bytes([order, conflict].into_iter(), events.iter().chain([conflict_event]))?;
+        if events.is_empty() || events.len() > Self::MAX_EVENTS {
+            return refuse(format!("a settlement with {} events: 1 to {}", events.len(), Self::MAX_EVENTS));
+        }
         if value.len() > Batch::MAX_BYTES {
             return refuse(format!("a record of {} bytes", value.len()));
         }
-        let piles = [order.key.pile, conflict.key.pile, event.pile, conflict_event.pile, order_is.pile()];
-        if let Some(stray) = piles.into_iter().find(|pile| *pile != record.pile) {
+        let piles = [order.key.pile, conflict.key.pile, conflict_event.pile, order_is.pile()];
+        let mut piles = piles.into_iter().chain(events.iter().map(|event| event.pile));
+        if let Some(stray) = piles.find(|pile| *pile != record.pile) {
             return refuse(format!("a record of pile {} with something of pile {stray}", record.pile));
         }
         match order_is {

@@ -247,8 +247,8 @@ impl Ledger {
                 let order = ours.cloned().unwrap_or_else(|| Order::adopted(pile, gun, serial, now));
                 (order, Precondition::Absent(key.clone()), 1)
             };
-            order.apply(now, Happening::Recorded(Box::new(record.clone())));
-            let settlement = settlement(record, &order, order_is, now, told);
+            let changes = order.apply(now, Happening::Recorded(Box::new(record.clone())));
+            let settlement = settlement(record, (&order, &changes), order_is, now, told);
             match self.store.settle(settlement).await {
                 Ok(outcome @ Settled::First) => return Ok(SettledOrder { outcome, order: Some(order), version }),
                 // A store does not answer `Journaled`.
@@ -427,8 +427,16 @@ fn versioned<T>(stored: Versioned, read: impl FnOnce(&[u8]) -> Result<T, StoreEr
     Ok((read(&value)?, version))
 }
 
-fn settlement(record: &Record, order: &Order, order_is: Precondition, now: WallMs, told: Told) -> Settlement {
+/// `changes` are empty if the order was settled, and its record is lost.
+fn settlement(
+    record: &Record,
+    (order, changes): (&Order, &[Change]),
+    order_is: Precondition,
+    now: WallMs,
+    told: Told,
+) -> Settlement {
     let Record { pile, serial, .. } = *record;
+    let changes = if changes.is_empty() { &[Change::Settled] } else { changes };
     let conflict = EventKind::RecordConflict { serial };
     Settlement {
         record: document::record_key(pile, serial),
@@ -436,7 +444,7 @@ fn settlement(record: &Record, order: &Order, order_is: Precondition, now: WallM
         value: document::record_value(record),
         order: document::put_order(order),
         order_is,
-        event: told.append(&order_event(order, Change::Settled, now)),
+        events: changes.iter().map(|change| told.append(&order_event(order, *change, now))).collect(),
         conflict: document::put_record_conflict(record),
         conflict_event: told.append(&Event { pile, recorded_at: now, pile_time: record.traded, kind: conflict }),
     }

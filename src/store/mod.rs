@@ -394,8 +394,8 @@ pub struct Settlement {
     /// [`Precondition::Version`]. Checked only if the record is new.
     pub order: Put,
     pub order_is: Precondition,
-    /// Appended with the order.
-    pub event: Append,
+    /// Appended with the order, in this order: 1 to [`Settlement::MAX_EVENTS`].
+    pub events: Vec<Append>,
     /// Kept and appended instead, if a record with another digest is there: once per key, so the key is the record's id
     /// and then the digest, and at most [`Settlement::MAX_CONFLICTS`] of a record.
     pub conflict: Put,
@@ -403,6 +403,8 @@ pub struct Settlement {
 }
 
 impl Settlement {
+    /// That it is settled, and what its record gives cause to say.
+    pub const MAX_EVENTS: usize = 8;
     /// Who sends so many different records of one order would send them for ever.
     pub const MAX_CONFLICTS: usize = 16;
 }

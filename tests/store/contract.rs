@@ -214,7 +214,7 @@ pub fn settlement(n: u64, digest: u8, order_is: Precondition) -> Settlement {
         value: text.clone().into(),
         order: put(pile, "serial", &format!("settled by {digest}")),
         order_is,
-        event: append(pile, "settled"),
+        events: vec![append(pile, "settled")],
         conflict: Put {
             key: record(Kind::RecordConflict, &[b"serial", &[digest; 32][..]].concat()),
             value: text.into(),

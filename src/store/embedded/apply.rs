@@ -95,13 +95,15 @@ impl Tables<'_> {
     }
 
     pub(super) fn settle(&mut self, settlement: &Settlement) -> Result<Settled, Failure> {
-        let Settlement { record, digest, value, order, order_is, event, conflict, conflict_event } = settlement;
+        let Settlement { record, digest, value, order, order_is, events, conflict, conflict_event } = settlement;
         let Some(stored) = self.row(record)? else {
             self.require(order_is)?;
             let put = Put { key: record.clone(), value: value.clone(), indexes: vec![] };
             self.put(&put, Some(*digest))?;
             self.put(order, None)?;
-            self.append(event)?;
+            for event in events {
+                self.append(event)?;
+            }
             return Ok(Settled::First);
         };
         if stored.digest == Some(*digest) {

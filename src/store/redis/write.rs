@@ -140,14 +140,17 @@ pub(super) async fn settle(
     partition: Partition,
     settlement: &Settlement,
 ) -> Result<(Settled, Appended), StoreError> {
-    let Settlement { record, digest, value, order, order_is, event, conflict: other, conflict_event } = settlement;
+    let Settlement { record, digest, value, order, order_is, events, conflict: other, conflict_event } = settlement;
     let base = link.keys.base(partition);
     let mut call = script::SETTLE.on(&base).arg(link.keys.channel()).number(partition);
     call = call.key(document(&base, record)).arg(layout::hex(digest));
     call = call.arg(row_tail(value, &[], Some(digest))).number(record.pile);
     add_precondition(&mut call, &base, order_is);
     add_put(&mut call, &base, order);
-    call.add_arg(&*event.payload);
+    call.add_number(events.len());
+    for event in events {
+        call.add_arg(&*event.payload);
+    }
     add_put(&mut call, &base, other);
     call.add_arg(&*conflict_event.payload);
     let (from, to) = conflicts(record, other.key.kind);
@@ -156,7 +159,10 @@ pub(super) async fn settle(
     let mut answer = array(link.call(Access::Write, call).await?)?.into_iter();
     let mut next = || answer.next().ok_or_else(damaged);
     match &*bytes(next()?)? {
-        b"first" => Ok((Settled::First, vec![entry(partition, event, next()?)?])),
+        b"first" => {
+            let entries = events.iter().map(|event| entry(partition, event, next()?)).collect::<Result<_, _>>()?;
+            Ok((Settled::First, entries))
+        }
         b"again" => Ok((Settled::Again, vec![])),
         b"kept" => Ok((Settled::Conflict { first: false }, vec![])),
         b"differs" => Ok((Settled::Conflict { first: true }, vec![entry(partition, conflict_event, next()?)?])),

@@ -1,11 +1,13 @@
 local channel, partition = arg(), arg()
 local record, digest, tail, pile = key(), arg(), arg(), arg()
-local order_is, order, event = next_precondition(), next_put(), arg()
+local order_is, order, events = next_precondition(), next_put(), {}
+for i = 1, tonumber(arg()) do events[i] = arg() end
 local conflict, conflict_event = next_put(), arg()
 local conflicts_from, conflicts_to, most_conflicts = arg(), arg(), tonumber(arg())
 
 local row = redis.call('GET', record)
-local outcome, appended
+local outcome
+local appended = {}
 if row then
     local _, stored = parse(row)
     if stored == digest then return {'again'} end
@@ -14,16 +16,16 @@ if row then
         return {'kept'}
     end
     plan_put(conflict)
-    appended = plan_append(pile, conflict_event)
+    appended[1] = plan_append(pile, conflict_event)
     outcome = 'differs'
 else
     local refused, current = fails(order_is)
     if refused then return {'conflict', current} end
     plan_put({at = record, tail = tail, entries = {}})
     plan_put(order)
-    appended = plan_append(pile, event)
+    for i, event in ipairs(events) do appended[i] = plan_append(pile, event) end
     outcome = 'first'
 end
 apply()
 publish(channel, partition)
-return {outcome, appended}
+return {outcome, unpack(appended)}
