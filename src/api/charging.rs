@@ -190,6 +190,8 @@ async fn changes(
             | EventKind::PileOnline(_)
             | EventKind::PileOffline { .. }
             | EventKind::GunChanged(_)
+            | EventKind::AlarmRaised { .. }
+            | EventKind::AlarmCleared { .. }
             | EventKind::DuplicatePileCode { .. } => {}
         }
     }

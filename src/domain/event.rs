@@ -2,7 +2,8 @@
 
 use jiff::civil::DateTime;
 
-use super::ids::{PileCode, Serial};
+use super::alarm::Alarm;
+use super::ids::{Gun, PileCode, Serial};
 use super::order::{Change, Order};
 use super::pile::Pile;
 use super::units::WallMs;
@@ -27,6 +28,18 @@ pub enum EventKind {
     },
     /// A gun's state or fault word changed.
     GunChanged(Box<Pile>),
+    /// A fault appeared in 0x13.
+    AlarmRaised {
+        pile: Box<Pile>,
+        gun: Gun,
+        alarm: Alarm,
+    },
+    /// A fault is gone from 0x13.
+    AlarmCleared {
+        pile: Box<Pile>,
+        gun: Gun,
+        alarm: Alarm,
+    },
     Order {
         order: Box<Order>,
         change: Change,

@@ -8,6 +8,7 @@ pub mod units;
 pub mod tariff;
 pub mod record;
 pub mod order;
+pub mod alarm;
 pub mod pile;
 pub mod telemetry;
 pub mod command;

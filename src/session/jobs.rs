@@ -146,12 +146,14 @@ impl Jobs {
     }
 
     /// Kept until it is durable. A store that takes nothing for so long that the bound is met costs the oldest gun
-    /// states first: they are in the presence document too.
+    /// states first, then alarms: what they have led to is in the presence document too.
     pub fn event(&mut self, event: Event) {
         if self.events.len() >= Self::MAX_EVENTS {
             let inside = self.running_events();
-            let gun_state = |e: &Event| matches!(e.kind, EventKind::GunChanged(_));
-            let victim = self.events.iter().skip(inside).position(gun_state).map_or(inside, |at| at + inside);
+            let oldest = |of: fn(&EventKind) -> bool| self.events.iter().skip(inside).position(|e| of(&e.kind));
+            let gun_state = oldest(|kind| matches!(kind, EventKind::GunChanged(_)));
+            let alarm = |kind: &_| matches!(kind, EventKind::AlarmRaised { .. } | EventKind::AlarmCleared { .. });
+            let victim = gun_state.or_else(|| oldest(alarm)).map_or(inside, |at| at + inside);
             let lost = self.events.remove(victim);
             tracing::error!(pile = %event.pile, lost = ?lost.map(|e| e.kind), "event queue full: the store takes nothing");
         }
@@ -183,6 +185,8 @@ impl Jobs {
             EventKind::PileOnline(_) => Some(Presence::Online),
             EventKind::PileOffline { .. } => Some(Presence::Offline),
             EventKind::GunChanged(_)
+            | EventKind::AlarmRaised { .. }
+            | EventKind::AlarmCleared { .. }
             | EventKind::Order { .. }
             | EventKind::RecordConflict { .. }
             | EventKind::DuplicatePileCode { .. } => None,

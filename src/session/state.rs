@@ -187,7 +187,7 @@ impl Session {
             return;
         }
         match &frame {
-            Frame::LoginRequest(again) => self.login_again(sequence, again, out),
+            Frame::LoginRequest(again) => self.login_again(now, sequence, again, out),
             Frame::Heartbeat(heartbeat) => self.heartbeat(now, sequence, heartbeat, out),
             Frame::TariffCheckRequest(check) => self.tariff_check(sequence, check, out),
             Frame::TariffRequest(_) => self.tariff_request(sequence, out),
@@ -237,11 +237,13 @@ impl Session {
     }
 
     /// A pile that has missed 0x02 repeats 0x01 on the same connection.
-    fn login_again(&mut self, sequence: Sequence, request: &wire::LoginRequest, out: &mut Out) {
+    fn login_again(&mut self, now: Now, sequence: Sequence, request: &wire::LoginRequest, out: &mut Out) {
         let identity = translate::identity(request);
         if identity != self.pile.identity {
-            self.pile.guns = presence::guns(&identity, &self.pile.guns, self.pile.last_seen);
+            let guns = presence::guns(&identity, &self.pile.guns, self.pile.last_seen);
+            let known = std::mem::replace(&mut self.pile.guns, guns);
             self.pile.identity = identity;
+            self.clear_alarms_of_lost(now, known);
             self.jobs.pile_changed();
         }
         out.reply(sequence, login_response(self.pile.code));
@@ -306,7 +308,7 @@ impl Session {
         let telemetry = translate::live(self.pile.code, gun, now.wall, data, self.faults_from_bit0());
         if let Measured::Live(live) = &telemetry.measured {
             self.metered(now, gun, data, live.status, out);
-            self.set_gun(now, gun, self.gun_state(gun, live), live.fault_bits);
+            self.report_gun(now, gun, self.gun_state(gun, live), live.fault_bits);
         }
         telemetry
     }

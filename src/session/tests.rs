@@ -7,6 +7,7 @@ mod login;
 mod start;
 mod answer;
 mod watch;
+mod alarms;
 mod stop;
 mod record;
 mod end;

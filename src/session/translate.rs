@@ -390,3 +390,18 @@ fn names_of_set(members: &'static [wire::BitSpec], raw: u16) -> Vec<Cow<'static,
     let set = members.iter().filter(|member| !member.is_reserved() && member.of(raw) != 0);
     set.map(|member| member.name.into()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::alarm::Fault;
+
+    #[test]
+    fn alarms_are_named_as_the_bits_of_0x13_are() {
+        let named: Vec<_> = wire::HardwareFaults::MEMBERS.iter().filter(|member| !member.is_reserved()).collect();
+        assert_eq!(named.len(), Fault::ALL.len());
+        for (member, fault) in named.into_iter().zip(Fault::ALL) {
+            assert_eq!((member.lo, member.len, member.name), (fault.bit(), 1, fault.name()));
+        }
+    }
+}

@@ -369,7 +369,11 @@ impl Session {
 
 fn is_about_pile(kind: &EventKind) -> bool {
     match kind {
-        EventKind::PileOnline(_) | EventKind::PileOffline { .. } | EventKind::GunChanged(_) => true,
+        EventKind::PileOnline(_)
+        | EventKind::PileOffline { .. }
+        | EventKind::GunChanged(_)
+        | EventKind::AlarmRaised { .. }
+        | EventKind::AlarmCleared { .. } => true,
         EventKind::Order { .. } | EventKind::RecordConflict { .. } | EventKind::DuplicatePileCode { .. } => false,
     }
 }
@@ -384,6 +388,8 @@ fn weight_of(kind: &EventKind) -> usize {
         EventKind::PileOnline(pile)
         | EventKind::PileOffline { pile, .. }
         | EventKind::GunChanged(pile)
+        | EventKind::AlarmRaised { pile, .. }
+        | EventKind::AlarmCleared { pile, .. }
         | EventKind::DuplicatePileCode { pile, .. } => weight_of_pile(pile),
         EventKind::Order { order, .. } => weight_of_order(order),
         EventKind::RecordConflict { .. } => 64,
@@ -391,7 +397,7 @@ fn weight_of(kind: &EventKind) -> usize {
 }
 
 fn weight_of_pile(pile: &Pile) -> usize {
-    512 + 32 * pile.guns.len()
+    512 + 32 * pile.guns.len() + 16 * pile.alarms()
 }
 
 fn weight_of_order(order: &Order) -> usize {

@@ -472,6 +472,8 @@ fn name(event: &EventKind) -> &'static str {
         EventKind::PileOnline(_) => "online",
         EventKind::PileOffline { .. } => "offline",
         EventKind::GunChanged(_) => "gun",
+        EventKind::AlarmRaised { .. } => "alarm",
+        EventKind::AlarmCleared { .. } => "no alarm",
         EventKind::Order { .. } => "order",
         EventKind::RecordConflict { .. } => "conflict",
         EventKind::DuplicatePileCode { .. } => "duplicate",

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use super::*;
+use crate::domain::alarm::{Alarm, Fault};
 use crate::domain::event::OfflineReason;
 use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Origin, StartRequest, Stop};
 use crate::domain::pile::{GunState, GunStatus, Identity, TariffOnPile};
@@ -37,6 +38,9 @@ fn everything_comes_back_as_it_was() {
     }
     event_comes_back(EventKind::PileOnline(Box::new(pile.clone())));
     event_comes_back(EventKind::GunChanged(Box::new(pile.clone())));
+    let alarm = Alarm { fault: Fault::FanController, raised_at: WallMs(-7) };
+    event_comes_back(EventKind::AlarmRaised { pile: Box::new(pile.clone()), gun: gun(), alarm });
+    event_comes_back(EventKind::AlarmCleared { pile: Box::new(pile.clone()), gun: gun(), alarm });
     let (address, iccid) = ("192.0.2.1:4711".to_owned(), "89860".repeat(4));
     event_comes_back(EventKind::DuplicatePileCode { pile: Box::new(pile), address, iccid });
     event_comes_back(EventKind::RecordConflict { serial: serial() });
@@ -75,7 +79,8 @@ fn every_variant_of_an_enumeration_comes_back() {
         GunState::Fault,
         GunState::OutOfService,
     ] {
-        let guns = vec![GunStatus { gun: gun(), state, faults: u16::MAX, since: WallMs(4) }];
+        let alarms = Fault::ALL.map(|fault| Alarm { fault, raised_at: WallMs(3) }).into();
+        let guns = vec![GunStatus { gun: gun(), state, faults: u16::MAX, since: WallMs(4), alarms }];
         let pile = Pile { guns, ..pile() };
         assert_eq!(read_pile(&pile_key(pile.code), &put_pile(&pile).value), Ok(pile));
     }
