@@ -7,6 +7,7 @@ use super::ids::{Gun, PileCode, Serial};
 use super::order::{Change, Order};
 use super::pile::Pile;
 use super::units::WallMs;
+use super::vehicle::BmsReport;
 
 /// An event as its author knows it; the store adds the position (pile, epoch, seq) that makes it unique.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +44,14 @@ pub enum EventKind {
     Order {
         order: Box<Order>,
         change: Change,
+    },
+    /// What a vehicle or the charger says once of a charge (0x15, 0x17, 0x19, 0x1B, 0x1D, 0x21).
+    Bms {
+        gun: Gun,
+        serial: Serial,
+        report: Box<BmsReport>,
+        /// After it; `None` if no order of this serial is open here.
+        order: Option<Box<Order>>,
     },
     /// Two devices use one pile code, and one of them was turned away.
     DuplicatePileCode {

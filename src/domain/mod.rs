@@ -7,6 +7,7 @@ pub mod ids;
 pub mod units;
 pub mod tariff;
 pub mod record;
+pub mod vehicle;
 pub mod order;
 pub mod alarm;
 pub mod pile;

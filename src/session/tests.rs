@@ -8,6 +8,7 @@ mod start;
 mod answer;
 mod watch;
 mod alarms;
+mod bms;
 mod stop;
 mod record;
 mod end;

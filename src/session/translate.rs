@@ -2,6 +2,8 @@
 //!
 //! Every conversion destructures its frame without `..`, so that a new field stops the build where it must be handled.
 
+mod bms;
+
 use std::borrow::Cow;
 
 use jiff::civil::DateTime;
@@ -12,6 +14,8 @@ use crate::domain::record::RecordedPeriod;
 use crate::domain::telemetry::{Battery, Demand, GroundLock, Live, Measured, Status};
 use crate::domain::{self, CommandError, Gun, Period, PileCode, Record, Serial, Tariff, Telemetry, WallMs};
 use crate::wire;
+
+pub use bms::bms_report;
 
 /// The pile a frame names, if that is a code anybody can use.
 pub fn pile(code: wire::PileCode) -> Option<PileCode> {

@@ -48,7 +48,7 @@ pub fn event(
         EventKind::AlarmRaised { pile, .. } => (pb::PileChange::AlarmRaised, None, pile),
         EventKind::AlarmCleared { pile, .. } => (pb::PileChange::AlarmCleared, None, pile),
         EventKind::DuplicatePileCode { pile, .. } => (pb::PileChange::DuplicateCode, None, pile),
-        EventKind::Order { .. } | EventKind::RecordConflict { .. } => return None,
+        EventKind::Order { .. } | EventKind::Bms { .. } | EventKind::RecordConflict { .. } => return None,
     };
     let (duplicate, alarm) = match &stamped.event.kind {
         EventKind::DuplicatePileCode { pile: _, address, iccid } => {
@@ -61,6 +61,7 @@ pub fn event(
         | EventKind::PileOffline { .. }
         | EventKind::GunChanged(_)
         | EventKind::Order { .. }
+        | EventKind::Bms { .. }
         | EventKind::RecordConflict { .. } => (None, None),
     };
     Some(pb::PileEvent {
@@ -210,7 +211,7 @@ mod tests {
         let raised = stamped(EventKind::AlarmRaised { pile: Box::new(example()), gun, alarm });
         let told = event(&raised, |_| None, zone).expect("about the pile");
         assert_eq!((told.change(), &told.alarm), (pb::PileChange::AlarmRaised, &Some(expected.clone())));
-        assert_eq!(told.pile.expect("after it").guns[0].alarms, [expected.clone()]);
+        assert_eq!(told.pile.expect("after it").guns[0].alarms, std::slice::from_ref(&expected));
         let mut after = example();
         after.guns[0].alarms.clear();
         let cleared = stamped(EventKind::AlarmCleared { pile: Box::new(after), gun, alarm });

@@ -475,6 +475,7 @@ fn name(event: &EventKind) -> &'static str {
         EventKind::AlarmRaised { .. } => "alarm",
         EventKind::AlarmCleared { .. } => "no alarm",
         EventKind::Order { .. } => "order",
+        EventKind::Bms { .. } => "bms",
         EventKind::RecordConflict { .. } => "conflict",
         EventKind::DuplicatePileCode { .. } => "duplicate",
     }

@@ -1,7 +1,7 @@
 //! The events of the log.
 
 use super::field::{self, Unreadable, bad, clock, clock_text, enumerated, enumeration, packed, required};
-use super::v1;
+use super::{v1, vehicle};
 use crate::domain::alarm::Alarm;
 use crate::domain::event::OfflineReason;
 use crate::domain::order::Change;
@@ -66,6 +66,12 @@ impl From<&EventKind> for v1::event::Kind {
                 let order = Some(v1::Order::from(&**order));
                 Self::Order(v1::OrderChanged { order, change: change.into(), anomaly: anomaly.into() })
             }
+            EventKind::Bms { gun, serial, report, order } => Self::BmsReported(v1::BmsReported {
+                gun: u32::from(gun.number()),
+                serial: packed(&serial.bytes()),
+                order: order.as_deref().map(Into::into),
+                report: Some((&**report).into()),
+            }),
             EventKind::RecordConflict { serial } => {
                 Self::RecordConflict(v1::RecordConflict { serial: packed(&serial.bytes()) })
             }
@@ -101,6 +107,12 @@ impl TryFrom<v1::event::Kind> for EventKind {
             Kind::Order(v1::OrderChanged { order, change, anomaly }) => Self::Order {
                 order: Box::new(required("order.order", order)?.try_into()?),
                 change: read_change(change, anomaly)?,
+            },
+            Kind::BmsReported(v1::BmsReported { gun, serial, order, report }) => Self::Bms {
+                gun: field::gun(gun)?,
+                serial: field::serial(&serial)?,
+                report: Box::new(vehicle::report(report)?),
+                order: order.map(|order| order.try_into().map(Box::new)).transpose()?,
             },
             Kind::RecordConflict(v1::RecordConflict { serial }) => {
                 Self::RecordConflict { serial: field::serial(&serial)? }
