@@ -191,10 +191,12 @@ pub enum AnomalyKind {
     UnknownSerial,
     /// A second record of the same serial that says something else.
     RecordConflict,
+    /// The audit of the record found something: [`Bill::audit`].
+    BillMismatch,
 }
 
 impl AnomalyKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::StartTimeout,
         Self::IdleWhileCharging,
         Self::StopNotObeyed,
@@ -202,6 +204,7 @@ impl AnomalyKind {
         Self::LateStart,
         Self::UnknownSerial,
         Self::RecordConflict,
+        Self::BillMismatch,
     ];
 
     pub fn name(self) -> &'static str {
@@ -213,6 +216,7 @@ impl AnomalyKind {
             Self::LateStart => "late_start",
             Self::UnknownSerial => "unknown_serial",
             Self::RecordConflict => "record_conflict",
+            Self::BillMismatch => "bill_mismatch",
         }
     }
 }
