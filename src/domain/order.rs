@@ -194,10 +194,12 @@ pub enum AnomalyKind {
     UnknownSerial,
     /// A second record of the same serial that says something else.
     RecordConflict,
+    /// The audit of the record found something: [`Bill::audit`].
+    BillMismatch,
 }
 
 impl AnomalyKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::StartTimeout,
         Self::IdleWhileCharging,
         Self::StopNotObeyed,
@@ -205,6 +207,7 @@ impl AnomalyKind {
         Self::LateStart,
         Self::UnknownSerial,
         Self::RecordConflict,
+        Self::BillMismatch,
     ];
 
     pub fn name(self) -> &'static str {
@@ -216,6 +219,7 @@ impl AnomalyKind {
             Self::LateStart => "late_start",
             Self::UnknownSerial => "unknown_serial",
             Self::RecordConflict => "record_conflict",
+            Self::BillMismatch => "bill_mismatch",
         }
     }
 }

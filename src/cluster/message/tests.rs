@@ -5,6 +5,7 @@ use super::*;
 use crate::domain::command::{Start, StopProof, When};
 use crate::domain::order::{Anomaly, AnomalyKind, Failure, Metered, Stop};
 use crate::domain::pile::SessionSeen;
+use crate::domain::record::audit::{Check, Field, Finding};
 use crate::domain::record::{Fees, RecordedPeriod};
 use crate::domain::tariff::PricePair;
 use crate::domain::telemetry::{Battery, Demand, GroundLock, Live, Measured, Status};
@@ -77,7 +78,9 @@ fn order() -> Order {
     order.anomalies = AnomalyKind::ALL.map(|kind| Anomaly { kind, at: WallMs(i64::MAX) }).to_vec();
     order.tariff = Some(tariff);
     order.last = Some(Metered { at: WallMs(3), energy: Energy(4), amount: Amount(5), soc_percent: 6 });
-    order.bill = Some(Bill { record, fees: Some([fees; 4]) });
+    let finding =
+        Finding { check: Check::Vin, field: Field::Vin, expected: "17 of them".into(), actual: "\u{0}".into() };
+    order.bill = Some(Bill { record, fees: Some([fees; 4]), audit: vec![finding] });
     order
 }
 

@@ -1,6 +1,7 @@
 //! How an order moves on: what each happening does in each state, and when time itself is one.
 
 use super::{Anomaly, AnomalyKind, Change, Failure, Happening, Metered, Order, OrderState, Origin, Stop};
+use crate::domain::record::audit::{Facts, audit};
 use crate::domain::record::{Bill, Record};
 use crate::domain::units::WallMs;
 
@@ -177,12 +178,33 @@ impl Order {
             self.failure =
                 Some(Failure::FailedOnPile { code: record.stop_reason, name: record.stop_reason_name.clone() });
         }
-        self.bill = Some(Bill::new(record, self.tariff.as_ref()));
+        let findings = audit(&record, &self.facts(now));
+        let mismatch = if findings.is_empty() { None } else { self.breach(now, AnomalyKind::BillMismatch) };
+        self.bill = Some(Bill::new(record, self.tariff.as_ref(), findings));
         self.ended_at = self.ended_at.or(Some(now));
         self.settled_at = Some(now);
         self.plug_deadline = None;
         self.state = OrderState::Settled;
-        vec![Change::Settled]
+        [Change::Settled].into_iter().chain(mismatch).collect()
+    }
+
+    /// What its record is held against.
+    fn facts(&self, now: WallMs) -> Facts<'_> {
+        let (start_types, not_before) = match self.origin {
+            Origin::Platform => (STARTED_REMOTELY, Some(self.created_at)),
+            // It may have begun long before anybody here heard of it, and in any way.
+            Origin::Pile => (&[][..], None),
+        };
+        Facts {
+            gun: self.gun,
+            start_types,
+            not_before,
+            charging: self.charging_at.zip(self.last.map(|last| last.at)),
+            ended_at: self.ended_at,
+            now,
+            metered: self.last.map(|last| (last.energy, last.amount)),
+            tariff: self.tariff.as_ref(),
+        }
     }
 
     fn not_sent(&mut self) -> Vec<Change> {
@@ -283,6 +305,8 @@ impl Order {
     }
 }
 
+/// `start_type` of what 0x34 started.
+const STARTED_REMOTELY: &[u8] = &[1];
 /// 0x33 reason 5.
 const NOT_PLUGGED_IN: u8 = 5;
 /// 0x33 and a charging 0x13 must come within 90 s of 0x34.

@@ -7,6 +7,7 @@ use crate::domain::alarm::{Alarm, Fault};
 use crate::domain::event::OfflineReason;
 use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Origin, StartRequest, Stop};
 use crate::domain::pile::{GunState, GunStatus, Identity, TariffOnPile};
+use crate::domain::record::audit::{Check, Field, Finding};
 use crate::domain::record::{Bill, Fees, RecordedPeriod};
 use crate::domain::tariff::{Period, PricePair};
 use crate::domain::vehicle::{BmsReport, Flag, Handshake, Missed, Parameters, Statistics, StopReasons, Vehicle};
@@ -219,7 +220,7 @@ fn order() -> Order {
         tariff: Some(Tariff { prices: [pair(1), pair(3), pair(5), pair(7)], half_hours }),
         last: Some(Metered { at: WallMs(12), energy: Energy(13), amount: Amount(14), soc_percent: 15 }),
         idle_seen: 16,
-        bill: Some(Bill { record: record(), fees: Some([fees(1), fees(2), fees(3), fees(4)]) }),
+        bill: Some(Bill { record: record(), fees: Some([fees(1), fees(2), fees(3), fees(4)]), audit: findings() }),
         vehicle: Some(Box::new(vehicle())),
         ..Order::requested(pile().code, gun(), serial(), WallMs(1))
     }
@@ -282,6 +283,13 @@ fn reports() -> [BmsReport; 6] {
         BmsReport::BmsStop(reasons(1)),
         BmsReport::ChargerStop(reasons(3)),
     ]
+}
+
+/// Every check, and every field.
+fn findings() -> Vec<Finding> {
+    let checks = Check::ALL.into_iter().cycle();
+    let finding = |(field, check)| Finding { check, field, expected: "1.0000".to_owned(), actual: String::new() };
+    Field::all().zip(checks).map(finding).collect()
 }
 
 fn record() -> Record {
