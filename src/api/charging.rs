@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use super::amend::Amendment;
 use super::convert::{self, args};
 use super::deadline::Deadline;
 use super::error::ApiError;
@@ -10,7 +11,7 @@ use super::pb::charging_service_server::ChargingService;
 use super::pb::{self, watch_orders_response::Update};
 use super::watch::{Client, Ended, Messages, watch};
 use super::{Context, unexpected};
-use crate::domain::order::Failure;
+use crate::domain::order::{Failure, Happening};
 use crate::domain::{Command, CommandError, EventKind, Order, OrderState, PileCode, Reply, RequestId, Serial};
 use crate::store::ledger::StartAttempt;
 use crate::store::{EventWatch, OrderQuery};
@@ -54,6 +55,25 @@ impl ChargingService for Charging {
             })),
             other => Err(unexpected(&other)),
         }
+    }
+
+    async fn close_order(
+        &self,
+        request: Request<pb::CloseOrderRequest>,
+    ) -> Result<Response<pb::CloseOrderResponse>, Status> {
+        let deadline = Deadline::of(&request);
+        let (pile, serial, close) = args::close_order(request.into_inner())?;
+        let command = Command::CloseOrder { serial, close: Box::new(close.clone()) };
+        let change = |now, order: &mut Order| {
+            close.check(order, now)?;
+            Ok(order.apply(now, Happening::Closed(Box::new(close.clone()))))
+        };
+        let order = match self.0.amend((pile, serial), command, change, deadline).await? {
+            Amendment::BySession(Reply::Closed(order)) | Amendment::InStore(order) => *order,
+            Amendment::BySession(other) => return Err(unexpected(&other)),
+        };
+        let order = convert::order::order(order, self.0.offset);
+        Ok(Response::new(pb::CloseOrderResponse { order: Some(order) }))
     }
 
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
@@ -130,6 +150,8 @@ impl Charging {
             | CommandError::PileRejected { .. }
             | CommandError::GunUnknown { .. }
             | CommandError::OrderNotActive { .. }
+            | CommandError::OrderNotHeld { .. }
+            | CommandError::OrderActive { .. }
             | CommandError::OutcomeUnknown { .. }
             | CommandError::NodeLost { .. }
             | CommandError::Unsupported { .. }

@@ -5,13 +5,16 @@
 //!     │ ▲ reason 5            │                          │                  │                 │
 //!     │ WAITING_FOR_PLUG      │                          └────── rule ──────┴── broken ───────┴──▶ ABNORMAL ──record──▶ SETTLED
 //!     └──── no / timeout ─────┴──▶ FAILED  (a record that still comes settles it)
+//!
+//!  any that owes a record that never comes ──CloseOrder──▶ CLOSED_WITHOUT_RECORD ──record after all──▶ SETTLED
 //! ```
 //!
 //! A record settles an order in any state; SETTLED is absorbing. Every rule of time is a deadline derived from what is
 //! stored ([`Order::due`]), so that it survives a restart, and its breach is reported once. The types are here, the
-//! transitions in [`machine`].
+//! transitions in [`machine`], ending without a record in [`closing`].
 
 mod machine;
+mod closing;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +24,8 @@ use super::ids::{Gun, PileCode, RequestId, Serial};
 use super::record::{Bill, Record};
 use super::tariff::Tariff;
 use super::units::{Amount, Energy, WallMs};
+
+pub use closing::{Close, Closing, ClosingSource, RecordAfterClose};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -131,6 +136,10 @@ pub struct Order {
     /// 0x13 frames that called the gun idle since it last charged.
     pub idle_seen: u8,
     pub bill: Option<Bill>,
+    /// How an operator ended it; stays when a record settles it after all.
+    pub closing: Option<Closing>,
+    /// What a record that came after the closing says beyond it.
+    pub record_after_close: Option<RecordAfterClose>,
 }
 
 /// What the caller of StartCharging sent along, so that a retry can be told from a new wish.
@@ -191,10 +200,12 @@ pub enum AnomalyKind {
     UnknownSerial,
     /// A second record of the same serial that says something else.
     RecordConflict,
+    /// The record of an order that had been closed without one.
+    RecordAfterClose,
 }
 
 impl AnomalyKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::StartTimeout,
         Self::IdleWhileCharging,
         Self::StopNotObeyed,
@@ -202,6 +213,7 @@ impl AnomalyKind {
         Self::LateStart,
         Self::UnknownSerial,
         Self::RecordConflict,
+        Self::RecordAfterClose,
     ];
 
     pub fn name(self) -> &'static str {
@@ -213,6 +225,7 @@ impl AnomalyKind {
             Self::LateStart => "late_start",
             Self::UnknownSerial => "unknown_serial",
             Self::RecordConflict => "record_conflict",
+            Self::RecordAfterClose => "record_after_close",
         }
     }
 }
@@ -249,6 +262,8 @@ pub enum Happening {
     ConflictingRecord,
     /// 0x34 was never written and never will be.
     NotSent,
+    /// An operator ends it without its record.
+    Closed(Box<Close>),
     /// Time has passed.
     Tick,
 }
@@ -266,6 +281,7 @@ pub enum Change {
     Failed,
     Anomaly(AnomalyKind),
     Settled,
+    Closed,
 }
 
 impl Order {
@@ -294,6 +310,8 @@ impl Order {
             last: None,
             idle_seen: 0,
             bill: None,
+            closing: None,
+            record_after_close: None,
         }
     }
 

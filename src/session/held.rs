@@ -75,7 +75,8 @@ pub fn tell_operator(order: &Order, change: Change) {
         | Change::RepeatStop
         | Change::Finished
         | Change::Failed
-        | Change::Settled => tracing::info!(%pile, %gun, %serial, state = order.state.name(), ?change, "order changed"),
+        | Change::Settled
+        | Change::Closed => tracing::info!(%pile, %gun, %serial, state = order.state.name(), ?change, "order changed"),
     }
 }
 

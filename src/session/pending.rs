@@ -18,6 +18,8 @@ pub enum Await {
     Start(Serial),
     /// 0x35 of this gun, or the record of this serial.
     Stop(Gun, Serial),
+    /// That this order is closed, and durable.
+    Close(Serial),
     /// 0x13 of this gun.
     Telemetry(Gun),
     /// 0x91

@@ -8,6 +8,7 @@ mod start;
 mod answer;
 mod watch;
 mod stop;
+mod close;
 mod record;
 mod end;
 mod claims;

@@ -4,6 +4,7 @@
 mod journaled;
 mod drain;
 mod housekeeping;
+mod amend;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::domain::{Event, EventKind, Fence, Order, OrderState, Pile, PileCode, 
 
 pub use super::document::StartAttempt;
 use super::journal::Journal;
+pub use amend::Amended;
 pub use drain::Round;
 pub use housekeeping::{EXPIRE_LIMIT, housekeep};
 
@@ -391,7 +393,7 @@ impl Document {
     /// What must hold for an order that says it is not settled.
     fn unless_settled(&self) -> Option<Precondition> {
         match self {
-            Self::Order(order) if !matches!(order.state, OrderState::Settled | OrderState::ClosedWithoutRecord) => {
+            Self::Order(order) if order.state != OrderState::Settled => {
                 Some(Precondition::Absent(document::record_key(order.pile, order.serial)))
             }
             Self::Order(_) | Self::Pile(_) | Self::StartAttempt(_) => None,

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod reading;
+mod closing;
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Orders, bills and what happens to them.
 
-use super::{amount, coded, energy_mwh, pile_time, position, price, timestamp};
+use super::{amount, coded, energy_mwh, pile_time, position, price, terms, timestamp};
 use crate::api::pb;
 use crate::domain::command::StopProof;
 use crate::domain::ids::hex;
@@ -38,6 +38,8 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         // A counter of the supervision.
         idle_seen: _,
         bill: billed,
+        closing,
+        record_after_close,
     } = order;
     pb::Order {
         name: format!("piles/{pile}/orders/{serial}"),
@@ -61,6 +63,8 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         anomalies: anomalies.into_iter().map(anomaly).collect(),
         last_metered: last.map(metered),
         bill: billed.map(|billed| bill(billed, zone)),
+        closing: closing.map(terms::closing),
+        record_after_close: record_after_close.map(terms::record_after_close),
     }
 }
 
@@ -139,6 +143,7 @@ fn anomaly_kind(kind: AnomalyKind) -> pb::OrderAnomalyKind {
         AnomalyKind::LateStart => pb::OrderAnomalyKind::LateStart,
         AnomalyKind::UnknownSerial => pb::OrderAnomalyKind::UnknownSerial,
         AnomalyKind::RecordConflict => pb::OrderAnomalyKind::RecordConflict,
+        AnomalyKind::RecordAfterClose => pb::OrderAnomalyKind::RecordAfterClose,
     }
 }
 
@@ -155,6 +160,7 @@ fn change(change: Change) -> Option<(pb::OrderChange, Option<AnomalyKind>)> {
         Change::Failed => pb::OrderChange::Failed,
         Change::Anomaly(kind) => return Some((pb::OrderChange::Anomaly, Some(kind))),
         Change::Settled => pb::OrderChange::Settled,
+        Change::Closed => pb::OrderChange::Closed,
     };
     Some((change, None))
 }
@@ -348,11 +354,12 @@ mod tests {
             Change::Failed,
             anomaly,
             Change::Settled,
+            Change::Closed,
         ];
         // In the order of the enumeration: each has its own value, and none is left over.
         let told: Vec<_> = all.into_iter().filter_map(change).map(|(told, _)| i32::from(told)).collect();
-        assert_eq!(told, (1..=9).collect::<Vec<_>>());
-        assert!(pb::OrderChange::try_from(10).is_err());
+        assert_eq!(told, (1..=10).collect::<Vec<_>>());
+        assert!(pb::OrderChange::try_from(11).is_err());
         assert_eq!(change(anomaly), Some((pb::OrderChange::Anomaly, Some(AnomalyKind::LateStart))));
         assert_eq!(change(Change::RepeatStop), None);
     }

@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::command::{Start, StopProof, When};
-use crate::domain::order::{Anomaly, AnomalyKind, Failure, Metered, Stop};
+use crate::domain::order::{
+    Anomaly, AnomalyKind, Close, Closing, ClosingSource, Failure, Metered, RecordAfterClose, Stop,
+};
 use crate::domain::pile::SessionSeen;
 use crate::domain::record::{Fees, RecordedPeriod};
 use crate::domain::tariff::PricePair;
@@ -77,6 +79,14 @@ fn order() -> Order {
     order.anomalies = AnomalyKind::ALL.map(|kind| Anomaly { kind, at: WallMs(i64::MAX) }).to_vec();
     order.tariff = Some(tariff);
     order.last = Some(Metered { at: WallMs(3), energy: Energy(4), amount: Amount(5), soc_percent: 6 });
+    order.closing = Some(Closing {
+        at: WallMs(4),
+        reason: "lost".into(),
+        energy: Energy(5),
+        amount: Amount(6),
+        source: ClosingSource::LastTelemetry,
+    });
+    order.record_after_close = Some(RecordAfterClose { energy: -7, amount: Amount(-8) });
     order.bill = Some(Bill { record, fees: Some([fees; 4]) });
     order
 }
@@ -146,6 +156,10 @@ fn commands() -> Vec<Command> {
         Command::StartCharging(Box::new(start.clone())),
         Command::StartCharging(Box::new(Start { serial: None, attributes: BTreeMap::new(), ..start })),
         Command::StopCharging { serial: serial() },
+        Command::CloseOrder {
+            serial: serial(),
+            close: Box::new(Close { reason: "lost".into(), given: Some((Energy(1), Amount(2))), force: true }),
+        },
         Command::ReadOrder { serial: serial() },
         Command::ReadSession,
         Command::ReadTelemetry { gun: gun() },
@@ -173,6 +187,7 @@ fn replies() -> Vec<Reply> {
         Reply::StartedBefore { serial: serial() },
         Reply::Stopped { order: Box::new(order()), confirmed_by: StopProof::Answer },
         Reply::Stopped { order: Box::new(order()), confirmed_by: StopProof::Record },
+        Reply::Closed(Box::new(order())),
         Reply::Order(Some(Box::new(order()))),
         Reply::Order(None),
         Reply::Session(Box::new(seen)),
@@ -196,6 +211,8 @@ fn errors() -> Vec<CommandError> {
         CommandError::GunBusy { gun: gun(), serial: serial() },
         CommandError::GunUnknown { gun: gun(), guns: 1 },
         CommandError::OrderNotActive { serial: serial(), state: OrderState::Settled.name().into() },
+        CommandError::OrderNotHeld { serial: serial() },
+        CommandError::OrderActive { serial: serial(), state: OrderState::Charging.name().into() },
         CommandError::OutcomeUnknown { serial: Some(serial()) },
         CommandError::NodeLost { serial: None },
         CommandError::Unsupported { what: "levitate".into() },
@@ -227,7 +244,7 @@ fn every_command_reply_error_and_measurement_comes_back_as_it_was() {
 #[test]
 fn none_is_left_out() {
     let commands: BTreeSet<_> = commands().iter().map(Command::name).collect();
-    assert_eq!(commands.len(), 8);
+    assert_eq!(commands.len(), 9);
     for name in &commands {
         // Every variant is a name, and the other way round: an unknown one lists them all.
         assert!(known("Command").contains(&(*name).to_owned()), "{name}");
@@ -272,6 +289,10 @@ fn what_one_release_writes_the_next_one_reads() {
                 r#""physical_card":[255,255,255,255,255,255,255,255],"balance_fen":4294967295}}"#
             ),
             r#"{"stop_charging":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"}}"#,
+            concat!(
+                r#"{"close_order":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","close":{"reason":"lost","#,
+                r#""given":[1,2],"force":true}}}"#
+            ),
             r#"{"read_order":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"}}"#,
             r#""read_session""#,
             r#"{"read_telemetry":{"gun":2}}"#,

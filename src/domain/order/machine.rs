@@ -31,6 +31,7 @@ impl Order {
             Happening::Recorded(record) => self.recorded(now, *record),
             Happening::ConflictingRecord => self.breach(now, AnomalyKind::RecordConflict).into_iter().collect(),
             Happening::NotSent => self.not_sent(),
+            Happening::Closed(close) => self.close(now, *close),
             Happening::Tick => self.tick(now),
         };
         if !changes.is_empty() {
@@ -177,12 +178,14 @@ impl Order {
             self.failure =
                 Some(Failure::FailedOnPile { code: record.stop_reason, name: record.stop_reason_name.clone() });
         }
+        self.record_after_close = self.closing.as_ref().map(|closing| closing.exceeded_by(&record));
         self.bill = Some(Bill::new(record, self.tariff.as_ref()));
         self.ended_at = self.ended_at.or(Some(now));
         self.settled_at = Some(now);
         self.plug_deadline = None;
         self.state = OrderState::Settled;
-        vec![Change::Settled]
+        let late = self.closing.is_some().then(|| self.breach(now, AnomalyKind::RecordAfterClose)).flatten();
+        [Change::Settled].into_iter().chain(late).collect()
     }
 
     fn not_sent(&mut self) -> Vec<Change> {
@@ -290,7 +293,7 @@ const START_MS: u64 = 90_000;
 /// A second 0x33 must come within 60 s of "not plugged in".
 const PLUG_MS: u64 = 60_000;
 /// The record must come within 30 s of the end.
-const RECORD_MS: u64 = 30_000;
+pub(super) const RECORD_MS: u64 = 30_000;
 /// 0x36 is repeated every 5 s, three times, while 0x13 still charges the serial.
 const STOP_REPEAT_MS: u64 = 5_000;
 const STOP_REPEATS: u8 = 3;

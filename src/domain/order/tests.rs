@@ -56,6 +56,58 @@ fn a_charge_goes_its_way_without_anomalies() {
     assert!(life.order.anomalies.is_empty() && life.order.failure.is_none());
 }
 
+fn close(force: bool) -> Close {
+    Close { reason: "lost".into(), given: None, force }
+}
+
+#[test]
+fn a_record_is_owed_for_thirty_seconds_after_the_end_and_only_then_may_an_order_be_closed_without_it() {
+    let overdue = |life: &Life| life.order.is_overdue(life.now);
+    let mut life = Life::requested();
+    for what in [Happening::Accepted, Happening::Charging(metered(START)), Happening::ChargeEnded] {
+        assert!(!overdue(&life));
+        life.sees(what);
+    }
+    assert!(!overdue(&life), "it has only just ended");
+    life.waits(30);
+    life.is(OrderState::Abnormal);
+    assert!(overdue(&life));
+    assert_eq!(life.sees(Happening::Closed(Box::new(close(false)))), [Change::Closed]);
+    assert_eq!(life.sees(Happening::Closed(Box::new(close(true)))), [], "once");
+    assert_eq!((life.charges(), life.waits(3600)), (vec![], vec![]));
+
+    // A pile that went away while it charged on: nobody repeats its stop, and nobody hears of its end.
+    let mut life = Life::requested();
+    life.charges();
+    life.sees(Happening::StopRequested);
+    life.charges();
+    life.now = life.now.plus_ms(29_999);
+    assert!(!overdue(&life));
+    life.now = life.now.plus_ms(1);
+    assert!(overdue(&life));
+
+    let mut life = Life::requested();
+    life.waits(90);
+    life.is(OrderState::Failed);
+    assert!(!overdue(&life), "it may have charged, and its record be on its way");
+    life.waits(30);
+    assert!(overdue(&life));
+}
+
+#[test]
+fn a_record_after_the_closing_settles_and_tells_the_difference() {
+    let mut life = Life::requested();
+    life.charges();
+    let given = Some((Energy(30), Amount(1)));
+    life.sees(Happening::Closed(Box::new(Close { given, ..close(true) })));
+    let told = life.sees(Happening::Recorded(record(0x41, 10)));
+    assert_eq!(told, [Change::Settled, Change::Anomaly(AnomalyKind::RecordAfterClose)]);
+    let more = life.order.record_after_close.expect("a difference");
+    let billed = life.order.bill.as_ref().expect("a bill").record.total_amount;
+    assert_eq!((more.energy, more.amount), (-20, billed - Amount(1)));
+    assert!(life.order.closing.is_some(), "what was thought before stays");
+}
+
 #[test]
 fn ninety_seconds_are_for_the_answer_and_for_the_charge() {
     use AnomalyKind::StartTimeout;
@@ -247,6 +299,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => Just(Happening::NotSent),
         6 => Just(Happening::Tick),
         1 => Just(Happening::ConflictingRecord),
+        1 => any::<bool>().prop_map(|force| Happening::Closed(Box::new(close(force)))),
         1 => Just(Happening::Recorded(record(0x41, 1))),
     ]
 }

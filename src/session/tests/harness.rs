@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::ledger::{Mode, Store};
 use crate::domain::command::{Start, When};
+use crate::domain::order::Close;
 use crate::domain::pile::GunState;
 use crate::domain::tariff::PricePair;
 use crate::domain::units::UtcOffset;
@@ -237,6 +238,11 @@ impl Pile {
 
     pub fn stop(&mut self, serial: Serial) -> u64 {
         self.command(Command::StopCharging { serial }, 10)
+    }
+
+    pub fn close(&mut self, serial: Serial, force: bool) -> u64 {
+        let close = Box::new(Close { reason: "never billed".into(), given: None, force });
+        self.command(Command::CloseOrder { serial, close }, 10)
     }
 
     pub fn disconnect(&mut self, when: When) -> u64 {

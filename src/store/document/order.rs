@@ -3,7 +3,9 @@
 use super::StartAttempt;
 use super::field::{self, Unreadable, bytes, enumerated, enumeration, packed, required, small, wall};
 use super::v1;
-use crate::domain::order::{Anomaly, AnomalyKind, Failure, Metered, Origin, StartRequest, Stop};
+use crate::domain::order::{
+    Anomaly, AnomalyKind, Closing, ClosingSource, Failure, Metered, Origin, RecordAfterClose, StartRequest, Stop,
+};
 use crate::domain::{Amount, Energy, Order, OrderState, RequestId, WallMs};
 
 impl From<&Order> for v1::Order {
@@ -31,6 +33,8 @@ impl From<&Order> for v1::Order {
             last,
             idle_seen,
             bill,
+            closing,
+            record_after_close,
         } = order;
         Self {
             pile: packed(&pile.bcd()),
@@ -55,6 +59,8 @@ impl From<&Order> for v1::Order {
             last: last.as_ref().map(Into::into),
             idle_seen: u32::from(*idle_seen),
             bill: bill.as_ref().map(Into::into),
+            closing: closing.as_ref().map(Into::into),
+            record_after_close: record_after_close.as_ref().map(Into::into),
         }
     }
 }
@@ -86,6 +92,8 @@ impl TryFrom<v1::Order> for Order {
             last,
             idle_seen,
             bill,
+            closing,
+            record_after_close,
         } = stored;
         Ok(Self {
             pile: field::pile(&pile)?,
@@ -110,6 +118,8 @@ impl TryFrom<v1::Order> for Order {
             last: last.map(TryInto::try_into).transpose()?,
             idle_seen: small("idle_seen", idle_seen)?,
             bill: bill.map(TryInto::try_into).transpose()?,
+            closing: closing.map(TryInto::try_into).transpose()?,
+            record_after_close: record_after_close.map(Into::into),
         })
     }
 }
@@ -223,6 +233,38 @@ impl TryFrom<v1::Metered> for Metered {
     }
 }
 
+impl From<&Closing> for v1::Closing {
+    fn from(closing: &Closing) -> Self {
+        let Closing { at, reason, energy, amount, source } = closing;
+        let source = v1::ClosingSource::from(*source).into();
+        Self { at_ms: at.0, reason: reason.clone(), energy: energy.0, amount: amount.0, source }
+    }
+}
+
+impl TryFrom<v1::Closing> for Closing {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::Closing) -> Result<Self, Unreadable> {
+        let v1::Closing { at_ms, reason, energy, amount, source } = stored;
+        let source = enumerated::<v1::ClosingSource, _>("closing.source", source)?;
+        Ok(Self { at: WallMs(at_ms), reason, energy: Energy(energy), amount: Amount(amount), source })
+    }
+}
+
+impl From<&RecordAfterClose> for v1::RecordAfterClose {
+    fn from(more: &RecordAfterClose) -> Self {
+        let RecordAfterClose { energy, amount } = *more;
+        Self { energy, amount: amount.0 }
+    }
+}
+
+impl From<v1::RecordAfterClose> for RecordAfterClose {
+    fn from(stored: v1::RecordAfterClose) -> Self {
+        let v1::RecordAfterClose { energy, amount } = stored;
+        Self { energy, amount: Amount(amount) }
+    }
+}
+
 impl From<&StartAttempt> for v1::StartAttempt {
     fn from(attempt: &StartAttempt) -> Self {
         let StartAttempt { pile, id, arguments, serial, created_at } = *attempt;
@@ -255,4 +297,5 @@ enumeration!(OrderState, OrderState:
     Requested WaitingForPlug Starting Charging Stopping Finished Abnormal Failed Settled ClosedWithoutRecord);
 enumeration!(Origin, Origin: Platform Pile);
 enumeration!(AnomalyKind, AnomalyKind:
-    StartTimeout IdleWhileCharging StopNotObeyed RecordOverdue LateStart UnknownSerial RecordConflict);
+    StartTimeout IdleWhileCharging StopNotObeyed RecordOverdue LateStart UnknownSerial RecordConflict RecordAfterClose);
+enumeration!(ClosingSource, ClosingSource: LastTelemetry Given);

@@ -4,7 +4,10 @@ use prost::Message;
 
 use super::*;
 use crate::domain::event::OfflineReason;
-use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Origin, StartRequest, Stop};
+use crate::domain::order::{
+    Anomaly, AnomalyKind, Change, Closing, ClosingSource, Failure, Metered, Origin, RecordAfterClose, StartRequest,
+    Stop,
+};
 use crate::domain::pile::{GunState, GunStatus, Identity, TariffOnPile};
 use crate::domain::record::{Bill, Fees, RecordedPeriod};
 use crate::domain::tariff::{Period, PricePair};
@@ -144,6 +147,7 @@ fn changes() -> Vec<Change> {
         Change::Finished,
         Change::Failed,
         Change::Settled,
+        Change::Closed,
     ];
     plain.into_iter().chain(AnomalyKind::ALL.map(Change::Anomaly)).collect()
 }
@@ -209,6 +213,14 @@ fn order() -> Order {
         last: Some(Metered { at: WallMs(12), energy: Energy(13), amount: Amount(14), soc_percent: 15 }),
         idle_seen: 16,
         bill: Some(Bill { record: record(), fees: Some([fees(1), fees(2), fees(3), fees(4)]) }),
+        closing: Some(Closing {
+            at: WallMs(17),
+            reason: "lost".to_owned(),
+            energy: Energy(18),
+            amount: Amount(19),
+            source: ClosingSource::Given,
+        }),
+        record_after_close: Some(RecordAfterClose { energy: -20, amount: Amount(-21) }),
         ..Order::requested(pile().code, gun(), serial(), WallMs(1))
     }
 }

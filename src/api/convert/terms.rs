@@ -1,0 +1,25 @@
+//! What was agreed of an order, and what an operator has made of it.
+
+use super::{amount, energy_mwh, timestamp};
+use crate::api::pb;
+use crate::domain::order::{Closing, ClosingSource, RecordAfterClose};
+
+pub fn closing(closing: Closing) -> pb::OrderClosing {
+    let Closing { at, reason, energy, amount: costs, source } = closing;
+    let source = match source {
+        ClosingSource::LastTelemetry => pb::ClosingSource::LastTelemetry,
+        ClosingSource::Given => pb::ClosingSource::Given,
+    };
+    pb::OrderClosing {
+        at: Some(timestamp(at)),
+        reason,
+        energy_mwh: energy_mwh(energy),
+        amount: Some(amount(costs)),
+        source: source.into(),
+    }
+}
+
+pub fn record_after_close(more: RecordAfterClose) -> pb::RecordAfterClose {
+    let RecordAfterClose { energy, amount: costs } = more;
+    pb::RecordAfterClose { energy_mwh: energy.saturating_mul(100), amount: Some(amount(costs)) }
+}
