@@ -137,8 +137,10 @@ pub struct Order {
     pub idle_seen: u8,
     pub bill: Option<Bill>,
     /// How an operator ended it; stays when a record settles it after all.
+    #[serde(default)]
     pub closing: Option<Closing>,
     /// What a record that came after the closing says beyond it.
+    #[serde(default)]
     pub record_after_close: Option<RecordAfterClose>,
 }
 
@@ -158,6 +160,24 @@ pub struct Stop {
     pub sent: u8,
     /// The gun charged this serial after `last_sent_at`.
     pub still_charging: bool,
+    /// Who wanted it first.
+    #[serde(default)]
+    pub cause: StopCause,
+}
+
+/// Why a charge is stopped by 0x36.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopCause {
+    /// StopCharging.
+    #[default]
+    Caller,
+    /// It had failed, and charges after all.
+    LateStart,
+}
+
+impl StopCause {
+    pub const ALL: [Self; 2] = [Self::Caller, Self::LateStart];
 }
 
 /// Why a start did not come about.
@@ -252,8 +272,8 @@ pub enum Happening {
     Idle,
     /// 0x19: the charge has ended.
     ChargeEnded,
-    /// A caller wants it stopped; 0x36 goes out.
-    StopRequested,
+    /// It is to be stopped; 0x36 goes out.
+    StopRequested(StopCause),
     /// 0x35 said yes.
     StopAccepted,
     /// The record is about to be made durable.

@@ -123,6 +123,9 @@ impl Session {
         let changes = held.order.apply(now.wall, what);
         held.dirty |= !changes.is_empty();
         self.tell(now, serial, &changes, out);
+        if changes.contains(&Change::Anomaly(AnomalyKind::LateStart)) {
+            self.started_late(now, serial, out);
+        }
     }
 
     fn tell(&mut self, now: Now, serial: Serial, changes: &[Change], out: &mut Out) {

@@ -3,8 +3,10 @@
 
 use pileway::api::pb;
 use pileway::api::pb::{ClosingSource, OrderAnomalyKind, OrderChange, OrderState};
+use pileway::wire::{Frame, StartFailure};
 use tonic::Code;
 
+use crate::common::api::start_request;
 use crate::common::{Api, Node, Pile, reason};
 use crate::{A, charging, cny, kinds, violations};
 
@@ -105,4 +107,24 @@ async fn a_closing_says_why_and_both_amounts_or_none() {
     check(pb::CloseOrderRequest { amount: Some(cny(1, 0)), ..good.clone() }, &["energy_mwh"]).await;
     let finer = pb::CloseOrderRequest { energy_mwh: Some(150), amount: Some(cny(-1, 0)), ..good };
     check(finer, &["energy_mwh", "amount"]).await;
+}
+
+#[tokio::test]
+async fn an_order_that_failed_and_charges_after_all_is_stopped_unless_it_is_to_be_adopted() {
+    for (setting, state) in [("stop", OrderState::Stopping), ("adopt", OrderState::Charging)] {
+        let node = Node::with(&[("PILE__LATE_START", setting)]);
+        let api = Api::of(&node).await;
+        let mut pile = Pile::login(&node, A).await;
+        let refused = pile.answer_start(StartFailure::EquipmentFault);
+        let (answer, wire) = tokio::join!(api.start(start_request(A, 1)), refused);
+        answer.expect_err("the pile said no");
+        pile.charge(1, wire, 100).await;
+        let order = api.order_becomes(A, &wire.to_string(), state).await;
+        assert_eq!(order.anomalies.last().expect("a breach").kind(), OrderAnomalyKind::LateStart);
+        let stops = pile.seen().await.into_iter().filter(|frame| matches!(frame, Frame::RemoteStop(_))).count();
+        assert_eq!(stops, usize::from(setting == "stop"));
+        assert_eq!(order.stop.map(|stop| stop.cause()), (stops == 1).then_some(pb::StopCause::LateStart));
+        pile.settle(1, wire, 200).await;
+        assert_eq!(api.order(A, &wire.to_string()).await.state(), OrderState::Settled);
+    }
 }

@@ -120,12 +120,13 @@ fn failure(failure: Failure) -> pb::StartFailure {
 }
 
 fn stop(stop: Stop) -> pb::OrderStop {
-    let Stop { requested_at, last_sent_at, sent, still_charging } = stop;
+    let Stop { requested_at, last_sent_at, sent, still_charging, cause } = stop;
     pb::OrderStop {
         requested_at: Some(timestamp(requested_at)),
         last_sent_at: Some(timestamp(last_sent_at)),
         sent: i32::from(sent),
         still_charging,
+        cause: terms::stop_cause(cause).into(),
     }
 }
 

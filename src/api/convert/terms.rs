@@ -2,7 +2,14 @@
 
 use super::{amount, energy_mwh, timestamp};
 use crate::api::pb;
-use crate::domain::order::{Closing, ClosingSource, RecordAfterClose};
+use crate::domain::order::{Closing, ClosingSource, RecordAfterClose, StopCause};
+
+pub fn stop_cause(cause: StopCause) -> pb::StopCause {
+    match cause {
+        StopCause::Caller => pb::StopCause::Caller,
+        StopCause::LateStart => pb::StopCause::LateStart,
+    }
+}
 
 pub fn closing(closing: Closing) -> pb::OrderClosing {
     let Closing { at, reason, energy, amount: costs, source } = closing;

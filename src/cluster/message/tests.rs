@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::domain::command::{Start, StopProof, When};
 use crate::domain::order::{
-    Anomaly, AnomalyKind, Close, Closing, ClosingSource, Failure, Metered, RecordAfterClose, Stop,
+    Anomaly, AnomalyKind, Close, Closing, ClosingSource, Failure, Metered, RecordAfterClose, Stop, StopCause,
 };
 use crate::domain::pile::SessionSeen;
 use crate::domain::record::{Fees, RecordedPeriod};
@@ -74,7 +74,13 @@ fn order() -> Order {
     order.order_id = "订单 7".into();
     order.attributes = BTreeMap::from([("k".into(), "v".into()), (String::new(), "empty key".into())]);
     order.request = Some(crate::domain::order::StartRequest { id: request_id(), arguments: u64::MAX });
-    order.stop = Some(Stop { requested_at: WallMs(1), last_sent_at: WallMs(2), sent: 3, still_charging: true });
+    order.stop = Some(Stop {
+        requested_at: WallMs(1),
+        last_sent_at: WallMs(2),
+        sent: 3,
+        still_charging: true,
+        cause: StopCause::LateStart,
+    });
     order.failure = Some(Failure::FailedOnPile { code: 0x4A, name: "no BHM".into() });
     order.anomalies = AnomalyKind::ALL.map(|kind| Anomaly { kind, at: WallMs(i64::MAX) }).to_vec();
     order.tariff = Some(tariff);

@@ -1,6 +1,6 @@
 //! How an order moves on: what each happening does in each state, and when time itself is one.
 
-use super::{Anomaly, AnomalyKind, Change, Failure, Happening, Metered, Order, OrderState, Origin, Stop};
+use super::{Anomaly, AnomalyKind, Change, Failure, Happening, Metered, Order, OrderState, Origin, Stop, StopCause};
 use crate::domain::record::{Bill, Record};
 use crate::domain::units::WallMs;
 
@@ -26,7 +26,7 @@ impl Order {
             Happening::Charging(metered) => self.charging(now, metered),
             Happening::Idle => self.idle(now),
             Happening::ChargeEnded => self.charge_ended(now),
-            Happening::StopRequested => self.stop_requested(now),
+            Happening::StopRequested(cause) => self.stop_requested(now, cause),
             Happening::StopAccepted => self.stop_accepted(now),
             Happening::Recorded(record) => self.recorded(now, *record),
             Happening::ConflictingRecord => self.breach(now, AnomalyKind::RecordConflict).into_iter().collect(),
@@ -137,11 +137,12 @@ impl Order {
         }
     }
 
-    fn stop_requested(&mut self, now: WallMs) -> Vec<Change> {
+    fn stop_requested(&mut self, now: WallMs, cause: StopCause) -> Vec<Change> {
         let mut news = self.stop.is_none();
         let sent = self.stop.map_or(0, |stop| stop.sent);
-        let requested_at = self.stop.map_or(now, |stop| stop.requested_at);
-        self.stop = Some(Stop { requested_at, last_sent_at: now, sent: sent.saturating_add(1), still_charging: false });
+        let (requested_at, cause) = self.stop.map_or((now, cause), |stop| (stop.requested_at, stop.cause));
+        let sent = sent.saturating_add(1);
+        self.stop = Some(Stop { requested_at, last_sent_at: now, sent, still_charging: false, cause });
         match self.state {
             OrderState::Requested | OrderState::WaitingForPlug | OrderState::Starting | OrderState::Charging => {
                 self.plug_deadline = None;

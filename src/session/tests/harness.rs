@@ -87,6 +87,17 @@ impl Pile {
         Self::log_in(mode, policy(energy_price), ADDRESS, shared)
     }
 
+    /// Logged in, with other settings.
+    pub fn online_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut policy = policy(100_000).as_ref().clone();
+        change(&mut policy.config);
+        let clock = Now { mono: Duration::from_secs(100), wall: WallMs(1_700_000_000_000) };
+        let shared = (Rc::default(), Rc::new(Cell::new(clock)), Rc::default());
+        let mut pile = Self::log_in(Mode::Prompt, Arc::new(policy), ADDRESS, shared);
+        pile.receives(0x02);
+        pile
+    }
+
     /// The same pile, on another connection.
     pub fn elsewhere(&self) -> Self {
         self.elsewhere_with(self.policy.clone())

@@ -5,6 +5,7 @@ use super::field::{self, Unreadable, bytes, enumerated, enumeration, packed, req
 use super::v1;
 use crate::domain::order::{
     Anomaly, AnomalyKind, Closing, ClosingSource, Failure, Metered, Origin, RecordAfterClose, StartRequest, Stop,
+    StopCause,
 };
 use crate::domain::{Amount, Energy, Order, OrderState, RequestId, WallMs};
 
@@ -142,8 +143,14 @@ impl TryFrom<v1::StartRequest> for StartRequest {
 
 impl From<&Stop> for v1::Stop {
     fn from(stop: &Stop) -> Self {
-        let Stop { requested_at, last_sent_at, sent, still_charging } = *stop;
-        Self { requested_at_ms: requested_at.0, last_sent_at_ms: last_sent_at.0, sent: u32::from(sent), still_charging }
+        let Stop { requested_at, last_sent_at, sent, still_charging, cause } = *stop;
+        Self {
+            requested_at_ms: requested_at.0,
+            last_sent_at_ms: last_sent_at.0,
+            sent: u32::from(sent),
+            still_charging,
+            cause: v1::StopCause::from(cause).into(),
+        }
     }
 }
 
@@ -151,12 +158,17 @@ impl TryFrom<v1::Stop> for Stop {
     type Error = Unreadable;
 
     fn try_from(stored: v1::Stop) -> Result<Self, Unreadable> {
-        let v1::Stop { requested_at_ms, last_sent_at_ms, sent, still_charging } = stored;
+        let v1::Stop { requested_at_ms, last_sent_at_ms, sent, still_charging, cause } = stored;
         Ok(Self {
             requested_at: WallMs(requested_at_ms),
             last_sent_at: WallMs(last_sent_at_ms),
             sent: small("stop.sent", sent)?,
             still_charging,
+            // Before there were others, nobody said so.
+            cause: match cause {
+                0 => StopCause::Caller,
+                cause => enumerated::<v1::StopCause, _>("stop.cause", cause)?,
+            },
         })
     }
 }
@@ -298,4 +310,5 @@ enumeration!(OrderState, OrderState:
 enumeration!(Origin, Origin: Platform Pile);
 enumeration!(AnomalyKind, AnomalyKind:
     StartTimeout IdleWhileCharging StopNotObeyed RecordOverdue LateStart UnknownSerial RecordConflict RecordAfterClose);
+enumeration!(StopCause, StopCause: Caller LateStart);
 enumeration!(ClosingSource, ClosingSource: LastTelemetry Given);

@@ -6,7 +6,7 @@ use super::*;
 use crate::domain::event::OfflineReason;
 use crate::domain::order::{
     Anomaly, AnomalyKind, Change, Closing, ClosingSource, Failure, Metered, Origin, RecordAfterClose, StartRequest,
-    Stop,
+    Stop, StopCause,
 };
 use crate::domain::pile::{GunState, GunStatus, Identity, TariffOnPile};
 use crate::domain::record::{Bill, Fees, RecordedPeriod};
@@ -204,7 +204,13 @@ fn order() -> Order {
         accepted_at: Some(WallMs(3)),
         plug_deadline: Some(WallMs(4)),
         charging_at: Some(WallMs(5)),
-        stop: Some(Stop { requested_at: WallMs(6), last_sent_at: WallMs(7), sent: 8, still_charging: true }),
+        stop: Some(Stop {
+            requested_at: WallMs(6),
+            last_sent_at: WallMs(7),
+            sent: 8,
+            still_charging: true,
+            cause: StopCause::LateStart,
+        }),
         ended_at: Some(WallMs(9)),
         settled_at: Some(WallMs(0)),
         failure: Some(Failure::Rejected { code: 10, name: "no".to_owned() }),
