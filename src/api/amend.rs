@@ -48,6 +48,15 @@ impl Context {
         }
     }
 
+    /// Whether another order of the pile, as far as is stored, has the gun of this one: a stop names a gun only.
+    pub(super) async fn gun_is_elses(&self, pile: PileCode, serial: Serial) -> Result<bool, ApiError> {
+        let open = self.ledger.open_orders(pile).await?;
+        let Some(gun) = open.iter().find(|(order, _)| order.serial == serial).map(|(order, _)| order.gun) else {
+            return Ok(false);
+        };
+        Ok(open.iter().any(|(order, _)| order.gun == gun && order.serial != serial && order.occupies_gun()))
+    }
+
     /// A session that logged in while the order was written has loaded it as it was before. Told the same command, it
     /// writes, is refused, and takes what is stored. One that is found too late learns it with its own next write.
     async fn tell_newcomer(&self, pile: PileCode, command: Command, deadline: Instant) {
@@ -87,7 +96,7 @@ fn nobody_holds_it(error: &CommandError) -> bool {
     }
 }
 
-fn wall() -> WallMs {
+pub(super) fn wall() -> WallMs {
     WallMs(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64)
 }
 

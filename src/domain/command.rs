@@ -20,6 +20,8 @@ pub enum Command {
     StartCharging(Box<Start>),
     /// 0x36 → 0x35
     StopCharging { serial: Serial },
+    /// A stop that waits with the order until its pile is seen to charge it.
+    StopAtLogin { serial: Serial, expires_at: WallMs },
     /// Ends an order whose record never comes; nothing goes to the pile.
     CloseOrder { serial: Serial, close: Box<Close> },
     /// The order as its session knows it, which may be ahead of what is stored; nothing goes to the pile.
@@ -43,6 +45,7 @@ impl Command {
             Self::ReadOrder { .. } | Self::ReadSession | Self::ReadTelemetry { .. } => true,
             Self::StartCharging(_)
             | Self::StopCharging { .. }
+            | Self::StopAtLogin { .. }
             | Self::CloseOrder { .. }
             | Self::Reboot { .. }
             | Self::SyncClock
@@ -53,7 +56,7 @@ impl Command {
     /// Whether something has to go to the pile, which must be there for it.
     pub fn needs_pile(&self) -> bool {
         match self {
-            Self::CloseOrder { .. } => false,
+            Self::StopAtLogin { .. } | Self::CloseOrder { .. } => false,
             // Whether a pile is there is part of the answer.
             Self::ReadOrder { .. }
             | Self::ReadSession
@@ -70,9 +73,10 @@ impl Command {
     pub fn serial(&self) -> Option<Serial> {
         match self {
             Self::StartCharging(start) => start.serial,
-            Self::StopCharging { serial } | Self::CloseOrder { serial, .. } | Self::ReadOrder { serial } => {
-                Some(*serial)
-            }
+            Self::StopCharging { serial }
+            | Self::StopAtLogin { serial, .. }
+            | Self::CloseOrder { serial, .. }
+            | Self::ReadOrder { serial } => Some(*serial),
             Self::ReadSession
             | Self::ReadTelemetry { .. }
             | Self::Reboot { .. }
@@ -86,6 +90,7 @@ impl Command {
         match self {
             Self::StartCharging(_) => "start_charging",
             Self::StopCharging { .. } => "stop_charging",
+            Self::StopAtLogin { .. } => "stop_at_login",
             Self::CloseOrder { .. } => "close_order",
             Self::ReadOrder { .. } => "read_order",
             Self::ReadSession => "read_session",
@@ -175,6 +180,8 @@ pub enum Reply {
         order: Box<Order>,
         confirmed_by: StopProof,
     },
+    /// The stop waits for the pile, durably.
+    StopPlanned(Box<Order>),
     /// CLOSED_WITHOUT_RECORD, and durable; or SETTLED, if a record has come since it was closed.
     Closed(Box<Order>),
     /// `None`: it is not open here; what is stored is all there is.

@@ -11,10 +11,11 @@
 //!
 //! A record settles an order in any state; SETTLED is absorbing. Every rule of time is a deadline derived from what is
 //! stored ([`Order::due`]), so that it survives a restart, and its breach is reported once. The types are here, the
-//! transitions in [`machine`], ending without a record in [`closing`].
+//! transitions in [`machine`], ending without a record in [`closing`], stops that wait for the pile in [`plan`].
 
 mod machine;
 mod closing;
+mod plan;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ use super::tariff::Tariff;
 use super::units::{Amount, Energy, WallMs};
 
 pub use closing::{Close, Closing, ClosingSource, RecordAfterClose};
+pub use plan::StopAtLogin;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -142,6 +144,9 @@ pub struct Order {
     /// What a record that came after the closing says beyond it.
     #[serde(default)]
     pub record_after_close: Option<RecordAfterClose>,
+    /// A stop that waits for the pile.
+    #[serde(default)]
+    pub stop_at_login: Option<StopAtLogin>,
 }
 
 /// What the caller of StartCharging sent along, so that a retry can be told from a new wish.
@@ -174,10 +179,12 @@ pub enum StopCause {
     Caller,
     /// It had failed, and charges after all.
     LateStart,
+    /// StopCharging while its pile was away.
+    AtLogin,
 }
 
 impl StopCause {
-    pub const ALL: [Self; 2] = [Self::Caller, Self::LateStart];
+    pub const ALL: [Self; 3] = [Self::Caller, Self::LateStart, Self::AtLogin];
 }
 
 /// Why a start did not come about.
@@ -284,6 +291,10 @@ pub enum Happening {
     NotSent,
     /// An operator ends it without its record.
     Closed(Box<Close>),
+    /// It is to be stopped as soon as its pile is seen to charge it, until `expires_at`.
+    StopPlanned { expires_at: WallMs },
+    /// Time has passed, of which only a planned stop knows.
+    PlanExpires,
     /// Time has passed.
     Tick,
 }
@@ -302,6 +313,10 @@ pub enum Change {
     Anomaly(AnomalyKind),
     Settled,
     Closed,
+    /// The pile is away; it will be stopped when it is seen to charge again.
+    StopPlanned,
+    /// The pile has not been seen to charge in time.
+    StopExpired,
 }
 
 impl Order {
@@ -332,6 +347,7 @@ impl Order {
             bill: None,
             closing: None,
             record_after_close: None,
+            stop_at_login: None,
         }
     }
 

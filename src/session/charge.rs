@@ -1,10 +1,12 @@
 //! Orders of a session: watching and settling. Starting is in [`start`], stopping in [`stop`], cards and VINs in
-//! [`authorise`], ending without a record in [`close`].
+//! [`authorise`], ending without a record in [`close`],
+//! stops that wait for the pile in [`plan`].
 
 mod start;
 mod authorise;
 mod stop;
 mod close;
+mod plan;
 
 use super::Now;
 use super::held::{Held, MAX_ORDERS, tell_operator};
@@ -32,6 +34,7 @@ impl Session {
                 let metered = translate::metered(now.wall, data);
                 if self.held(serial).is_some() {
                     self.happened(now, serial, Happening::Charging(metered), out);
+                    self.stop_as_planned(now, serial, out);
                 } else {
                     self.look_up(gun, serial, metered);
                 }
@@ -104,6 +107,7 @@ impl Session {
             Some((order, version)) => self.orders.push(Held::stored(order, version)),
         }
         self.happened(now, serial, Happening::Charging(metered), out);
+        self.stop_as_planned(now, serial, out);
         self.stop_late(serial, out);
     }
 
@@ -242,7 +246,7 @@ impl Session {
     /// The deadline of a command has come.
     pub(super) fn gave_up(&self, what: Await) -> CommandError {
         let serial = match what {
-            Await::Start(serial) | Await::Stop(_, serial) | Await::Close(serial) => Some(serial),
+            Await::Start(serial) | Await::Stop(_, serial) | Await::Close(serial) | Await::Plan(serial) => Some(serial),
             Await::Telemetry(_) | Await::Reboot | Await::Clock => None,
         };
         if self.was_written(what) { CommandError::OutcomeUnknown { serial } } else { CommandError::DeadlinePassed }
@@ -252,7 +256,9 @@ impl Session {
     pub(super) fn was_written(&self, what: Await) -> bool {
         match what {
             Await::Start(serial) => self.held(serial).is_none_or(|held| held.unsent.is_none()),
-            Await::Stop(..) | Await::Close(_) | Await::Telemetry(_) | Await::Reboot | Await::Clock => true,
+            Await::Stop(..) | Await::Close(_) | Await::Plan(_) | Await::Telemetry(_) | Await::Reboot | Await::Clock => {
+                true
+            }
         }
     }
 

@@ -41,6 +41,7 @@ impl Session {
             }),
             Command::StartCharging(start) => self.start(now, id, *start, deadline, out),
             Command::StopCharging { serial } => self.stop(now, id, serial, deadline, out),
+            Command::StopAtLogin { serial, expires_at } => self.plan_stop(now, id, (serial, expires_at), deadline, out),
             Command::CloseOrder { serial, close } => self.close(now, id, (serial, *close), deadline, out),
             Command::ReadOrder { serial } => {
                 let order = self.held(serial).filter(|held| held.version.is_some()).map(|held| held.order.clone());

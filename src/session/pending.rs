@@ -20,6 +20,8 @@ pub enum Await {
     Stop(Gun, Serial),
     /// That this order is closed, and durable.
     Close(Serial),
+    /// That the stop of this order waits for the pile, and is durable.
+    Plan(Serial),
     /// 0x13 of this gun.
     Telemetry(Gun),
     /// 0x91

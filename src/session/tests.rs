@@ -9,6 +9,7 @@ mod answer;
 mod watch;
 mod stop;
 mod close;
+mod plan;
 mod record;
 mod end;
 mod claims;

@@ -6,6 +6,7 @@ use super::Now;
 use super::held::Held;
 use super::io::{EndReason, LedgerCall, Out, Output};
 use super::jobs::{Job, Jobs, NextClaim, Running};
+use super::pending::Await;
 use super::state::{Phase, Session};
 use crate::domain::{CommandError, Event, EventKind, Fence, Order, OrderState, Pile, Serial};
 use crate::observe;
@@ -176,7 +177,7 @@ impl Session {
                 self.jobs.events.drain(..events);
                 // Idle sessions are many, and their next event is minutes away.
                 self.jobs.events.shrink_to_fit();
-                self.tell_closed(&write, out);
+                self.tell_durable(&write, out);
                 self.forget_closed();
             }
             Err(WriteError::Conflict { at, current }) => {
@@ -217,6 +218,10 @@ impl Session {
                 if theirs.state.is_open() || theirs.state == OrderState::Failed {
                     if let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == order.serial) {
                         held.version = Some(version);
+                        // Only this is ever wished of an order that a session holds without asking the session.
+                        if held.order.stop.is_none() {
+                            held.order.stop_at_login = held.order.stop_at_login.or(theirs.stop_at_login);
+                        }
                     }
                 } else {
                     self.forget(order.serial);
@@ -237,13 +242,18 @@ impl Session {
         }
     }
 
-    /// Who wanted orders of this write closed hears that they are.
-    fn tell_closed(&mut self, write: &Write, out: &mut Out) {
+    /// Who waits for orders of this write to be durable hears that they are.
+    fn tell_durable(&mut self, write: &Write, out: &mut Out) {
         for (document, _) in &write.documents {
             if let Document::Order(order) = document
-                && order.state == OrderState::ClosedWithoutRecord
+                && self.pending.holds(|what| matches!(what, Await::Close(_) | Await::Plan(_)))
             {
-                self.answer_close(order, out);
+                match order.state {
+                    OrderState::ClosedWithoutRecord => self.answer_close(order, out),
+                    // What has changed since is not durable yet.
+                    _ if self.durable(order.serial).is_some() => self.answer_plan(order, out),
+                    _ => {}
+                }
             }
         }
     }

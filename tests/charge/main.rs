@@ -5,6 +5,7 @@
 mod common;
 mod reading;
 mod closing;
+mod away;
 
 use std::time::Duration;
 

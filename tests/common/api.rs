@@ -89,7 +89,11 @@ impl Api {
     }
 
     pub async fn stop(&self, pile: &str, serial: &str) -> Result<pb::StopChargingResponse, Status> {
-        let request = pb::StopChargingRequest { pile: pile.to_owned(), serial: serial.to_owned() };
+        let (pile, serial) = (pile.to_owned(), serial.to_owned());
+        self.stop_with(pb::StopChargingRequest { pile, serial, ..Default::default() }).await
+    }
+
+    pub async fn stop_with(&self, request: pb::StopChargingRequest) -> Result<pb::StopChargingResponse, Status> {
         Ok(within("StopCharging", self.charging.clone().stop_charging(request)).await?.into_inner())
     }
 

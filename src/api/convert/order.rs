@@ -40,6 +40,7 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         bill: billed,
         closing,
         record_after_close,
+        stop_at_login,
     } = order;
     pb::Order {
         name: format!("piles/{pile}/orders/{serial}"),
@@ -65,6 +66,7 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         bill: billed.map(|billed| bill(billed, zone)),
         closing: closing.map(terms::closing),
         record_after_close: record_after_close.map(terms::record_after_close),
+        stop_at_login: stop_at_login.map(terms::stop_at_login),
     }
 }
 
@@ -162,6 +164,8 @@ fn change(change: Change) -> Option<(pb::OrderChange, Option<AnomalyKind>)> {
         Change::Anomaly(kind) => return Some((pb::OrderChange::Anomaly, Some(kind))),
         Change::Settled => pb::OrderChange::Settled,
         Change::Closed => pb::OrderChange::Closed,
+        Change::StopPlanned => pb::OrderChange::StopPlanned,
+        Change::StopExpired => pb::OrderChange::StopExpired,
     };
     Some((change, None))
 }
@@ -356,11 +360,12 @@ mod tests {
             anomaly,
             Change::Settled,
             Change::Closed,
+            Change::StopPlanned,
+            Change::StopExpired,
         ];
         // In the order of the enumeration: each has its own value, and none is left over.
         let told: Vec<_> = all.into_iter().filter_map(change).map(|(told, _)| i32::from(told)).collect();
-        assert_eq!(told, (1..=10).collect::<Vec<_>>());
-        assert!(pb::OrderChange::try_from(11).is_err());
+        assert_eq!(told, (1..=99).filter(|n| pb::OrderChange::try_from(*n).is_ok()).collect::<Vec<_>>());
         assert_eq!(change(anomaly), Some((pb::OrderChange::Anomaly, Some(AnomalyKind::LateStart))));
         assert_eq!(change(Change::RepeatStop), None);
     }

@@ -2,13 +2,19 @@
 
 use super::{amount, energy_mwh, timestamp};
 use crate::api::pb;
-use crate::domain::order::{Closing, ClosingSource, RecordAfterClose, StopCause};
+use crate::domain::order::{Closing, ClosingSource, RecordAfterClose, StopAtLogin, StopCause};
 
 pub fn stop_cause(cause: StopCause) -> pb::StopCause {
     match cause {
         StopCause::Caller => pb::StopCause::Caller,
         StopCause::LateStart => pb::StopCause::LateStart,
+        StopCause::AtLogin => pb::StopCause::AtLogin,
     }
+}
+
+pub fn stop_at_login(plan: StopAtLogin) -> pb::StopAtLogin {
+    let StopAtLogin { requested_at, expires_at } = plan;
+    pb::StopAtLogin { requested_at: Some(timestamp(requested_at)), expires_at: Some(timestamp(expires_at)) }
 }
 
 pub fn closing(closing: Closing) -> pb::OrderClosing {

@@ -162,6 +162,7 @@ fn commands() -> Vec<Command> {
         Command::StartCharging(Box::new(start.clone())),
         Command::StartCharging(Box::new(Start { serial: None, attributes: BTreeMap::new(), ..start })),
         Command::StopCharging { serial: serial() },
+        Command::StopAtLogin { serial: serial(), expires_at: WallMs(7) },
         Command::CloseOrder {
             serial: serial(),
             close: Box::new(Close { reason: "lost".into(), given: Some((Energy(1), Amount(2))), force: true }),
@@ -193,6 +194,7 @@ fn replies() -> Vec<Reply> {
         Reply::StartedBefore { serial: serial() },
         Reply::Stopped { order: Box::new(order()), confirmed_by: StopProof::Answer },
         Reply::Stopped { order: Box::new(order()), confirmed_by: StopProof::Record },
+        Reply::StopPlanned(Box::new(order())),
         Reply::Closed(Box::new(order())),
         Reply::Order(Some(Box::new(order()))),
         Reply::Order(None),
@@ -250,7 +252,7 @@ fn every_command_reply_error_and_measurement_comes_back_as_it_was() {
 #[test]
 fn none_is_left_out() {
     let commands: BTreeSet<_> = commands().iter().map(Command::name).collect();
-    assert_eq!(commands.len(), 9);
+    assert_eq!(commands.len(), 10);
     for name in &commands {
         // Every variant is a name, and the other way round: an unknown one lists them all.
         assert!(known("Command").contains(&(*name).to_owned()), "{name}");
@@ -295,6 +297,7 @@ fn what_one_release_writes_the_next_one_reads() {
                 r#""physical_card":[255,255,255,255,255,255,255,255],"balance_fen":4294967295}}"#
             ),
             r#"{"stop_charging":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"}}"#,
+            r#"{"stop_at_login":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","expires_at":7}}"#,
             concat!(
                 r#"{"close_order":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","close":{"reason":"lost","#,
                 r#""given":[1,2],"force":true}}}"#

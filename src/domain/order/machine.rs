@@ -7,6 +7,10 @@ use crate::domain::units::WallMs;
 impl Order {
     /// The next moment at which [`Happening::Tick`] would change something.
     pub fn due(&self) -> Option<WallMs> {
+        [self.rule_due(), self.plan_due()].into_iter().flatten().min()
+    }
+
+    fn rule_due(&self) -> Option<WallMs> {
         let start_due = self.created_at.plus_ms(START_MS);
         match self.state {
             OrderState::Requested | OrderState::Starting => Some(start_due),
@@ -32,7 +36,13 @@ impl Order {
             Happening::ConflictingRecord => self.breach(now, AnomalyKind::RecordConflict).into_iter().collect(),
             Happening::NotSent => self.not_sent(),
             Happening::Closed(close) => self.close(now, *close),
-            Happening::Tick => self.tick(now),
+            Happening::StopPlanned { expires_at } => self.plan_stop(now, expires_at),
+            Happening::PlanExpires => self.drop_expired_plan(now),
+            Happening::Tick => {
+                let mut changes = self.drop_expired_plan(now);
+                changes.extend(self.tick(now));
+                changes
+            }
         };
         if !changes.is_empty() {
             self.updated_at = now;
@@ -139,6 +149,8 @@ impl Order {
 
     fn stop_requested(&mut self, now: WallMs, cause: StopCause) -> Vec<Change> {
         let mut news = self.stop.is_none();
+        // Whoever wanted it, it is done.
+        self.stop_at_login = None;
         let sent = self.stop.map_or(0, |stop| stop.sent);
         let (requested_at, cause) = self.stop.map_or((now, cause), |stop| (stop.requested_at, stop.cause));
         let sent = sent.saturating_add(1);
@@ -197,7 +209,7 @@ impl Order {
     }
 
     fn tick(&mut self, now: WallMs) -> Vec<Change> {
-        if self.due().is_none_or(|due| now < due) {
+        if self.rule_due().is_none_or(|due| now < due) {
             return vec![];
         }
         match self.state {

@@ -43,6 +43,7 @@ impl Session {
         let closed =
             if order.closing.is_some() { Ok(Reply::Closed(Box::new(order.clone()))) } else { not_active.clone() };
         self.answer_all(Await::Close(serial), &closed, out);
+        self.answer_all(Await::Plan(serial), &not_active, out);
         if order.state == OrderState::ClosedWithoutRecord {
             self.answer_all(Await::Stop(gun, serial), &not_active, out);
             self.answer_all(Await::Start(serial), &Ok(Reply::Started(Box::new(order.clone()))), out);

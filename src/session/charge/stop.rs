@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::command::StopProof;
 use crate::domain::order::{Happening, StopCause};
-use crate::domain::{CommandError, Gun, OrderState, Reply, Serial};
+use crate::domain::{CommandError, Gun, Reply, Serial};
 use crate::session::held::Held;
 use crate::session::io::Out;
 use crate::session::pending::{Await, CommandId, RETRY};
@@ -31,7 +31,7 @@ impl Session {
         if held.unsent.is_some() {
             return Err(CommandError::PileBusy { why: "its start is being written".into(), retry_after: Some(RETRY) });
         }
-        if !held.occupies_gun() || held.order.state == OrderState::Finished {
+        if !held.order.may_be_stopped() {
             return Err(CommandError::OrderNotActive { serial, state: held.order.state.name().into() });
         }
         let gun = held.order.gun;
@@ -50,7 +50,7 @@ impl Session {
     }
 
     /// 0x36 without a caller; repeated like any other while the pile charges on.
-    fn stop_by_itself(&mut self, now: Now, serial: Serial, cause: StopCause, out: &mut Out) {
+    pub(in crate::session) fn stop_by_itself(&mut self, now: Now, serial: Serial, cause: StopCause, out: &mut Out) {
         let Some(gun) = self.held(serial).map(|held| held.order.gun) else { return };
         out.repeat(self.stop_frame(gun));
         self.happened(now, serial, Happening::StopRequested(cause), out);

@@ -5,7 +5,7 @@ use super::field::{self, Unreadable, bytes, enumerated, enumeration, packed, req
 use super::v1;
 use crate::domain::order::{
     Anomaly, AnomalyKind, Closing, ClosingSource, Failure, Metered, Origin, RecordAfterClose, StartRequest, Stop,
-    StopCause,
+    StopAtLogin, StopCause,
 };
 use crate::domain::{Amount, Energy, Order, OrderState, RequestId, WallMs};
 
@@ -36,6 +36,7 @@ impl From<&Order> for v1::Order {
             bill,
             closing,
             record_after_close,
+            stop_at_login,
         } = order;
         Self {
             pile: packed(&pile.bcd()),
@@ -62,6 +63,7 @@ impl From<&Order> for v1::Order {
             bill: bill.as_ref().map(Into::into),
             closing: closing.as_ref().map(Into::into),
             record_after_close: record_after_close.as_ref().map(Into::into),
+            stop_at_login: stop_at_login.as_ref().map(Into::into),
         }
     }
 }
@@ -95,6 +97,7 @@ impl TryFrom<v1::Order> for Order {
             bill,
             closing,
             record_after_close,
+            stop_at_login,
         } = stored;
         Ok(Self {
             pile: field::pile(&pile)?,
@@ -121,6 +124,7 @@ impl TryFrom<v1::Order> for Order {
             bill: bill.map(TryInto::try_into).transpose()?,
             closing: closing.map(TryInto::try_into).transpose()?,
             record_after_close: record_after_close.map(Into::into),
+            stop_at_login: stop_at_login.map(Into::into),
         })
     }
 }
@@ -277,6 +281,20 @@ impl From<v1::RecordAfterClose> for RecordAfterClose {
     }
 }
 
+impl From<&StopAtLogin> for v1::StopAtLogin {
+    fn from(plan: &StopAtLogin) -> Self {
+        let StopAtLogin { requested_at, expires_at } = *plan;
+        Self { requested_at_ms: requested_at.0, expires_at_ms: expires_at.0 }
+    }
+}
+
+impl From<v1::StopAtLogin> for StopAtLogin {
+    fn from(stored: v1::StopAtLogin) -> Self {
+        let v1::StopAtLogin { requested_at_ms, expires_at_ms } = stored;
+        Self { requested_at: WallMs(requested_at_ms), expires_at: WallMs(expires_at_ms) }
+    }
+}
+
 impl From<&StartAttempt> for v1::StartAttempt {
     fn from(attempt: &StartAttempt) -> Self {
         let StartAttempt { pile, id, arguments, serial, created_at } = *attempt;
@@ -310,5 +328,5 @@ enumeration!(OrderState, OrderState:
 enumeration!(Origin, Origin: Platform Pile);
 enumeration!(AnomalyKind, AnomalyKind:
     StartTimeout IdleWhileCharging StopNotObeyed RecordOverdue LateStart UnknownSerial RecordConflict RecordAfterClose);
-enumeration!(StopCause, StopCause: Caller LateStart);
+enumeration!(StopCause, StopCause: Caller LateStart AtLogin);
 enumeration!(ClosingSource, ClosingSource: LastTelemetry Given);

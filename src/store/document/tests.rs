@@ -6,7 +6,7 @@ use super::*;
 use crate::domain::event::OfflineReason;
 use crate::domain::order::{
     Anomaly, AnomalyKind, Change, Closing, ClosingSource, Failure, Metered, Origin, RecordAfterClose, StartRequest,
-    Stop, StopCause,
+    Stop, StopAtLogin, StopCause,
 };
 use crate::domain::pile::{GunState, GunStatus, Identity, TariffOnPile};
 use crate::domain::record::{Bill, Fees, RecordedPeriod};
@@ -148,6 +148,8 @@ fn changes() -> Vec<Change> {
         Change::Failed,
         Change::Settled,
         Change::Closed,
+        Change::StopPlanned,
+        Change::StopExpired,
     ];
     plain.into_iter().chain(AnomalyKind::ALL.map(Change::Anomaly)).collect()
 }
@@ -226,6 +228,7 @@ fn order() -> Order {
             amount: Amount(19),
             source: ClosingSource::Given,
         }),
+        stop_at_login: Some(StopAtLogin { requested_at: WallMs(22), expires_at: WallMs(23) }),
         record_after_close: Some(RecordAfterClose { energy: -20, amount: Amount(-21) }),
         ..Order::requested(pile().code, gun(), serial(), WallMs(1))
     }

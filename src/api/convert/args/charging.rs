@@ -1,10 +1,12 @@
 //! What is asked of orders.
 
+use std::time::Duration;
+
 use super::{Fields, MAX_REASON};
 use crate::api::convert::{energy, to_amount};
 use crate::api::error::ApiError;
 use crate::api::pb;
-use crate::domain::command::{Command, Start};
+use crate::domain::command::Start;
 use crate::domain::order::Close;
 use crate::domain::{Amount, Energy, PileCode, Serial};
 
@@ -46,10 +48,24 @@ pub fn start(request: pb::StartChargingRequest) -> Result<(PileCode, Start), Api
     fields.finish(parsed)
 }
 
-pub fn stop(request: &pb::StopChargingRequest) -> Result<(PileCode, Command), ApiError> {
+/// The stop, and for how long it stands if the pile is away; `None`: not at all.
+pub fn stop(request: &pb::StopChargingRequest) -> Result<(PileCode, Serial, Option<Duration>), ApiError> {
+    let pb::StopChargingRequest { pile, serial, when_offline, expiry } = request;
     let mut fields = Fields::default();
-    let (pile, serial) = (fields.pile(&request.pile), fields.serial(&request.serial));
-    fields.finish(pile.zip(serial).map(|(pile, serial)| (pile, Command::StopCharging { serial })))
+    let (pile, serial) = (fields.pile(pile), fields.serial(serial));
+    let stands = match (pb::WhenOffline::try_from(*when_offline), expiry) {
+        (Ok(pb::WhenOffline::AtLogin), expiry) => fields.expiry(expiry.as_ref()),
+        (Ok(pb::WhenOffline::Unspecified | pb::WhenOffline::Fail), None) => None,
+        (Ok(pb::WhenOffline::Unspecified | pb::WhenOffline::Fail), Some(_)) => {
+            fields.0.add("expiry", "is for AT_LOGIN only");
+            None
+        }
+        (Err(_), _) => {
+            fields.0.add("when_offline", "is nothing that can be done");
+            None
+        }
+    };
+    fields.finish(pile.zip(serial).map(|(pile, serial)| (pile, serial, stands)))
 }
 
 pub fn close_order(request: pb::CloseOrderRequest) -> Result<(PileCode, Serial, Close), ApiError> {
@@ -82,6 +98,15 @@ impl Fields {
         }
     }
 
+    fn expiry(&mut self, expiry: Option<&prost_types::Duration>) -> Option<Duration> {
+        let read = expiry.and_then(|expiry| Duration::try_from(*expiry).ok());
+        let good = read.filter(|expiry| (Duration::from_secs(1)..=MAX_EXPIRY).contains(expiry));
+        if good.is_none() {
+            self.0.add("expiry", "must be 1s to 7 days");
+        }
+        good
+    }
+
     fn energy(&mut self, field: &str, mwh: i64) -> Option<Energy> {
         let steps = energy(mwh);
         if steps.is_none() {
@@ -98,3 +123,6 @@ impl Fields {
         amount
     }
 }
+
+/// A stop that waits for longer than this stops somebody else's idea of the charge.
+const MAX_EXPIRY: Duration = Duration::from_hours(7 * 24);
