@@ -58,7 +58,7 @@ use crate::observe;
 use io::{Patience, Reassertion};
 use mailbox::{Mailbox, NotTaken};
 
-pub use config::{Config, Drain};
+pub use config::{Config, Drain, LateStart};
 pub use departed::{Departed, Watch};
 pub use fleet::Reasserted;
 pub use io::EndReason;

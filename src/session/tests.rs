@@ -10,6 +10,8 @@ mod watch;
 mod alarms;
 mod bms;
 mod stop;
+mod close;
+mod plan;
 mod record;
 mod end;
 mod claims;

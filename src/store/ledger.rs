@@ -5,6 +5,7 @@ mod settling;
 mod journaled;
 mod drain;
 mod housekeeping;
+mod amend;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::domain::{Event, Fence, Order, OrderState, Pile, PileCode, Record, Req
 
 pub use super::document::StartAttempt;
 use super::journal::Journal;
+pub use amend::Amended;
 pub use drain::Round;
 pub use housekeeping::{EXPIRE_LIMIT, housekeep};
 use settling::{Told, merged};
@@ -249,7 +251,7 @@ impl Document {
     /// What must hold for an order that says it is not settled.
     fn unless_settled(&self) -> Option<Precondition> {
         match self {
-            Self::Order(order) if !matches!(order.state, OrderState::Settled | OrderState::ClosedWithoutRecord) => {
+            Self::Order(order) if order.state != OrderState::Settled => {
                 Some(Precondition::Absent(document::record_key(order.pile, order.serial)))
             }
             Self::Order(_) | Self::Pile(_) | Self::StartAttempt(_) => None,

@@ -4,6 +4,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod reading;
+mod closing;
+mod away;
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Orders, bills and what happens to them.
 
 use super::vehicle::{reported, vehicle};
-use super::{amount, coded, energy_mwh, pile_time, position, price, timestamp};
+use super::{amount, coded, energy_mwh, pile_time, position, price, terms, timestamp};
 use crate::api::pb;
 use crate::domain::command::StopProof;
 use crate::domain::ids::hex;
@@ -42,6 +42,9 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         idle_seen: _,
         bill: billed,
         vehicle: told_by,
+        closing,
+        record_after_close,
+        stop_at_login,
     } = order;
     pb::Order {
         name: format!("piles/{pile}/orders/{serial}"),
@@ -66,6 +69,9 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         last_metered: last.map(metered),
         bill: billed.map(|billed| bill(billed, zone)),
         vehicle: told_by.map(|told_by| vehicle(*told_by)),
+        closing: closing.map(terms::closing),
+        record_after_close: record_after_close.map(terms::record_after_close),
+        stop_at_login: stop_at_login.map(terms::stop_at_login),
     }
 }
 
@@ -134,12 +140,13 @@ fn failure(failure: Failure) -> pb::StartFailure {
 }
 
 fn stop(stop: Stop) -> pb::OrderStop {
-    let Stop { requested_at, last_sent_at, sent, still_charging } = stop;
+    let Stop { requested_at, last_sent_at, sent, still_charging, cause } = stop;
     pb::OrderStop {
         requested_at: Some(timestamp(requested_at)),
         last_sent_at: Some(timestamp(last_sent_at)),
         sent: i32::from(sent),
         still_charging,
+        cause: terms::stop_cause(cause).into(),
     }
 }
 
@@ -158,6 +165,7 @@ fn anomaly_kind(kind: AnomalyKind) -> pb::OrderAnomalyKind {
         AnomalyKind::UnknownSerial => pb::OrderAnomalyKind::UnknownSerial,
         AnomalyKind::RecordConflict => pb::OrderAnomalyKind::RecordConflict,
         AnomalyKind::BillMismatch => pb::OrderAnomalyKind::BillMismatch,
+        AnomalyKind::RecordAfterClose => pb::OrderAnomalyKind::RecordAfterClose,
     }
 }
 
@@ -174,6 +182,9 @@ fn change(change: Change) -> Option<(pb::OrderChange, Option<AnomalyKind>)> {
         Change::Failed => pb::OrderChange::Failed,
         Change::Anomaly(kind) => return Some((pb::OrderChange::Anomaly, Some(kind))),
         Change::Settled => pb::OrderChange::Settled,
+        Change::Closed => pb::OrderChange::Closed,
+        Change::StopPlanned => pb::OrderChange::StopPlanned,
+        Change::StopExpired => pb::OrderChange::StopExpired,
     };
     Some((change, None))
 }
@@ -392,11 +403,13 @@ mod tests {
             Change::Failed,
             anomaly,
             Change::Settled,
+            Change::Closed,
+            Change::StopPlanned,
+            Change::StopExpired,
         ];
         // In the order of the enumeration: each has its own value, and none is left over.
         let told: Vec<_> = all.into_iter().filter_map(change).map(|(told, _)| i32::from(told)).collect();
-        assert_eq!(told, (1..=9).collect::<Vec<_>>());
-        assert!(pb::OrderChange::try_from(10).is_err());
+        assert_eq!(told, (1..=99).filter(|n| pb::OrderChange::try_from(*n).is_ok()).collect::<Vec<_>>());
         assert_eq!(change(anomaly), Some((pb::OrderChange::Anomaly, Some(AnomalyKind::LateStart))));
         assert_eq!(change(Change::RepeatStop), None);
     }

@@ -1,6 +1,6 @@
 //! How an order moves on: what each happening does in each state, and when time itself is one.
 
-use super::{Anomaly, AnomalyKind, Change, Failure, Happening, Metered, Order, OrderState, Origin, Stop};
+use super::{Anomaly, AnomalyKind, Change, Failure, Happening, Metered, Order, OrderState, Origin, Stop, StopCause};
 use crate::domain::record::audit::{Facts, audit};
 use crate::domain::record::{Bill, Record};
 use crate::domain::units::WallMs;
@@ -8,6 +8,10 @@ use crate::domain::units::WallMs;
 impl Order {
     /// The next moment at which [`Happening::Tick`] would change something.
     pub fn due(&self) -> Option<WallMs> {
+        [self.rule_due(), self.plan_due()].into_iter().flatten().min()
+    }
+
+    fn rule_due(&self) -> Option<WallMs> {
         let start_due = self.created_at.plus_ms(START_MS);
         match self.state {
             OrderState::Requested | OrderState::Starting => Some(start_due),
@@ -27,12 +31,19 @@ impl Order {
             Happening::Charging(metered) => self.charging(now, metered),
             Happening::Idle => self.idle(now),
             Happening::ChargeEnded => self.charge_ended(now),
-            Happening::StopRequested => self.stop_requested(now),
+            Happening::StopRequested(cause) => self.stop_requested(now, cause),
             Happening::StopAccepted => self.stop_accepted(now),
             Happening::Recorded(record) => self.recorded(now, *record),
             Happening::ConflictingRecord => self.breach(now, AnomalyKind::RecordConflict).into_iter().collect(),
             Happening::NotSent => self.not_sent(),
-            Happening::Tick => self.tick(now),
+            Happening::Closed(close) => self.close(now, *close),
+            Happening::StopPlanned { expires_at } => self.plan_stop(now, expires_at),
+            Happening::PlanExpires => self.drop_expired_plan(now),
+            Happening::Tick => {
+                let mut changes = self.drop_expired_plan(now);
+                changes.extend(self.tick(now));
+                changes
+            }
         };
         if !changes.is_empty() {
             self.updated_at = now;
@@ -137,11 +148,14 @@ impl Order {
         }
     }
 
-    fn stop_requested(&mut self, now: WallMs) -> Vec<Change> {
+    fn stop_requested(&mut self, now: WallMs, cause: StopCause) -> Vec<Change> {
         let mut news = self.stop.is_none();
+        // Whoever wanted it, it is done.
+        self.stop_at_login = None;
         let sent = self.stop.map_or(0, |stop| stop.sent);
-        let requested_at = self.stop.map_or(now, |stop| stop.requested_at);
-        self.stop = Some(Stop { requested_at, last_sent_at: now, sent: sent.saturating_add(1), still_charging: false });
+        let (requested_at, cause) = self.stop.map_or((now, cause), |stop| (stop.requested_at, stop.cause));
+        let sent = sent.saturating_add(1);
+        self.stop = Some(Stop { requested_at, last_sent_at: now, sent, still_charging: false, cause });
         match self.state {
             OrderState::Requested | OrderState::WaitingForPlug | OrderState::Starting | OrderState::Charging => {
                 self.plug_deadline = None;
@@ -180,12 +194,14 @@ impl Order {
         }
         let findings = audit(&record, &self.facts(now));
         let mismatch = if findings.is_empty() { None } else { self.breach(now, AnomalyKind::BillMismatch) };
+        self.record_after_close = self.closing.as_ref().map(|closing| closing.exceeded_by(&record));
+        let late = self.closing.is_some().then(|| self.breach(now, AnomalyKind::RecordAfterClose)).flatten();
         self.bill = Some(Bill::new(record, self.tariff.as_ref(), findings));
         self.ended_at = self.ended_at.or(Some(now));
         self.settled_at = Some(now);
         self.plug_deadline = None;
         self.state = OrderState::Settled;
-        [Change::Settled].into_iter().chain(mismatch).collect()
+        [Change::Settled].into_iter().chain(mismatch).chain(late).collect()
     }
 
     /// What its record is held against.
@@ -215,7 +231,7 @@ impl Order {
     }
 
     fn tick(&mut self, now: WallMs) -> Vec<Change> {
-        if self.due().is_none_or(|due| now < due) {
+        if self.rule_due().is_none_or(|due| now < due) {
             return vec![];
         }
         match self.state {
@@ -314,7 +330,7 @@ const START_MS: u64 = 90_000;
 /// A second 0x33 must come within 60 s of "not plugged in".
 const PLUG_MS: u64 = 60_000;
 /// The record must come within 30 s of the end.
-const RECORD_MS: u64 = 30_000;
+pub(super) const RECORD_MS: u64 = 30_000;
 /// 0x36 is repeated every 5 s, three times, while 0x13 still charges the serial.
 const STOP_REPEAT_MS: u64 = 5_000;
 const STOP_REPEATS: u8 = 3;

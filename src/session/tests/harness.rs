@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::ledger::{Mode, Store};
 use crate::domain::command::{Start, When};
+use crate::domain::order::Close;
 use crate::domain::pile::GunState;
 use crate::domain::tariff::PricePair;
 use crate::domain::units::UtcOffset;
@@ -84,6 +85,17 @@ impl Pile {
         let clock = Now { mono: Duration::from_secs(100), wall: WallMs(1_700_000_000_000) };
         let shared = (Rc::default(), Rc::new(Cell::new(clock)), Rc::default());
         Self::log_in(mode, policy(energy_price), ADDRESS, shared)
+    }
+
+    /// Logged in, with other settings.
+    pub fn online_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut policy = policy(100_000).as_ref().clone();
+        change(&mut policy.config);
+        let clock = Now { mono: Duration::from_secs(100), wall: WallMs(1_700_000_000_000) };
+        let shared = (Rc::default(), Rc::new(Cell::new(clock)), Rc::default());
+        let mut pile = Self::log_in(Mode::Prompt, Arc::new(policy), ADDRESS, shared);
+        pile.receives(0x02);
+        pile
     }
 
     /// The same pile, on another connection.
@@ -237,6 +249,11 @@ impl Pile {
 
     pub fn stop(&mut self, serial: Serial) -> u64 {
         self.command(Command::StopCharging { serial }, 10)
+    }
+
+    pub fn close(&mut self, serial: Serial, force: bool) -> u64 {
+        let close = Box::new(Close { reason: "never billed".into(), given: None, force });
+        self.command(Command::CloseOrder { serial, close }, 10)
     }
 
     pub fn disconnect(&mut self, when: When) -> u64 {

@@ -5,7 +5,10 @@ use prost::Message;
 use super::*;
 use crate::domain::alarm::{Alarm, Fault};
 use crate::domain::event::OfflineReason;
-use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Origin, StartRequest, Stop};
+use crate::domain::order::{
+    Anomaly, AnomalyKind, Change, Closing, ClosingSource, Failure, Metered, Origin, RecordAfterClose, StartRequest,
+    Stop, StopAtLogin, StopCause,
+};
 use crate::domain::pile::{GunState, GunStatus, Identity, TariffOnPile};
 use crate::domain::record::audit::{Check, Field, Finding};
 use crate::domain::record::{Bill, Fees, RecordedPeriod};
@@ -156,6 +159,9 @@ fn changes() -> Vec<Change> {
         Change::Finished,
         Change::Failed,
         Change::Settled,
+        Change::Closed,
+        Change::StopPlanned,
+        Change::StopExpired,
     ];
     plain.into_iter().chain(AnomalyKind::ALL.map(Change::Anomaly)).collect()
 }
@@ -212,7 +218,13 @@ fn order() -> Order {
         accepted_at: Some(WallMs(3)),
         plug_deadline: Some(WallMs(4)),
         charging_at: Some(WallMs(5)),
-        stop: Some(Stop { requested_at: WallMs(6), last_sent_at: WallMs(7), sent: 8, still_charging: true }),
+        stop: Some(Stop {
+            requested_at: WallMs(6),
+            last_sent_at: WallMs(7),
+            sent: 8,
+            still_charging: true,
+            cause: StopCause::LateStart,
+        }),
         ended_at: Some(WallMs(9)),
         settled_at: Some(WallMs(0)),
         failure: Some(Failure::Rejected { code: 10, name: "no".to_owned() }),
@@ -222,6 +234,15 @@ fn order() -> Order {
         idle_seen: 16,
         bill: Some(Bill { record: record(), fees: Some([fees(1), fees(2), fees(3), fees(4)]), audit: findings() }),
         vehicle: Some(Box::new(vehicle())),
+        closing: Some(Closing {
+            at: WallMs(17),
+            reason: "lost".to_owned(),
+            energy: Energy(18),
+            amount: Amount(19),
+            source: ClosingSource::Given,
+        }),
+        stop_at_login: Some(StopAtLogin { requested_at: WallMs(22), expires_at: WallMs(23) }),
+        record_after_close: Some(RecordAfterClose { energy: -20, amount: Amount(-21) }),
         ..Order::requested(pile().code, gun(), serial(), WallMs(1))
     }
 }

@@ -179,7 +179,7 @@ fn settlement(
     }
 }
 
-fn order_event(order: &Order, change: Change, now: WallMs) -> Event {
+pub(super) fn order_event(order: &Order, change: Change, now: WallMs) -> Event {
     // The pile's clock is said by the record, and only there.
     let pile_time = match (change, &order.bill) {
         (Change::Settled, Some(bill)) => bill.record.traded,
