@@ -408,7 +408,9 @@ mod tests {
             Change::StopExpired,
         ];
         // In the order of the enumeration: each has its own value, and none is left over.
-        let told: Vec<_> = all.into_iter().filter_map(change).map(|(told, _)| i32::from(told)).collect();
+        let told = all.into_iter().filter_map(change).map(|(told, _)| i32::from(told));
+        // What a vehicle said is an event of its own kind.
+        let told: Vec<_> = told.chain([pb::OrderChange::Vehicle.into()]).collect();
         assert_eq!(told, (1..=99).filter(|n| pb::OrderChange::try_from(*n).is_ok()).collect::<Vec<_>>());
         assert_eq!(change(anomaly), Some((pb::OrderChange::Anomaly, Some(AnomalyKind::LateStart))));
         assert_eq!(change(Change::RepeatStop), None);
