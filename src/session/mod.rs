@@ -21,6 +21,7 @@
 
 mod config;
 mod neighbours;
+pub mod authority;
 mod node;
 mod fleet;
 mod connection;
@@ -31,6 +32,7 @@ mod commands;
 mod charge;
 mod writing;
 mod held;
+mod asks;
 mod device;
 mod jobs;
 mod pending;
@@ -71,6 +73,7 @@ pub struct Policy {
     pub tariff: Tariff,
     /// The zone of the piles' clocks.
     pub offset: UtcOffset,
+    pub asking: authority::Asking,
 }
 
 /// Monotonic and wall time, read once per input. `mono` counts from the start of the node.

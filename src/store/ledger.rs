@@ -153,7 +153,10 @@ impl Ledger {
         let puts: Vec<_> = batch.put.iter().map(|put| put.key.clone()).collect();
         let written = match &self.journal {
             None => self.store.commit(self.partition(pile), batch).await.map(|committed| committed.versions),
-            Some(journal) => self.write_journaled(journal, pile, batch).await,
+            Some(journal) => {
+                let starts = documents.iter().any(|(document, expect)| document.starts_charge(*expect));
+                self.write_journaled(journal, pile, batch, starts).await
+            }
         };
         let (failed, current) = match written {
             Ok(versions) => return Ok(versions),
@@ -237,14 +240,14 @@ impl Ledger {
         now: WallMs,
         told: Told,
     ) -> Result<SettledOrder, StoreError> {
-        let Record { pile, gun, serial, .. } = *record;
+        let Record { pile, serial, .. } = *record;
         let key = document::order_key(pile, serial);
         for _ in 0..SETTLE_ATTEMPTS {
             let (mut order, order_is, version) = if let Some((order, version)) = base {
                 (order, Precondition::Version(key.clone(), version), version + 1)
             } else {
                 // The caller may know an order that the store has lost.
-                let order = ours.cloned().unwrap_or_else(|| Order::adopted(pile, gun, serial, now));
+                let order = ours.cloned().unwrap_or_else(|| Order::billed(record, now));
                 (order, Precondition::Absent(key.clone()), 1)
             };
             let changes = order.apply(now, Happening::Recorded(Box::new(record.clone())));
@@ -395,6 +398,15 @@ impl Document {
                 Some(Precondition::Absent(document::record_key(order.pile, order.serial)))
             }
             Self::Order(_) | Self::Pile(_) | Self::StartAttempt(_) => None,
+        }
+    }
+
+    /// Whether a charge begins with it, which ends in a record.
+    fn starts_charge(&self, expect: Expect) -> bool {
+        match self {
+            Self::Order(order) => expect == Expect::Absent && order.state == OrderState::Requested,
+            Self::StartAttempt(_) => expect == Expect::Absent,
+            Self::Pile(_) => false,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{amount, coded, energy_mwh, pile_time, position, price, timestamp};
 use crate::api::pb;
 use crate::domain::command::StopProof;
+use crate::domain::driver::{AtPile, Shown, Vin};
 use crate::domain::ids::hex;
 use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Order, OrderState, Origin, Stop};
 use crate::domain::record::{Bill, Fees, Record, RecordedPeriod};
@@ -38,7 +39,9 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         // A counter of the supervision.
         idle_seen: _,
         bill: billed,
+        at_pile,
     } = order;
+    let AtThePile { card, vin, account, parallel_no } = AtThePile::of(at_pile);
     pb::Order {
         name: format!("piles/{pile}/orders/{serial}"),
         pile: pile.to_string(),
@@ -61,6 +64,10 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         anomalies: anomalies.into_iter().map(anomaly).collect(),
         last_metered: last.map(metered),
         bill: billed.map(|billed| bill(billed, zone)),
+        card,
+        vin,
+        account,
+        parallel_no,
     }
 }
 
@@ -73,6 +80,28 @@ pub fn event(stamped: &Stamped, what: Change, after: Order, zone: UtcOffset) -> 
         anomaly: anomaly.map_or(pb::OrderAnomalyKind::Unspecified, anomaly_kind).into(),
         order: Some(order(after, zone)),
     })
+}
+
+/// What callers are told of a start at the pile; empty where there is nothing.
+#[derive(Default)]
+struct AtThePile {
+    card: String,
+    vin: String,
+    account: String,
+    parallel_no: String,
+}
+
+impl AtThePile {
+    fn of(at_pile: Option<Box<AtPile>>) -> Self {
+        let Some(at_pile) = at_pile else { return Self::default() };
+        // What the pile was told, it knows.
+        let AtPile { shown, account, logical_card: _, balance_fen: _, limits: _, parallel_no } = *at_pile;
+        let (card, vin) = match shown {
+            Shown::Card(card) => (card.reveal(), String::new()),
+            Shown::Vin(Vin(vin)) => (String::new(), vin),
+        };
+        Self { card, vin, account, parallel_no: parallel_no.map(|number| hex(&number)).unwrap_or_default() }
+    }
 }
 
 pub fn state(state: OrderState) -> pb::OrderState {
@@ -101,6 +130,9 @@ fn origin(origin: Origin) -> pb::OrderOrigin {
     match origin {
         Origin::Platform => pb::OrderOrigin::Platform,
         Origin::Pile => pb::OrderOrigin::Pile,
+        Origin::Card => pb::OrderOrigin::Card,
+        Origin::Vin => pb::OrderOrigin::Vin,
+        Origin::OfflineCard => pb::OrderOrigin::OfflineCard,
     }
 }
 

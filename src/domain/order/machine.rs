@@ -22,6 +22,8 @@ impl Order {
     pub fn apply(&mut self, now: WallMs, what: Happening) -> Vec<Change> {
         let changes = match what {
             Happening::Accepted => self.accepted(now),
+            Happening::Confirmed => self.confirmed(now),
+            Happening::CalledOff => self.called_off(),
             Happening::Rejected { code, name } => self.rejected(now, code, name),
             Happening::Charging(metered) => self.charging(now, metered),
             Happening::Idle => self.idle(now),
@@ -49,6 +51,22 @@ impl Order {
             self.state = OrderState::Starting;
         }
         vec![Change::Accepted]
+    }
+
+    fn confirmed(&mut self, now: WallMs) -> Vec<Change> {
+        if self.state != OrderState::Requested {
+            return vec![];
+        }
+        self.accepted_at = Some(now);
+        self.state = OrderState::Starting;
+        vec![Change::Accepted]
+    }
+
+    fn called_off(&mut self) -> Vec<Change> {
+        match self.state {
+            OrderState::Requested | OrderState::Starting => self.fail(Failure::NotSent),
+            _ => vec![],
+        }
     }
 
     fn rejected(&mut self, now: WallMs, code: u8, name: String) -> Vec<Change> {
@@ -173,6 +191,9 @@ impl Order {
         if self.state == OrderState::Settled {
             return vec![];
         }
+        if self.origin == Origin::Pile {
+            self.origin = Origin::of_record(&record);
+        }
         if record.is_failed_start() && self.failure.is_none() {
             self.failure =
                 Some(Failure::FailedOnPile { code: record.stop_reason, name: record.stop_reason_name.clone() });
@@ -254,9 +275,9 @@ impl Order {
         vec![Change::Finished]
     }
 
-    /// The pile has neither said yes nor charged.
+    /// The pile has neither said yes nor charged. That it was told yes says nothing: nobody may have confirmed.
     fn never_started(&self) -> bool {
-        self.accepted_at.is_none() && self.charging_at.is_none()
+        (self.accepted_at.is_none() || self.origin.is_confirmed()) && self.charging_at.is_none()
     }
 
     fn fail(&mut self, failure: Failure) -> Vec<Change> {

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use super::*;
+use crate::domain::driver::{AtPile, Card, GrantedLimits, Shown, Vin};
 use crate::domain::event::OfflineReason;
 use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Origin, StartRequest, Stop};
 use crate::domain::pile::{GunState, GunStatus, Identity, TariffOnPile};
@@ -52,7 +53,12 @@ fn every_variant_of_an_enumeration_comes_back() {
         back(Order { state, ..order() });
     }
     let anomalies = AnomalyKind::ALL.map(|kind| Anomaly { kind, at: WallMs(1) }).to_vec();
-    back(Order { anomalies, origin: Origin::Platform, ..order() });
+    back(Order { anomalies, ..order() });
+    for origin in [Origin::Platform, Origin::Pile, Origin::Card, Origin::Vin, Origin::OfflineCard] {
+        back(Order { origin, ..order() });
+    }
+    let vin = at_pile(Shown::Vin(Vin("LSVAM4187C2184847".to_owned())));
+    back(Order { at_pile: Some(Box::new(AtPile { parallel_no: None, ..vin })), ..order() });
     let named = |name: &str| (7, name.to_owned());
     let ((code, name), (code2, name2)) = (named("no"), named("did not"));
     let failures = [
@@ -208,8 +214,20 @@ fn order() -> Order {
         tariff: Some(Tariff { prices: [pair(1), pair(3), pair(5), pair(7)], half_hours }),
         last: Some(Metered { at: WallMs(12), energy: Energy(13), amount: Amount(14), soc_percent: 15 }),
         idle_seen: 16,
+        at_pile: Some(Box::new(at_pile(Shown::Card(Card([1, 2, 3, 4, 5, 6, 7, 8]))))),
         bill: Some(Bill { record: record(), fees: Some([fees(1), fees(2), fees(3), fees(4)]) }),
         ..Order::requested(pile().code, gun(), serial(), WallMs(1))
+    }
+}
+
+fn at_pile(shown: Shown) -> AtPile {
+    AtPile {
+        shown,
+        account: "account".to_owned(),
+        logical_card: [9; 8],
+        balance_fen: 18,
+        limits: GrantedLimits { max_power_kw: 19, soc_percent: 20, energy: 21 },
+        parallel_no: Some([0x24; 6]),
     }
 }
 
