@@ -5,6 +5,7 @@ mod harness;
 mod ledger;
 mod login;
 mod start;
+mod authorise;
 mod answer;
 mod watch;
 mod alarms;

@@ -18,6 +18,7 @@ use crate::domain::{
     Command, CommandError, EventKind, Fence, Gun, OrderState, Period, PileCode, Price, Reply, RequestId, Serial,
     SessionId, Tariff, Telemetry, WallMs,
 };
+use crate::session::authority::{Asking, ChargeAsk, Denial, Verdict};
 use crate::session::departed::Absent;
 use crate::session::io::{Done, LedgerCall};
 use crate::session::io::{EndReason, Input, Out, Output, Reassertion};
@@ -40,6 +41,9 @@ pub struct Pile {
     out: Out,
     /// What the ledger has been asked and has not answered.
     pub calls: VecDeque<LedgerCall>,
+    /// What the authority has been asked; it says no to everything unless it is told to wait.
+    pub asked: VecDeque<ChargeAsk>,
+    pub authority_waits: bool,
     received: VecDeque<Down>,
     pub replies: BTreeMap<u64, Result<Reply, CommandError>>,
     pub published: Vec<Telemetry>,
@@ -142,6 +146,8 @@ impl Pile {
             policy,
             out,
             calls: VecDeque::new(),
+            asked: VecDeque::new(),
+            authority_waits: false,
             received: VecDeque::new(),
             replies: BTreeMap::new(),
             published: vec![],
@@ -386,6 +392,7 @@ impl Pile {
                     self.calls.push_back(call);
                     assert_eq!(self.calls.len(), 1, "one call of a pile at a time");
                 }
+                Output::Authorise(ask) => self.asked.push_back(*ask),
                 Output::Register { fence, previous: _, claim: _ } => self.registered = Some(fence),
                 Output::ClaimedInVain { fence: _, previous } => self.evicted = Some(previous),
                 Output::RegisterProvisionally(guess) => self.registered = Some(guess),
@@ -403,8 +410,15 @@ impl Pile {
         }
     }
 
-    /// The store answers until it has nothing left to do, unless it is slow.
+    /// The store answers until it has nothing left to do, unless it is slow; and so does the authority.
     fn settle_down(&mut self) {
+        while !self.authority_waits
+            && let Some(ask) = self.asked.pop_front()
+        {
+            let no = Ok(Verdict::Deny(Denial::unknown(&ask.shown)));
+            self.session.apply(self.now(), Input::Done(Done::Authorised(ask.serial, no)), &mut self.out);
+            self.perform();
+        }
         while self.mode != Mode::Slow
             && let Some(call) = self.calls.pop_front()
         {
@@ -449,7 +463,7 @@ pub fn policy(energy_price: u32) -> Arc<Policy> {
     let price = PricePair { energy: Price(energy_price), service: Price(40_000) };
     let tariff = Tariff { prices: [price; 4], half_hours: [Period::Flat; 48] };
     let offset = UtcOffset::parse("+08:00").expect("an offset");
-    Arc::new(Policy { config: Config::default(), tariff, offset })
+    Arc::new(Policy { config: Config::default(), tariff, offset, asking: Asking::default() })
 }
 
 /// 0x01 of a DC pile.
