@@ -1,5 +1,6 @@
 //! Orders, bills and what happens to them.
 
+use super::vehicle::{reported, vehicle};
 use super::{amount, coded, energy_mwh, pile_time, position, price, timestamp};
 use crate::api::pb;
 use crate::domain::command::StopProof;
@@ -8,6 +9,7 @@ use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Order
 use crate::domain::record::audit::{Check, Finding};
 use crate::domain::record::{Bill, Fees, Record, RecordedPeriod};
 use crate::domain::units::UtcOffset;
+use crate::domain::vehicle::BmsReport;
 use crate::domain::{Period, WallMs};
 use crate::store::Stamped;
 
@@ -39,6 +41,7 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         // A counter of the supervision.
         idle_seen: _,
         bill: billed,
+        vehicle: told_by,
     } = order;
     pb::Order {
         name: format!("piles/{pile}/orders/{serial}"),
@@ -62,6 +65,7 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         anomalies: anomalies.into_iter().map(anomaly).collect(),
         last_metered: last.map(metered),
         bill: billed.map(|billed| bill(billed, zone)),
+        vehicle: told_by.map(|told_by| vehicle(*told_by)),
     }
 }
 
@@ -73,7 +77,20 @@ pub fn event(stamped: &Stamped, what: Change, after: Order, zone: UtcOffset) -> 
         change: change.into(),
         anomaly: anomaly.map_or(pb::OrderAnomalyKind::Unspecified, anomaly_kind).into(),
         order: Some(order(after, zone)),
+        bms: None,
     })
+}
+
+/// What was said of the charge of `after`, the order with it.
+pub fn vehicle_event(stamped: &Stamped, report: BmsReport, after: Order, zone: UtcOffset) -> pb::OrderEvent {
+    let bms = reported(after.pile, after.gun, after.serial, report);
+    pb::OrderEvent {
+        position: Some(position(stamped, zone)),
+        change: pb::OrderChange::Vehicle.into(),
+        anomaly: pb::OrderAnomalyKind::Unspecified.into(),
+        order: Some(order(after, zone)),
+        bms: Some(bms),
+    }
 }
 
 pub fn state(state: OrderState) -> pb::OrderState {

@@ -472,7 +472,10 @@ fn name(event: &EventKind) -> &'static str {
         EventKind::PileOnline(_) => "online",
         EventKind::PileOffline { .. } => "offline",
         EventKind::GunChanged(_) => "gun",
+        EventKind::AlarmRaised { .. } => "alarm",
+        EventKind::AlarmCleared { .. } => "no alarm",
         EventKind::Order { .. } => "order",
+        EventKind::Bms { .. } => "bms",
         EventKind::RecordConflict { .. } => "conflict",
         EventKind::DuplicatePileCode { .. } => "duplicate",
     }

@@ -31,6 +31,7 @@ impl From<&Order> for v1::Order {
             last,
             idle_seen,
             bill,
+            vehicle,
         } = order;
         Self {
             pile: packed(&pile.bcd()),
@@ -55,6 +56,7 @@ impl From<&Order> for v1::Order {
             last: last.as_ref().map(Into::into),
             idle_seen: u32::from(*idle_seen),
             bill: bill.as_ref().map(Into::into),
+            vehicle: vehicle.as_deref().map(Into::into),
         }
     }
 }
@@ -86,6 +88,7 @@ impl TryFrom<v1::Order> for Order {
             last,
             idle_seen,
             bill,
+            vehicle,
         } = stored;
         Ok(Self {
             pile: field::pile(&pile)?,
@@ -110,6 +113,7 @@ impl TryFrom<v1::Order> for Order {
             last: last.map(TryInto::try_into).transpose()?,
             idle_seen: small("idle_seen", idle_seen)?,
             bill: bill.map(TryInto::try_into).transpose()?,
+            vehicle: vehicle.map(|said| said.try_into().map(Box::new)).transpose()?,
         })
     }
 }

@@ -216,6 +216,10 @@ pub(super) fn merged(mut stored: Order, ours: Option<&Order>) -> Order {
     stored.charging_at = stored.charging_at.or(ours.charging_at);
     stored.ended_at = stored.ended_at.or(ours.ended_at);
     stored.stop = stored.stop.or(ours.stop);
+    stored.vehicle = match (stored.vehicle, ours.vehicle.clone()) {
+        (Some(stored), Some(ours)) => Some(Box::new(stored.merged(*ours))),
+        (stored, ours) => stored.or(ours),
+    };
     stored
 }
 
