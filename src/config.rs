@@ -5,6 +5,7 @@
 //! where the value came from.
 
 mod nodes;
+mod retention;
 mod tariff;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::settings::{Problem, duration};
 use crate::{api, cluster, observe, session};
 
 pub use nodes::{Drain, Durability, Node, Redis};
+pub use retention::Retention;
 
 /// A whole and valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +36,7 @@ pub struct Config {
     pub cluster: cluster::Config,
     pub drain: Drain,
     pub store: Store,
+    pub retention: Retention,
     pub log: Log,
     pub tariff: Tariff,
 }
@@ -206,6 +209,7 @@ impl Layers {
         let pile = self.section::<Pile>("pile");
         let grpc = self.section::<api::Config>("grpc");
         let store = self.section::<Store>("store");
+        let retention = self.section::<Retention>("retention");
         let log = self.section::<Log>("log");
         let tariff = tariff::read(&self.values);
         if let Some(pile) = &pile {
@@ -216,6 +220,9 @@ impl Layers {
         }
         if let Some(store) = &store {
             self.found("store", store.problems());
+        }
+        if let Some(retention) = &retention {
+            self.found("retention", retention.problems());
         }
         if let Some(redis) = &redis {
             self.found("redis", redis.problems());
@@ -232,12 +239,12 @@ impl Layers {
         }
         let tariff = tariff.map_err(|problems| self.problems.extend(problems)).ok();
         let of_nodes = (node, redis, peer, cluster, drain);
-        match (of_nodes, (pile, grpc, store, log, tariff)) {
+        match (of_nodes, (pile, grpc, store, retention, log, tariff)) {
             (
                 (Some(node), Some(redis), Some(peer), Some(cluster), Some(drain)),
-                (Some(pile), Some(grpc), Some(store), Some(log), Some(tariff)),
+                (Some(pile), Some(grpc), Some(store), Some(retention), Some(log), Some(tariff)),
             ) if self.problems.is_empty() => {
-                Ok(Config { node, pile, grpc, redis, peer, cluster, drain, store, log, tariff })
+                Ok(Config { node, pile, grpc, redis, peer, cluster, drain, store, retention, log, tariff })
             }
             _ => Err(ConfigError(self.problems)),
         }

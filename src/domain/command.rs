@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
+use super::curve::Point;
 use super::ids::{Gun, RequestId, Serial};
 use super::order::Order;
 use super::pile::SessionSeen;
@@ -22,6 +23,8 @@ pub enum Command {
     StopCharging { serial: Serial },
     /// The order as its session knows it, which may be ahead of what is stored; nothing goes to the pile.
     ReadOrder { serial: Serial },
+    /// What the session has of a charge's curve and has not stored yet; nothing goes to the pile.
+    ReadCurve { serial: Serial },
     /// The session itself, which only its node knows; nothing goes to the pile.
     ReadSession,
     /// 0x12 → 0x13
@@ -38,7 +41,7 @@ impl Command {
     /// Whether nothing is left undone or done twice if nobody knows what became of it.
     pub fn only_reads(&self) -> bool {
         match self {
-            Self::ReadOrder { .. } | Self::ReadSession | Self::ReadTelemetry { .. } => true,
+            Self::ReadOrder { .. } | Self::ReadCurve { .. } | Self::ReadSession | Self::ReadTelemetry { .. } => true,
             Self::StartCharging(_)
             | Self::StopCharging { .. }
             | Self::Reboot { .. }
@@ -51,7 +54,7 @@ impl Command {
     pub fn serial(&self) -> Option<Serial> {
         match self {
             Self::StartCharging(start) => start.serial,
-            Self::StopCharging { serial } | Self::ReadOrder { serial } => Some(*serial),
+            Self::StopCharging { serial } | Self::ReadOrder { serial } | Self::ReadCurve { serial } => Some(*serial),
             Self::ReadSession
             | Self::ReadTelemetry { .. }
             | Self::Reboot { .. }
@@ -66,6 +69,7 @@ impl Command {
             Self::StartCharging(_) => "start_charging",
             Self::StopCharging { .. } => "stop_charging",
             Self::ReadOrder { .. } => "read_order",
+            Self::ReadCurve { .. } => "read_curve",
             Self::ReadSession => "read_session",
             Self::ReadTelemetry { .. } => "read_telemetry",
             Self::Reboot { .. } => "reboot",
@@ -139,6 +143,8 @@ pub enum Reply {
     },
     /// `None`: it is not open here; what is stored is all there is.
     Order(Option<Box<Order>>),
+    /// Oldest first; empty if there is none.
+    Curve(Vec<Point>),
     Session(Box<SessionSeen>),
     Telemetry(Box<Telemetry>),
     RebootAccepted,

@@ -1,9 +1,10 @@
 //! Orders of a session: watching and settling. Starting is in [`start`], stopping in [`stop`], cards and VINs in
-//! [`authorise`].
+//! [`authorise`], curves in [`curve`].
 
 mod start;
 mod authorise;
 mod stop;
+mod curve;
 
 use super::Now;
 use super::held::{Held, MAX_ORDERS, tell_operator};
@@ -49,6 +50,7 @@ impl Session {
 
     /// 0x19
     pub(super) fn charge_ended(&mut self, now: Now, serial: wire::Serial, out: &mut Out) {
+        self.curves.end_of(now, translate::serial(serial));
         self.happened(now, translate::serial(serial), Happening::ChargeEnded, out);
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::pending::CommandId;
+use crate::domain::curve::Chunk;
 use crate::domain::{Command, CommandError, Fence, Order, PileCode, Record, Reply, Serial, Telemetry, WallMs};
 use crate::store::ledger::{Login, SettledOrder, Write, WriteError};
 use crate::store::{BatchId, Claim, StoreError};
@@ -205,6 +206,13 @@ pub enum LedgerCall {
         pile: PileCode,
         serial: Serial,
     },
+    /// A chunk of a charging curve, to be kept until `expires`.
+    KeepCurve {
+        chunk: Box<Chunk>,
+        /// `None` for a session that has ended.
+        fence: Option<Fence>,
+        expires: WallMs,
+    },
     /// Tell that the device at `address` was turned away, because its pile code is somebody else's.
     TellDuplicate {
         id: BatchId,
@@ -221,4 +229,5 @@ pub enum Done {
     Written(Result<Vec<u64>, WriteError>),
     Settled(Result<Box<SettledOrder>, StoreError>),
     LookedUp(Result<Option<Box<(Order, u64)>>, StoreError>),
+    CurveKept(Result<(), WriteError>),
 }

@@ -33,6 +33,7 @@ mod bms;
 mod writing;
 mod held;
 mod vehicles;
+mod curves;
 mod device;
 mod jobs;
 mod pending;
@@ -73,6 +74,8 @@ pub struct Policy {
     pub tariff: Tariff,
     /// The zone of the piles' clocks.
     pub offset: UtcOffset,
+    /// How long chunks of charging curves are kept.
+    pub curves_kept: Duration,
 }
 
 /// Monotonic and wall time, read once per input. `mono` counts from the start of the node.

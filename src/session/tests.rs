@@ -9,6 +9,7 @@ mod answer;
 mod watch;
 mod alarms;
 mod bms;
+mod curve;
 mod stop;
 mod record;
 mod end;

@@ -4,6 +4,7 @@
 mod journaled;
 mod drain;
 mod housekeeping;
+mod curves;
 
 use std::fmt;
 use std::sync::Arc;
