@@ -1,12 +1,12 @@
 //! Orders of a session: watching and settling. Starting is in [`start`], stopping in [`stop`], cards and VINs in
-//! [`authorise`], ending without a record in [`close`],
-//! stops that wait for the pile in [`plan`].
+//! [`authorise`], ending without a record in [`close`], stops that wait for the pile in [`plan`], curves in [`curve`].
 
 mod start;
 mod authorise;
 mod stop;
 mod close;
 mod plan;
+mod curve;
 
 use super::Now;
 use super::held::{Held, MAX_ORDERS, tell_operator};
@@ -53,6 +53,7 @@ impl Session {
 
     /// 0x19
     pub(super) fn charge_ended(&mut self, now: Now, serial: wire::Serial, out: &mut Out) {
+        self.curves.end_of(now, translate::serial(serial));
         self.happened(now, translate::serial(serial), Happening::ChargeEnded, out);
     }
 

@@ -10,6 +10,7 @@ mod answer;
 mod watch;
 mod alarms;
 mod bms;
+mod curve;
 mod stop;
 mod close;
 mod plan;
