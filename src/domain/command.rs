@@ -20,6 +20,8 @@ pub enum Command {
     StartCharging(Box<Start>),
     /// 0x36 → 0x35
     StopCharging { serial: Serial },
+    /// 0x42 → 0x41
+    UpdateBalance(NewBalance),
     /// A stop that waits with the order until its pile is seen to charge it.
     StopAtLogin { serial: Serial, expires_at: WallMs },
     /// Ends an order whose record never comes; nothing goes to the pile.
@@ -45,6 +47,7 @@ impl Command {
             Self::ReadOrder { .. } | Self::ReadSession | Self::ReadTelemetry { .. } => true,
             Self::StartCharging(_)
             | Self::StopCharging { .. }
+            | Self::UpdateBalance(_)
             | Self::StopAtLogin { .. }
             | Self::CloseOrder { .. }
             | Self::Reboot { .. }
@@ -63,6 +66,7 @@ impl Command {
             | Self::ReadTelemetry { .. }
             | Self::StartCharging(_)
             | Self::StopCharging { .. }
+            | Self::UpdateBalance(_)
             | Self::Reboot { .. }
             | Self::SyncClock
             | Self::Disconnect { .. } => true,
@@ -73,6 +77,7 @@ impl Command {
     pub fn serial(&self) -> Option<Serial> {
         match self {
             Self::StartCharging(start) => start.serial,
+            Self::UpdateBalance(update) => Some(update.serial),
             Self::StopCharging { serial }
             | Self::StopAtLogin { serial, .. }
             | Self::CloseOrder { serial, .. }
@@ -90,6 +95,7 @@ impl Command {
         match self {
             Self::StartCharging(_) => "start_charging",
             Self::StopCharging { .. } => "stop_charging",
+            Self::UpdateBalance(_) => "update_balance",
             Self::StopAtLogin { .. } => "stop_at_login",
             Self::CloseOrder { .. } => "close_order",
             Self::ReadOrder { .. } => "read_order",
@@ -143,6 +149,16 @@ impl Start {
     }
 }
 
+/// Arguments of a new balance during a charge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NewBalance {
+    pub serial: Serial,
+    /// The new total in 0.01 CNY.
+    pub fen: u32,
+    /// Which the pile compares with the card it charges for; zero if it shall not.
+    pub physical_card: [u8; 8],
+}
+
 impl Close {
     /// Whether it may end this order. One that has been closed before may be closed again, which changes nothing.
     pub fn check(&self, order: &Order, now: WallMs) -> Result<(), CommandError> {
@@ -180,6 +196,7 @@ pub enum Reply {
         order: Box<Order>,
         confirmed_by: StopProof,
     },
+    BalanceUpdated(Box<Order>),
     /// The stop waits for the pile, durably.
     StopPlanned(Box<Order>),
     /// CLOSED_WITHOUT_RECORD, and durable; or SETTLED, if a record has come since it was closed.

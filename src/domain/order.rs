@@ -147,6 +147,9 @@ pub struct Order {
     /// A stop that waits for the pile.
     #[serde(default)]
     pub stop_at_login: Option<StopAtLogin>,
+    /// The account's balance as the pile was last told and has not refused it, in 0.01 CNY; `None` if nobody here told it.
+    #[serde(default)]
+    pub balance_fen: Option<u32>,
 }
 
 /// What the caller of StartCharging sent along, so that a retry can be told from a new wish.
@@ -293,6 +296,8 @@ pub enum Happening {
     Closed(Box<Close>),
     /// It is to be stopped as soon as its pile is seen to charge it, until `expires_at`.
     StopPlanned { expires_at: WallMs },
+    /// 0x41: the pile has taken a new balance.
+    BalanceUpdated { fen: u32 },
     /// Time has passed, of which only a planned stop knows.
     PlanExpires,
     /// Time has passed.
@@ -348,6 +353,7 @@ impl Order {
             closing: None,
             record_after_close: None,
             stop_at_login: None,
+            balance_fen: None,
         }
     }
 

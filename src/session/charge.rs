@@ -1,12 +1,13 @@
 //! Orders of a session: watching and settling. Starting is in [`start`], stopping in [`stop`], cards and VINs in
 //! [`authorise`], ending without a record in [`close`],
-//! stops that wait for the pile in [`plan`].
+//! stops that wait for the pile in [`plan`], the account's balance in [`balance`].
 
 mod start;
 mod authorise;
 mod stop;
 mod close;
 mod plan;
+mod balance;
 
 use super::Now;
 use super::held::{Held, MAX_ORDERS, tell_operator};
@@ -246,7 +247,11 @@ impl Session {
     /// The deadline of a command has come.
     pub(super) fn gave_up(&self, what: Await) -> CommandError {
         let serial = match what {
-            Await::Start(serial) | Await::Stop(_, serial) | Await::Close(serial) | Await::Plan(serial) => Some(serial),
+            Await::Start(serial)
+            | Await::Stop(_, serial)
+            | Await::Balance(serial, _)
+            | Await::Close(serial)
+            | Await::Plan(serial) => Some(serial),
             Await::Telemetry(_) | Await::Reboot | Await::Clock => None,
         };
         if self.was_written(what) { CommandError::OutcomeUnknown { serial } } else { CommandError::DeadlinePassed }
@@ -256,9 +261,13 @@ impl Session {
     pub(super) fn was_written(&self, what: Await) -> bool {
         match what {
             Await::Start(serial) => self.held(serial).is_none_or(|held| held.unsent.is_none()),
-            Await::Stop(..) | Await::Close(_) | Await::Plan(_) | Await::Telemetry(_) | Await::Reboot | Await::Clock => {
-                true
-            }
+            Await::Stop(..)
+            | Await::Close(_)
+            | Await::Plan(_)
+            | Await::Balance(..)
+            | Await::Telemetry(_)
+            | Await::Reboot
+            | Await::Clock => true,
         }
     }
 

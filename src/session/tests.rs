@@ -10,6 +10,7 @@ mod watch;
 mod stop;
 mod close;
 mod plan;
+mod balance;
 mod record;
 mod end;
 mod claims;

@@ -6,6 +6,7 @@ mod common;
 mod reading;
 mod closing;
 mod away;
+mod balance;
 
 use std::time::Duration;
 

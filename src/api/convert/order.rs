@@ -1,6 +1,6 @@
 //! Orders, bills and what happens to them.
 
-use super::{amount, coded, energy_mwh, pile_time, position, price, terms, timestamp};
+use super::{amount, balance, coded, energy_mwh, pile_time, position, price, terms, timestamp};
 use crate::api::pb;
 use crate::domain::command::StopProof;
 use crate::domain::ids::hex;
@@ -41,6 +41,7 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         closing,
         record_after_close,
         stop_at_login,
+        balance_fen,
     } = order;
     pb::Order {
         name: format!("piles/{pile}/orders/{serial}"),
@@ -67,6 +68,7 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         closing: closing.map(terms::closing),
         record_after_close: record_after_close.map(terms::record_after_close),
         stop_at_login: stop_at_login.map(terms::stop_at_login),
+        balance: balance_fen.map(balance),
     }
 }
 

@@ -37,6 +37,10 @@ impl Order {
             Happening::NotSent => self.not_sent(),
             Happening::Closed(close) => self.close(now, *close),
             Happening::StopPlanned { expires_at } => self.plan_stop(now, expires_at),
+            Happening::BalanceUpdated { fen } => {
+                self.balance_fen = Some(fen);
+                vec![]
+            }
             Happening::PlanExpires => self.drop_expired_plan(now),
             Happening::Tick => {
                 let mut changes = self.drop_expired_plan(now);

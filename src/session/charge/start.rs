@@ -52,6 +52,7 @@ impl Session {
         order.attributes.clone_from(&start.attributes);
         order.request = Some(StartRequest { id: start.request_id, arguments: start.arguments() });
         order.tariff = self.tariff_of_pile();
+        order.balance_fen = Some(start.balance_fen);
         self.pending.push(id, Await::Start(serial), deadline, [0, 0]);
         self.create(order, Unsent { opening: Opening::Remote(Box::new(start)), deadline, serials_left });
         Ok(())

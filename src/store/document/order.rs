@@ -37,6 +37,7 @@ impl From<&Order> for v1::Order {
             closing,
             record_after_close,
             stop_at_login,
+            balance_fen,
         } = order;
         Self {
             pile: packed(&pile.bcd()),
@@ -64,6 +65,7 @@ impl From<&Order> for v1::Order {
             closing: closing.as_ref().map(Into::into),
             record_after_close: record_after_close.as_ref().map(Into::into),
             stop_at_login: stop_at_login.as_ref().map(Into::into),
+            balance_fen: *balance_fen,
         }
     }
 }
@@ -98,6 +100,7 @@ impl TryFrom<v1::Order> for Order {
             closing,
             record_after_close,
             stop_at_login,
+            balance_fen,
         } = stored;
         Ok(Self {
             pile: field::pile(&pile)?,
@@ -125,6 +128,7 @@ impl TryFrom<v1::Order> for Order {
             closing: closing.map(TryInto::try_into).transpose()?,
             record_after_close: record_after_close.map(Into::into),
             stop_at_login: stop_at_login.map(Into::into),
+            balance_fen,
         })
     }
 }

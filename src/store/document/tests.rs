@@ -229,6 +229,7 @@ fn order() -> Order {
             source: ClosingSource::Given,
         }),
         stop_at_login: Some(StopAtLogin { requested_at: WallMs(22), expires_at: WallMs(23) }),
+        balance_fen: Some(24),
         record_after_close: Some(RecordAfterClose { energy: -20, amount: Amount(-21) }),
         ..Order::requested(pile().code, gun(), serial(), WallMs(1))
     }

@@ -6,7 +6,7 @@ use super::{Fields, MAX_REASON};
 use crate::api::convert::{energy, to_amount};
 use crate::api::error::ApiError;
 use crate::api::pb;
-use crate::domain::command::Start;
+use crate::domain::command::{Command, NewBalance, Start};
 use crate::domain::order::Close;
 use crate::domain::{Amount, Energy, PileCode, Serial};
 
@@ -66,6 +66,17 @@ pub fn stop(request: &pb::StopChargingRequest) -> Result<(PileCode, Serial, Opti
         }
     };
     fields.finish(pile.zip(serial).map(|(pile, serial)| (pile, serial, stands)))
+}
+
+pub fn update_balance(request: &pb::UpdateBalanceRequest) -> Result<(PileCode, Command), ApiError> {
+    let pb::UpdateBalanceRequest { pile, serial, balance, physical_card } = request;
+    let mut fields = Fields::default();
+    let (pile, serial) = (fields.pile(pile), fields.serial(serial));
+    let fen = fields.balance(balance.as_ref());
+    let card = fields.card("physical_card", physical_card);
+    let update =
+        serial.zip(fen).zip(card).map(|((serial, fen), physical_card)| NewBalance { serial, fen, physical_card });
+    fields.finish(pile.zip(update).map(|(pile, update)| (pile, Command::UpdateBalance(update))))
 }
 
 pub fn close_order(request: pb::CloseOrderRequest) -> Result<(PileCode, Serial, Close), ApiError> {
