@@ -1,12 +1,11 @@
 //! What the account has left, and what a pile is told of it.
 
 use pileway::api::pb;
-use pileway::api::pb::OrderState;
 use pileway::wire::{Balance, BalanceResult, BalanceUpdate, BalanceUpdateResponse};
 use tonic::Code;
 
 use crate::common::api::fact;
-use crate::common::{Api, Node, Pile, frames, reason, within};
+use crate::common::{Api, Node, Pile, eventually, frames, reason, within};
 use crate::{A, charging, cny, rejected, violations};
 
 async fn update(api: &Api, serial: &str, balance: Option<pb::Money>) -> Result<pb::Order, tonic::Status> {
@@ -46,8 +45,9 @@ async fn a_top_up_reaches_the_pile_and_the_order() {
             }
         }
     }
-    let order = api.order_becomes(A, &serial, OrderState::Charging).await;
-    assert_eq!(order.balance, Some(cny(120, 500_000_000)));
+    // As stored, too.
+    let raised = |order: pb::Order| (order.balance == Some(cny(120, 500_000_000))).then_some(());
+    eventually("the balance to be stored", || async { raised(api.orders(A).await.remove(0)) }).await;
     let status = update(&api, &serial, Some(cny(0, 1_000_000))).await.expect_err("a fraction of a fen");
     assert_eq!(violations(&status), ["balance"]);
     assert_eq!(violations(&update(&api, &serial, None).await.expect_err("none")), ["balance"]);
