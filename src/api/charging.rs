@@ -198,6 +198,7 @@ impl Charging {
             | CommandError::OutcomeUnknown { .. }
             | CommandError::NodeLost { .. }
             | CommandError::Unsupported { .. }
+            | CommandError::UnsupportedByPile { .. }
             | CommandError::SessionLost { written: true }
             | CommandError::StoreUnavailable { .. }
             | CommandError::RequestReused { .. } => return None,

@@ -8,7 +8,7 @@ use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Gun, RequestId, Serial};
-use super::order::{Close, Order, OrderState};
+use super::order::{Close, Limits, Order, OrderState};
 use super::pile::SessionSeen;
 use super::telemetry::Telemetry;
 use super::units::WallMs;
@@ -123,6 +123,8 @@ pub struct Start {
     pub physical_card: [u8; 8],
     /// Account balance in 0.01 CNY; the pile stops when it is used up.
     pub balance_fen: u32,
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
 }
 
 impl Start {
@@ -145,6 +147,18 @@ impl Start {
         eat(&self.logical_card);
         eat(&self.physical_card);
         eat(&self.balance_fen.to_be_bytes());
+        // What was not there before these were is still the same attempt.
+        if !self.limits.is_none() {
+            let Limits { amount, energy, duration_s, soc_percent, max_power_w, by_pile: _ } = self.limits;
+            let numbers = [
+                amount.map(|amount| amount.0.unsigned_abs()),
+                energy.map(|energy| energy.0),
+                duration_s.map(u64::from),
+                soc_percent.map(u64::from),
+                max_power_w.map(u64::from),
+            ];
+            numbers.iter().for_each(|number| eat(&number.map_or([0xFF; 8], u64::to_be_bytes)));
+        }
         h
     }
 }
@@ -250,6 +264,8 @@ pub enum CommandError {
     NodeLost { serial: Option<Serial> },
     #[error("the node that holds the pile cannot do this: {what}")]
     Unsupported { what: String },
+    #[error("the pile speaks V{}.{}, which has no {what}", .version / 10, .version % 10)]
+    UnsupportedByPile { what: Cow<'static, str>, version: u8 },
     #[error("the deadline passed before anything was written")]
     DeadlinePassed,
     #[error("the session ended ({})", if *.written { "the command had been written" } else { "nothing was written" })]
@@ -278,6 +294,7 @@ impl CommandError {
             Self::OutcomeUnknown { .. } => "outcome_unknown",
             Self::NodeLost { .. } => "node_lost",
             Self::Unsupported { .. } => "unsupported",
+            Self::UnsupportedByPile { .. } => "unsupported_by_pile",
             Self::DeadlinePassed => "deadline_passed",
             Self::SessionLost { .. } => "session_lost",
             Self::StoreUnavailable { .. } => "store_unavailable",

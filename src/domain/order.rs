@@ -11,11 +11,13 @@
 //!
 //! A record settles an order in any state; SETTLED is absorbing. Every rule of time is a deadline derived from what is
 //! stored ([`Order::due`]), so that it survives a restart, and its breach is reported once. The types are here, the
-//! transitions in [`machine`], ending without a record in [`closing`], stops that wait for the pile in [`plan`].
+//! transitions in [`machine`], ending without a record in [`closing`], stops that wait for the pile in [`plan`],
+//! how far a charge may go in [`limits`].
 
 mod machine;
 mod closing;
 mod plan;
+mod limits;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +29,7 @@ use super::tariff::Tariff;
 use super::units::{Amount, Energy, WallMs};
 
 pub use closing::{Close, Closing, ClosingSource, RecordAfterClose};
+pub use limits::{BalanceLow, Limits};
 pub use plan::StopAtLogin;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -150,6 +153,11 @@ pub struct Order {
     /// The account's balance as the pile was last told and has not refused it, in 0.01 CNY; `None` if nobody here told it.
     #[serde(default)]
     pub balance_fen: Option<u32>,
+    /// That it will soon be used up; `None` again when it is raised.
+    #[serde(default)]
+    pub balance_low: Option<BalanceLow>,
+    #[serde(default)]
+    pub limits: Option<Limits>,
 }
 
 /// What the caller of StartCharging sent along, so that a retry can be told from a new wish.
@@ -184,10 +192,22 @@ pub enum StopCause {
     LateStart,
     /// StopCharging while its pile was away.
     AtLogin,
+    LimitAmount,
+    LimitEnergy,
+    LimitDuration,
+    LimitSoc,
 }
 
 impl StopCause {
-    pub const ALL: [Self; 3] = [Self::Caller, Self::LateStart, Self::AtLogin];
+    pub const ALL: [Self; 7] = [
+        Self::Caller,
+        Self::LateStart,
+        Self::AtLogin,
+        Self::LimitAmount,
+        Self::LimitEnergy,
+        Self::LimitDuration,
+        Self::LimitSoc,
+    ];
 }
 
 /// Why a start did not come about.
@@ -298,6 +318,8 @@ pub enum Happening {
     StopPlanned { expires_at: WallMs },
     /// 0x41: the pile has taken a new balance.
     BalanceUpdated { fen: u32 },
+    /// At this rate the balance lasts until then, which is soon.
+    BalanceRunsLow { eta: WallMs },
     /// Time has passed, of which only a planned stop knows.
     PlanExpires,
     /// Time has passed.
@@ -322,6 +344,7 @@ pub enum Change {
     StopPlanned,
     /// The pile has not been seen to charge in time.
     StopExpired,
+    BalanceLow,
 }
 
 impl Order {
@@ -354,6 +377,8 @@ impl Order {
             record_after_close: None,
             stop_at_login: None,
             balance_fen: None,
+            balance_low: None,
+            limits: None,
         }
     }
 

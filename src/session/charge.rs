@@ -1,6 +1,7 @@
 //! Orders of a session: watching and settling. Starting is in [`start`], stopping in [`stop`], cards and VINs in
 //! [`authorise`], ending without a record in [`close`],
-//! stops that wait for the pile in [`plan`], the account's balance in [`balance`].
+//! stops that wait for the pile in [`plan`], the account's balance in [`balance`], how
+//! far a charge may go in [`limits`].
 
 mod start;
 mod authorise;
@@ -8,6 +9,7 @@ mod stop;
 mod close;
 mod plan;
 mod balance;
+mod limits;
 
 use super::Now;
 use super::held::{Held, MAX_ORDERS, tell_operator};
@@ -33,9 +35,10 @@ impl Session {
             Status::Charging if !data.transaction_serial.is_zero() => {
                 let serial = translate::serial(data.transaction_serial);
                 let metered = translate::metered(now.wall, data);
-                if self.held(serial).is_some() {
+                if let Some(before) = self.held(serial).map(|held| held.order.last) {
                     self.happened(now, serial, Happening::Charging(metered), out);
                     self.stop_as_planned(now, serial, out);
+                    self.supervise(now, serial, before, out);
                 } else {
                     self.look_up(gun, serial, metered);
                 }
@@ -117,6 +120,7 @@ impl Session {
         let serials: Vec<_> = self.orders.iter().filter(|h| due(h)).map(|h| h.order.serial).collect();
         for serial in serials {
             self.happened(now, serial, Happening::Tick, out);
+            self.stop_at_limit(now, serial, out);
         }
     }
 

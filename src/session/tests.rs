@@ -11,6 +11,7 @@ mod stop;
 mod close;
 mod plan;
 mod balance;
+mod limits;
 mod record;
 mod end;
 mod claims;

@@ -42,6 +42,8 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         record_after_close,
         stop_at_login,
         balance_fen,
+        balance_low,
+        limits,
     } = order;
     pb::Order {
         name: format!("piles/{pile}/orders/{serial}"),
@@ -69,6 +71,8 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         record_after_close: record_after_close.map(terms::record_after_close),
         stop_at_login: stop_at_login.map(terms::stop_at_login),
         balance: balance_fen.map(balance),
+        balance_low: balance_low.map(terms::balance_low),
+        limits: limits.map(terms::limits),
     }
 }
 
@@ -168,6 +172,7 @@ fn change(change: Change) -> Option<(pb::OrderChange, Option<AnomalyKind>)> {
         Change::Closed => pb::OrderChange::Closed,
         Change::StopPlanned => pb::OrderChange::StopPlanned,
         Change::StopExpired => pb::OrderChange::StopExpired,
+        Change::BalanceLow => pb::OrderChange::BalanceLow,
     };
     Some((change, None))
 }
@@ -362,6 +367,7 @@ mod tests {
             anomaly,
             Change::Settled,
             Change::Closed,
+            Change::BalanceLow,
             Change::StopPlanned,
             Change::StopExpired,
         ];

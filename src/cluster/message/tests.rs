@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::domain::command::{NewBalance, Start, StopProof, When};
 use crate::domain::order::{
-    Anomaly, AnomalyKind, Close, Closing, ClosingSource, Failure, Metered, RecordAfterClose, Stop, StopCause,
+    Anomaly, AnomalyKind, Close, Closing, ClosingSource, Failure, Limits, Metered, RecordAfterClose, Stop, StopCause,
 };
 use crate::domain::pile::SessionSeen;
 use crate::domain::record::{Fees, RecordedPeriod};
@@ -157,10 +157,16 @@ fn commands() -> Vec<Command> {
         logical_card: [1; 8],
         physical_card: [0xFF; 8],
         balance_fen: u32::MAX,
+        limits: Limits { amount: Some(Amount(1)), soc_percent: Some(90), ..Limits::default() },
     };
     vec![
         Command::StartCharging(Box::new(start.clone())),
-        Command::StartCharging(Box::new(Start { serial: None, attributes: BTreeMap::new(), ..start })),
+        Command::StartCharging(Box::new(Start {
+            serial: None,
+            attributes: BTreeMap::new(),
+            limits: Limits::default(),
+            ..start
+        })),
         Command::StopCharging { serial: serial() },
         Command::UpdateBalance(NewBalance { serial: serial(), fen: 5, physical_card: [2; 8] }),
         Command::StopAtLogin { serial: serial(), expires_at: WallMs(7) },
@@ -226,6 +232,7 @@ fn errors() -> Vec<CommandError> {
         CommandError::OutcomeUnknown { serial: Some(serial()) },
         CommandError::NodeLost { serial: None },
         CommandError::Unsupported { what: "levitate".into() },
+        CommandError::UnsupportedByPile { what: "power limit".into(), version: 16 },
         CommandError::DeadlinePassed,
         CommandError::SessionLost { written: true },
         CommandError::StoreUnavailable { reason: "disk full".into() },

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::ledger::{Mode, Store};
 use crate::domain::command::{Start, When};
-use crate::domain::order::Close;
+use crate::domain::order::{Close, Limits};
 use crate::domain::pile::GunState;
 use crate::domain::tariff::PricePair;
 use crate::domain::units::UtcOffset;
@@ -180,6 +180,13 @@ impl Pile {
         let (crc, counting) = (wire::CrcOrder::LowFirst, wire::LengthCounting::Normal);
         let packet = Packet { sequence, frame, tail: Bytes::new(), crc, counting };
         self.input(Input::Frame(Box::new(packet)));
+    }
+
+    /// Says so in another 0x01.
+    pub fn speaks(&mut self, version: u64) {
+        let login = frame(0x01, Serial::NONE, &[("gun_count", 2), ("protocol_version", version)]);
+        self.sends_frame(Sequence([1, 1]), login);
+        self.receives(0x02);
     }
 
     /// 0x33 yes.
@@ -430,6 +437,7 @@ pub fn request(n: u8) -> Start {
         logical_card: [0; 8],
         physical_card: [0; 8],
         balance_fen: 10_000,
+        limits: Limits::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use super::harness::*;
 use super::ledger::Mode;
 use crate::domain::command::{NewBalance, When};
 use crate::domain::order::{AnomalyKind, Change, Close, Happening};
-use crate::domain::{Command, Epoch, Fence, Order, OrderState, RequestId, Serial, SessionId};
+use crate::domain::{Command, Energy, Epoch, Fence, Order, OrderState, RequestId, Serial, SessionId};
 use crate::session::io::{EndReason, Input, Patience};
 
 #[test]
@@ -158,7 +158,7 @@ impl Walk {
             0 => drop(pile.sends(0x03, &[("gun_no", gun), ("gun_status", yes)])),
             1 => drop(pile.sends(0x05, &[("tariff_model_no", gun)])),
             2 => drop(pile.sends(0x09, &[])),
-            3..=6 => drop(pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", 3)])),
+            3..=6 => drop(pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", 3), ("energy", yes)])),
             7 | 8 => drop(pile.sends(0x13, &[("gun_no", gun), ("status", 2), ("gun_plugged", yes)])),
             9 => drop(pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", yes)])),
             10 | 11 => pile.accepts(serial),
@@ -210,6 +210,8 @@ impl Walk {
             _ => {
                 let mut start = request(self.below(30) as u8);
                 start.gun = gun(n as u8 + 1);
+                start.limits.duration_s = (self.below(4) == 0).then_some(30);
+                start.limits.energy = (self.below(4) == 0).then_some(Energy(1));
                 start.serial = own.then_some(serial).filter(|_| self.below(10) == 0);
                 let deadline = self.pile.now().mono + Duration::from_secs(within);
                 let known = self.deadlines.entry(start.request_id).or_insert(deadline);
