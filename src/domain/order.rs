@@ -27,6 +27,7 @@ use super::ids::{Gun, PileCode, RequestId, Serial};
 use super::record::{Bill, Record};
 use super::tariff::Tariff;
 use super::units::{Amount, Energy, WallMs};
+use super::vehicle::Vehicle;
 
 pub use closing::{Close, Closing, ClosingSource, RecordAfterClose};
 pub use limits::{BalanceLow, Limits};
@@ -141,6 +142,8 @@ pub struct Order {
     /// 0x13 frames that called the gun idle since it last charged.
     pub idle_seen: u8,
     pub bill: Option<Bill>,
+    /// What the vehicle and the charger said once; DC charges only.
+    pub vehicle: Option<Box<Vehicle>>,
     /// How an operator ended it; stays when a record settles it after all.
     #[serde(default)]
     pub closing: Option<Closing>,
@@ -250,12 +253,14 @@ pub enum AnomalyKind {
     UnknownSerial,
     /// A second record of the same serial that says something else.
     RecordConflict,
+    /// The audit of the record found something: [`Bill::audit`].
+    BillMismatch,
     /// The record of an order that had been closed without one.
     RecordAfterClose,
 }
 
 impl AnomalyKind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::StartTimeout,
         Self::IdleWhileCharging,
         Self::StopNotObeyed,
@@ -263,6 +268,7 @@ impl AnomalyKind {
         Self::LateStart,
         Self::UnknownSerial,
         Self::RecordConflict,
+        Self::BillMismatch,
         Self::RecordAfterClose,
     ];
 
@@ -275,6 +281,7 @@ impl AnomalyKind {
             Self::LateStart => "late_start",
             Self::UnknownSerial => "unknown_serial",
             Self::RecordConflict => "record_conflict",
+            Self::BillMismatch => "bill_mismatch",
             Self::RecordAfterClose => "record_after_close",
         }
     }
@@ -373,6 +380,7 @@ impl Order {
             last: None,
             idle_seen: 0,
             bill: None,
+            vehicle: None,
             closing: None,
             record_after_close: None,
             stop_at_login: None,

@@ -1,8 +1,8 @@
 //! What a session decides: inputs in, outputs out. No socket, no clock, no channel, no await.
 //!
 //! This file holds login, frames, tariff and the end; owning the pile is in [`claims`], doing without in [`provisional`],
-//! presence and guns in [`presence`], plain commands in [`super::commands`], orders in [`super::charge`], what goes to
-//! the store in [`super::jobs`].
+//! presence and guns in [`presence`], plain commands in [`super::commands`], orders in [`super::charge`], what
+//! vehicles say in [`super::bms`], what goes to the store in [`super::jobs`].
 
 mod claims;
 mod provisional;
@@ -18,6 +18,7 @@ use super::io::{Done, EndReason, Input, LedgerCall, Out, Output, Patience};
 use super::jobs::{Job, Jobs};
 use super::pending::{Await, CommandId, Pending};
 use super::translate::{self, accepted, wire_pile};
+use super::vehicles::UnknownVehicles;
 use super::{Now, Policy};
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::{GunState, Presence};
@@ -51,6 +52,7 @@ pub struct Session {
     pub(super) provisional: Option<Box<Provisional>>,
     /// Charges that were stopped then, of serials that are being looked up.
     stops: Vec<(Now, Serial)>,
+    pub(super) vehicles: UnknownVehicles,
     /// What it was last counted as: its connection does that.
     pub(super) counted: Option<&'static str>,
     /// The node is going down, and what it still waits for.
@@ -96,6 +98,7 @@ impl Session {
             heard_elsewhere: false,
             provisional: None,
             stops: vec![],
+            vehicles: UnknownVehicles::default(),
             counted: None,
             draining: None,
         };
@@ -187,7 +190,7 @@ impl Session {
             return;
         }
         match &frame {
-            Frame::LoginRequest(again) => self.login_again(sequence, again, out),
+            Frame::LoginRequest(again) => self.login_again(now, sequence, again, out),
             Frame::Heartbeat(heartbeat) => self.heartbeat(now, sequence, heartbeat, out),
             Frame::TariffCheckRequest(check) => self.tariff_check(sequence, check, out),
             Frame::TariffRequest(_) => self.tariff_request(sequence, out),
@@ -207,7 +210,15 @@ impl Session {
                     publish(telemetry, out);
                 }
             }
-            Frame::BmsChargeEnd(end) => self.charge_ended(now, end.transaction_serial, out),
+            Frame::BmsHandshake(_)
+            | Frame::BmsParameters(_)
+            | Frame::BmsError(_)
+            | Frame::BmsStop(_)
+            | Frame::ChargerStop(_) => self.bms(now, &frame),
+            Frame::BmsChargeEnd(end) => {
+                self.bms(now, &frame);
+                self.charge_ended(now, end.transaction_serial, out);
+            }
             Frame::RemoteStartResponse(answer) => {
                 let (serial, reason) = (answer.transaction_serial, answer.fail_reason);
                 self.start_answer(now, (serial, answer.start_result, reason), out);
@@ -238,11 +249,13 @@ impl Session {
     }
 
     /// A pile that has missed 0x02 repeats 0x01 on the same connection.
-    fn login_again(&mut self, sequence: Sequence, request: &wire::LoginRequest, out: &mut Out) {
+    fn login_again(&mut self, now: Now, sequence: Sequence, request: &wire::LoginRequest, out: &mut Out) {
         let identity = translate::identity(request);
         if identity != self.pile.identity {
-            self.pile.guns = presence::guns(&identity, &self.pile.guns, self.pile.last_seen);
+            let guns = presence::guns(&identity, &self.pile.guns, self.pile.last_seen);
+            let known = std::mem::replace(&mut self.pile.guns, guns);
             self.pile.identity = identity;
+            self.clear_alarms_of_lost(now, known);
             self.jobs.pile_changed();
         }
         out.reply(sequence, login_response(self.pile.code));
@@ -307,7 +320,7 @@ impl Session {
         let telemetry = translate::live(self.pile.code, gun, now.wall, data, self.faults_from_bit0());
         if let Measured::Live(live) = &telemetry.measured {
             self.metered(now, gun, data, live.status, out);
-            self.set_gun(now, gun, self.gun_state(gun, live), live.fault_bits);
+            self.report_gun(now, gun, self.gun_state(gun, live), live.fault_bits);
         }
         telemetry
     }

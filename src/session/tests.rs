@@ -7,6 +7,8 @@ mod login;
 mod start;
 mod answer;
 mod watch;
+mod alarms;
+mod bms;
 mod stop;
 mod close;
 mod plan;

@@ -7,6 +7,7 @@ use crate::domain::order::{
     Anomaly, AnomalyKind, Close, Closing, ClosingSource, Failure, Limits, Metered, RecordAfterClose, Stop, StopCause,
 };
 use crate::domain::pile::SessionSeen;
+use crate::domain::record::audit::{Check, Field, Finding};
 use crate::domain::record::{Fees, RecordedPeriod};
 use crate::domain::tariff::PricePair;
 use crate::domain::telemetry::{Battery, Demand, GroundLock, Live, Measured, Status};
@@ -85,6 +86,9 @@ fn order() -> Order {
     order.anomalies = AnomalyKind::ALL.map(|kind| Anomaly { kind, at: WallMs(i64::MAX) }).to_vec();
     order.tariff = Some(tariff);
     order.last = Some(Metered { at: WallMs(3), energy: Energy(4), amount: Amount(5), soc_percent: 6 });
+    let finding =
+        Finding { check: Check::Vin, field: Field::Vin, expected: "17 of them".into(), actual: "\u{0}".into() };
+    order.bill = Some(Bill { record, fees: Some([fees; 4]), audit: vec![finding] });
     order.closing = Some(Closing {
         at: WallMs(4),
         reason: "lost".into(),
@@ -93,7 +97,6 @@ fn order() -> Order {
         source: ClosingSource::LastTelemetry,
     });
     order.record_after_close = Some(RecordAfterClose { energy: -7, amount: Amount(-8) });
-    order.bill = Some(Bill { record, fees: Some([fees; 4]) });
     order
 }
 

@@ -1,6 +1,7 @@
 //! How an order moves on: what each happening does in each state, and when time itself is one.
 
 use super::{Anomaly, AnomalyKind, Change, Failure, Happening, Metered, Order, OrderState, Origin, Stop, StopCause};
+use crate::domain::record::audit::{Facts, audit};
 use crate::domain::record::{Bill, Record};
 use crate::domain::units::WallMs;
 
@@ -193,14 +194,35 @@ impl Order {
             self.failure =
                 Some(Failure::FailedOnPile { code: record.stop_reason, name: record.stop_reason_name.clone() });
         }
+        let findings = audit(&record, &self.facts(now));
+        let mismatch = if findings.is_empty() { None } else { self.breach(now, AnomalyKind::BillMismatch) };
         self.record_after_close = self.closing.as_ref().map(|closing| closing.exceeded_by(&record));
-        self.bill = Some(Bill::new(record, self.tariff.as_ref()));
+        let late = self.closing.is_some().then(|| self.breach(now, AnomalyKind::RecordAfterClose)).flatten();
+        self.bill = Some(Bill::new(record, self.tariff.as_ref(), findings));
         self.ended_at = self.ended_at.or(Some(now));
         self.settled_at = Some(now);
         self.plug_deadline = None;
         self.state = OrderState::Settled;
-        let late = self.closing.is_some().then(|| self.breach(now, AnomalyKind::RecordAfterClose)).flatten();
-        [Change::Settled].into_iter().chain(late).collect()
+        [Change::Settled].into_iter().chain(mismatch).chain(late).collect()
+    }
+
+    /// What its record is held against.
+    fn facts(&self, now: WallMs) -> Facts<'_> {
+        let (start_types, not_before) = match self.origin {
+            Origin::Platform => (STARTED_REMOTELY, Some(self.created_at)),
+            // It may have begun long before anybody here heard of it, and in any way.
+            Origin::Pile => (&[][..], None),
+        };
+        Facts {
+            gun: self.gun,
+            start_types,
+            not_before,
+            charging: self.charging_at.zip(self.last.map(|last| last.at)),
+            ended_at: self.ended_at,
+            now,
+            metered: self.last.map(|last| (last.energy, last.amount)),
+            tariff: self.tariff.as_ref(),
+        }
     }
 
     fn not_sent(&mut self) -> Vec<Change> {
@@ -301,6 +323,8 @@ impl Order {
     }
 }
 
+/// `start_type` of what 0x34 started.
+const STARTED_REMOTELY: &[u8] = &[1];
 /// 0x33 reason 5.
 const NOT_PLUGGED_IN: u8 = 5;
 /// 0x33 and a charging 0x13 must come within 90 s of 0x34.

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::record::RecordedPeriod;
+use crate::domain::units::Price;
 
 const START: WallMs = WallMs(1_700_000_000_000);
 
@@ -235,6 +236,25 @@ fn two_idle_frames_in_mid_charge_are_one_anomaly() {
 }
 
 #[test]
+fn a_record_that_does_not_fit_settles_and_is_one_anomaly() {
+    let mut life = charging();
+    let mut wrong = record(0x41, 10);
+    wrong.total_amount = Amount(11);
+    let mismatch = Change::Anomaly(AnomalyKind::BillMismatch);
+    assert_eq!(life.sees(Happening::Recorded(wrong.clone())), [Change::Settled, mismatch]);
+    life.is(OrderState::Settled);
+    let found: Vec<_> = life.order.bill.iter().flat_map(|bill| &bill.audit).map(|f| f.field.name()).collect();
+    assert_eq!(found, ["total_amount"]);
+    assert_eq!(life.sees(Happening::Recorded(wrong)), [], "judged once");
+
+    // Nothing is known of an order that its record makes, but what the record says itself.
+    let mut adopted = Order::adopted(pile(), gun(), Serial::from_bytes([7; 16]), START);
+    assert_eq!(adopted.apply(START, Happening::Recorded(record(0x41, 10))), [Change::Settled]);
+    let failed = Happening::Recorded(record(0x4A, 0));
+    assert_eq!(Life::requested().sees(failed), [Change::Settled], "a failed start fits");
+}
+
+#[test]
 fn a_record_settles_any_state_and_says_why_a_start_failed() {
     let mut life = Life::requested();
     assert_eq!(life.sees(Happening::Recorded(record(0x4A, 0))), [Change::Settled]);
@@ -263,7 +283,15 @@ fn metered(at: WallMs) -> Metered {
     Metered { at, energy: Energy(1), amount: Amount(1), soc_percent: 50 }
 }
 
+/// At 1 CNY/kWh.
 fn record(stop_reason: u8, energy: u64) -> Box<Record> {
+    let mut periods = [RecordedPeriod::default(); 4];
+    periods[1] = RecordedPeriod {
+        unit_price: Price(100_000),
+        energy: Energy(energy),
+        loss_energy: Energy(energy),
+        amount: Amount(energy.cast_signed()),
+    };
     Box::new(Record {
         pile: pile(),
         gun: gun(),
@@ -271,12 +299,12 @@ fn record(stop_reason: u8, energy: u64) -> Box<Record> {
         started: None,
         ended: None,
         traded: None,
-        periods: [RecordedPeriod::default(); 4],
+        periods,
         meter_start: Energy(0),
         meter_end: Energy(energy),
         total_energy: Energy(energy),
         total_loss_energy: Energy(energy),
-        total_amount: Amount(10),
+        total_amount: Amount(energy.cast_signed()),
         vin: String::new(),
         start_type: 1,
         stop_reason,

@@ -68,9 +68,10 @@ impl Session {
                 self.pile.presence_since = stored.presence_since;
             }
             self.pile.tariff = stored.tariff;
-            for (gun, known) in self.pile.guns.iter_mut().zip(stored.guns) {
-                *gun = known;
+            for (gun, known) in self.pile.guns.iter_mut().zip(&stored.guns) {
+                *gun = known.clone();
             }
+            self.clear_alarms_of_lost(now, stored.guns);
         }
         // A short reconnect costs the store one script, and this would be the second.
         if before.is_none_or(|before| !presence::says_the_same(&before, &self.pile)) {

@@ -67,7 +67,7 @@ fn a_record_settles_a_closed_order_and_says_what_is_left_to_correct_once() {
     assert_eq!(changes.iter().filter(|change| **change == Change::Settled).count(), 1);
     let order = pile.store.borrow().order(serial).clone();
     assert_eq!((order.state, order.closing.is_some()), (OrderState::Settled, true));
-    let more = RecordAfterClose { energy: 100_000 - 1000, amount: Amount(123_400) };
+    let more = RecordAfterClose { energy: 100_000 - 1000, amount: Amount(140_000) };
     assert_eq!(order.record_after_close, Some(more));
 }
 

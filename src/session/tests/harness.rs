@@ -209,14 +209,26 @@ impl Pile {
         self.sends(0x13, &[("gun_no", 1), ("status", 2)]);
     }
 
-    /// A bill of 12.34 CNY.
+    /// A bill of 10 kWh, by the tariff.
     pub fn bills(&mut self, serial: Serial) -> Sequence {
         self.bills_with(serial, 0x41)
     }
 
     pub fn bills_with(&mut self, serial: Serial, stop_reason: u64) -> Sequence {
-        let energy = if stop_reason == 0x41 { 100_000 } else { 0 };
-        let fields = [("gun_no", 1), ("stop_reason", stop_reason), ("total_energy", energy), ("total_amount", 123_400)];
+        let unit = self.policy.tariff.prices_of(Period::Flat).unit();
+        let (energy, amount) = if stop_reason == 0x41 { (100_000, u64::from(unit.0)) } else { (0, 0) };
+        let fields = [
+            ("gun_no", 1),
+            ("stop_reason", stop_reason),
+            ("flat_unit_price", u64::from(unit.0)),
+            ("flat_energy", energy),
+            ("flat_loss_energy", energy),
+            ("flat_amount", amount),
+            ("meter_end", energy),
+            ("total_energy", energy),
+            ("total_loss_energy", energy),
+            ("total_amount", amount),
+        ];
         self.sends_of(serial, 0x3B, &fields)
     }
 
@@ -497,7 +509,10 @@ fn name(event: &EventKind) -> &'static str {
         EventKind::PileOnline(_) => "online",
         EventKind::PileOffline { .. } => "offline",
         EventKind::GunChanged(_) => "gun",
+        EventKind::AlarmRaised { .. } => "alarm",
+        EventKind::AlarmCleared { .. } => "no alarm",
         EventKind::Order { .. } => "order",
+        EventKind::Bms { .. } => "bms",
         EventKind::RecordConflict { .. } => "conflict",
         EventKind::DuplicatePileCode { .. } => "duplicate",
     }

@@ -75,8 +75,15 @@ impl Walk {
             assert_eq!(store.records.contains_key(serial), once == 1, "{serial}: {:#?}", self.trace);
             let settled = changes.iter().position(|change| *change == Change::Settled);
             let after = settled.map_or(&[][..], |at| &changes[at + 1..]);
+            let found = order.bill.as_ref().is_some_and(|bill| !bill.audit.is_empty());
+            let found = found.then_some(Change::Anomaly(AnomalyKind::BillMismatch));
             let late = order.record_after_close.map(|_| Change::Anomaly(AnomalyKind::RecordAfterClose));
-            assert_eq!(after, late.as_slice(), "{serial} goes on after SETTLED: {:#?}", self.trace);
+            assert_eq!(
+                after,
+                found.into_iter().chain(late).collect::<Vec<_>>(),
+                "{serial} goes on after SETTLED: {:#?}",
+                self.trace
+            );
             self.check_breaches(order, &changes);
             // What is stored of an order was told with it; a bill overtakes what waits to be told.
             let told = |change| settled.is_some() || store.changes(*serial).contains(&change);

@@ -34,6 +34,7 @@ impl From<&Order> for v1::Order {
             last,
             idle_seen,
             bill,
+            vehicle,
             closing,
             record_after_close,
             stop_at_login,
@@ -64,6 +65,7 @@ impl From<&Order> for v1::Order {
             last: last.as_ref().map(Into::into),
             idle_seen: u32::from(*idle_seen),
             bill: bill.as_ref().map(Into::into),
+            vehicle: vehicle.as_deref().map(Into::into),
             closing: closing.as_ref().map(Into::into),
             record_after_close: record_after_close.as_ref().map(Into::into),
             stop_at_login: stop_at_login.as_ref().map(Into::into),
@@ -101,6 +103,7 @@ impl TryFrom<v1::Order> for Order {
             last,
             idle_seen,
             bill,
+            vehicle,
             closing,
             record_after_close,
             stop_at_login,
@@ -131,6 +134,7 @@ impl TryFrom<v1::Order> for Order {
             last: last.map(TryInto::try_into).transpose()?,
             idle_seen: small("idle_seen", idle_seen)?,
             bill: bill.map(TryInto::try_into).transpose()?,
+            vehicle: vehicle.map(|said| said.try_into().map(Box::new)).transpose()?,
             closing: closing.map(TryInto::try_into).transpose()?,
             record_after_close: record_after_close.map(Into::into),
             stop_at_login: stop_at_login.map(Into::into),
@@ -378,6 +382,7 @@ enumeration!(OrderState, OrderState:
     Requested WaitingForPlug Starting Charging Stopping Finished Abnormal Failed Settled ClosedWithoutRecord);
 enumeration!(Origin, Origin: Platform Pile);
 enumeration!(AnomalyKind, AnomalyKind:
-    StartTimeout IdleWhileCharging StopNotObeyed RecordOverdue LateStart UnknownSerial RecordConflict RecordAfterClose);
+    StartTimeout IdleWhileCharging StopNotObeyed RecordOverdue LateStart UnknownSerial RecordConflict BillMismatch
+    RecordAfterClose);
 enumeration!(StopCause, StopCause: Caller LateStart AtLogin LimitAmount LimitEnergy LimitDuration LimitSoc);
 enumeration!(ClosingSource, ClosingSource: LastTelemetry Given);

@@ -4,7 +4,8 @@
 //! pile that may never come back: it is written here, by whichever node is asked, on the condition that the order is still
 //! what was judged. An owner that writes the order after that finds the version changed, and merges.
 
-use super::{Ledger, Told, order_event};
+use super::settling::order_event;
+use super::{Ledger, Told};
 use crate::domain::order::Change;
 use crate::domain::{CommandError, Order, OrderState, PileCode, Serial, WallMs};
 use crate::store::document;
