@@ -23,6 +23,7 @@ mod telemetry;
 mod watch;
 mod cluster;
 mod health;
+pub mod authorizer;
 
 use std::time::Duration;
 

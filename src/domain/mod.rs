@@ -5,6 +5,7 @@
 
 pub mod ids;
 pub mod units;
+pub mod driver;
 pub mod tariff;
 pub mod record;
 pub mod vehicle;

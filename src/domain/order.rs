@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  REQUESTED ──0x33 ok──▶ STARTING ──0x13 charging──▶ CHARGING ──stop──▶ STOPPING ──end──▶ FINISHED ──record──▶ SETTLED
-//!     │ ▲ reason 5            │                          │                  │                 │
+//!     │ ▲ reason 5  └0x32 ok──┤                          │                  │                 │
 //!     │ WAITING_FOR_PLUG      │                          └────── rule ──────┴── broken ───────┴──▶ ABNORMAL ──record──▶ SETTLED
 //!     └──── no / timeout ─────┴──▶ FAILED  (a record that still comes settles it)
 //!
@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::driver::AtPile;
 use super::ids::{Gun, PileCode, RequestId, Serial};
 use super::record::{Bill, Record};
 use super::tariff::Tariff;
@@ -36,11 +37,11 @@ pub use plan::StopAtLogin;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderState {
-    /// Durable; 0x34 is on its way or unanswered.
+    /// Durable; 0x34 is on its way or unanswered, or 0x32 is on its way.
     Requested,
     /// The pile said "not plugged in" (0x33 reason 5) and starts if that changes in time.
     WaitingForPlug,
-    /// The pile said yes; no energy seen yet.
+    /// The pile said yes, or was told yes; no energy seen yet.
     Starting,
     Charging,
     /// 0x36 was sent.
@@ -109,6 +110,32 @@ pub enum Origin {
     Platform,
     /// The pile charges, or bills, under a serial nobody here gave out.
     Pile,
+    /// Somebody swiped a card: 0x31, 0xA1 or 0xA5.
+    Card,
+    /// The same by the vehicle's VIN.
+    Vin,
+    /// The pile knew the card, and started without asking: it bills under a serial it made itself.
+    OfflineCard,
+}
+
+impl Origin {
+    /// Who began what nobody here gave a serial for, as the pile says in `start_type`.
+    pub fn of_record(record: &Record) -> Self {
+        match record.start_type {
+            2 => Self::Card,
+            4 => Self::OfflineCard,
+            5 => Self::Vin,
+            _ => Self::Pile,
+        }
+    }
+
+    /// The pile asked, and was told yes: there is no 0x33.
+    pub fn is_confirmed(self) -> bool {
+        match self {
+            Self::Card | Self::Vin => true,
+            Self::Platform | Self::Pile | Self::OfflineCard => false,
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -123,9 +150,11 @@ pub struct Order {
     /// The caller's own facts, at most 1 KiB.
     pub attributes: BTreeMap<String, String>,
     pub request: Option<StartRequest>,
+    /// What was shown and granted, if it was started at the pile.
+    pub at_pile: Option<Box<AtPile>>,
     pub created_at: WallMs,
     pub updated_at: WallMs,
-    /// When the pile said yes (0x33).
+    /// When the pile said yes (0x33), or was told yes (0x32, 0xA2, 0xA6).
     pub accepted_at: Option<WallMs>,
     pub plug_deadline: Option<WallMs>,
     /// First 0x13 that charges under this serial.
@@ -225,7 +254,8 @@ pub enum Failure {
     NoStart,
     /// The record of a start that failed on the pile.
     FailedOnPile { code: u8, name: String },
-    /// The caller's deadline passed, or the store failed, before 0x34 could be written.
+    /// The deadline passed, or the store failed, before what opens it could be written; or the start at the pile was
+    /// called off.
     NotSent,
 }
 
@@ -301,6 +331,10 @@ pub struct Metered {
 pub enum Happening {
     /// 0x33 said yes.
     Accepted,
+    /// The pile was told yes: 0x32, 0xA2 or 0xA6 goes out.
+    Confirmed,
+    /// The pile will not charge under it although it was told yes: it asks anew, or another gun of the vehicle is denied.
+    CalledOff,
     /// 0x33 said no.
     Rejected { code: u8, name: String },
     /// 0x13 charges under this serial.
@@ -317,7 +351,7 @@ pub enum Happening {
     Recorded(Box<Record>),
     /// A record under this serial differs from the one that settled it.
     ConflictingRecord,
-    /// 0x34 was never written and never will be.
+    /// What opens it was never written and never will be.
     NotSent,
     /// An operator ends it without its record.
     Closed(Box<Close>),
@@ -366,6 +400,7 @@ impl Order {
             order_id: String::new(),
             attributes: BTreeMap::new(),
             request: None,
+            at_pile: None,
             created_at: now,
             updated_at: now,
             accepted_at: None,
@@ -388,6 +423,15 @@ impl Order {
             balance_low: None,
             limits: None,
         }
+    }
+
+    /// An order first met by its bill. That of an offline card is met in no other way: nothing is wrong with it.
+    pub fn billed(record: &Record, now: WallMs) -> Self {
+        let mut order = Self::adopted(record.pile, record.gun, record.serial, now);
+        if Origin::of_record(record) == Origin::OfflineCard {
+            order.anomalies.clear();
+        }
+        order
     }
 
     /// An order first met on the pile: it charges, or bills, a serial nobody here gave out. Adopted, never stopped.

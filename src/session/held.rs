@@ -33,6 +33,8 @@ pub struct Unsent {
 pub enum Opening {
     /// A caller wants it: 0x34.
     Remote(Box<Start>),
+    /// Somebody at the pile asks for it: 0x32, 0xA2 or 0xA6.
+    AtPile,
 }
 
 impl Held {

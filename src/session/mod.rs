@@ -21,6 +21,7 @@
 
 mod config;
 mod neighbours;
+pub mod authority;
 mod node;
 mod fleet;
 mod connection;
@@ -33,6 +34,7 @@ mod bms;
 mod writing;
 mod held;
 mod vehicles;
+mod asks;
 mod device;
 mod jobs;
 mod pending;
@@ -73,6 +75,7 @@ pub struct Policy {
     pub tariff: Tariff,
     /// The zone of the piles' clocks.
     pub offset: UtcOffset,
+    pub asking: authority::Asking,
 }
 
 /// Monotonic and wall time, read once per input. `mono` counts from the start of the node.

@@ -11,6 +11,7 @@ mod presence;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::asks::Asks;
 use super::departed::Absent;
 use super::device::device;
 use super::held::Held;
@@ -39,6 +40,8 @@ pub struct Session {
     pub(super) orders: Vec<Held>,
     pub(super) pending: Pending,
     pub(super) jobs: Jobs,
+    /// Who wants to charge with a card or a VIN.
+    pub(super) asks: Asks,
     /// What 0x05 last named; 0 until it did.
     reported_tariff: u16,
     /// Waits until no gun charges, until its deadline.
@@ -91,6 +94,7 @@ impl Session {
             orders: vec![],
             pending: Pending::default(),
             jobs: Jobs::begun_with_claim(),
+            asks: Asks::default(),
             reported_tariff: 0,
             disconnect: None,
             random: random | 1,
@@ -132,7 +136,7 @@ impl Session {
         let orders = self.orders.iter().filter_map(Held::due).min();
         let orders = orders.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
         let disconnect = self.disconnect.map(|(_, deadline)| deadline);
-        [orders, self.pending.due(), self.jobs.due(), disconnect].into_iter().flatten().min()
+        [orders, self.pending.due(), self.jobs.due(), self.asks.due(), disconnect].into_iter().flatten().min()
     }
 
     pub fn pile_code(&self) -> PileCode {
@@ -228,9 +232,9 @@ impl Session {
                 self.start_answer(now, (serial, answer.start_result, reason), out);
             }
             Frame::RemoteStopResponse(answer) => self.stop_answer(now, answer, sequence, out),
-            Frame::StartRequest(ask) => self.deny_start(sequence, ask.gun_no, out),
-            Frame::StartRequestV18(ask) => self.deny_start_v18(sequence, ask.gun_no, out),
-            Frame::ParallelStartRequest(ask) => self.deny_parallel(sequence, ask, out),
+            Frame::StartRequest(_) | Frame::StartRequestV18(_) | Frame::ParallelStartRequest(_) => {
+                self.start_asked(now, now.mono, (sequence, &frame), out);
+            }
             Frame::TransactionRecord(_) | Frame::TransactionRecordV14(_) | Frame::TransactionRecordV17(_) => {
                 self.record(sequence, &frame, &tail);
             }
@@ -334,6 +338,7 @@ impl Session {
             out.list.push(Output::Reply { to, result: Err(error) });
         }
         self.disconnect_timer(now, out);
+        self.ask_timers(now, out);
         self.order_timers(now, out);
     }
 
@@ -350,6 +355,7 @@ impl Session {
             // What the caller wanted has come about by itself.
             out.list.push(Output::Reply { to, result: Ok(Reply::Disconnected) });
         }
+        self.asks.clear();
         let fence = self.fence();
         self.phase = Phase::Ended;
         self.taken_over = reason == EndReason::TakenOver;
@@ -372,12 +378,14 @@ impl Session {
             Done::Written(result) => self.written(now, result, out),
             Done::Settled(result) => self.settle_done(result, out),
             Done::LookedUp(result) => self.look_up_done(now, result, out),
+            Done::Authorised(serial, result) => self.authorised(now, serial, result, out),
         }
     }
 
     /// A session that is told to goes as soon as nobody needs it. The last thing of every input.
     fn drain_if_ready(&mut self, out: &mut Out) {
-        let answering = || self.pending.holds(|what| matches!(what, Await::Start(_) | Await::Stop(..)));
+        let answering =
+            || self.asks.pending() || self.pending.holds(|what| matches!(what, Await::Start(_) | Await::Stop(..)));
         let ready = match self.draining {
             None => false,
             Some(Patience::Idle) => !answering() && !self.is_busy(),

@@ -1,10 +1,12 @@
 //! Promises of the session, as transcripts under a virtual clock: what the pile sends and receives, what the store
 //! answers, what callers get.
 
+mod samples;
 mod harness;
 mod ledger;
 mod login;
 mod start;
+mod authorise;
 mod answer;
 mod watch;
 mod alarms;

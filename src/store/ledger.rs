@@ -155,7 +155,10 @@ impl Ledger {
         let puts: Vec<_> = batch.put.iter().map(|put| put.key.clone()).collect();
         let written = match &self.journal {
             None => self.store.commit(self.partition(pile), batch).await.map(|committed| committed.versions),
-            Some(journal) => self.write_journaled(journal, pile, batch).await,
+            Some(journal) => {
+                let starts = documents.iter().any(|(document, expect)| document.starts_charge(*expect));
+                self.write_journaled(journal, pile, batch, starts).await
+            }
         };
         let (failed, current) = match written {
             Ok(versions) => return Ok(versions),
@@ -255,6 +258,15 @@ impl Document {
                 Some(Precondition::Absent(document::record_key(order.pile, order.serial)))
             }
             Self::Order(_) | Self::Pile(_) | Self::StartAttempt(_) => None,
+        }
+    }
+
+    /// Whether a charge begins with it, which ends in a record.
+    fn starts_charge(&self, expect: Expect) -> bool {
+        match self {
+            Self::Order(order) => expect == Expect::Absent && order.state == OrderState::Requested,
+            Self::StartAttempt(_) => expect == Expect::Absent,
+            Self::Pile(_) => false,
         }
     }
 

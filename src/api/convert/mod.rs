@@ -5,6 +5,7 @@
 //! Conversions destructure without `..`, so that a new field stops the build where it must be handled.
 
 pub mod args;
+pub mod authorizer;
 pub mod cluster;
 pub mod order;
 pub mod pile;

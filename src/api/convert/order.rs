@@ -4,6 +4,7 @@ use super::vehicle::{reported, vehicle};
 use super::{amount, balance, coded, energy_mwh, pile_time, position, price, terms, timestamp};
 use crate::api::pb;
 use crate::domain::command::StopProof;
+use crate::domain::driver::{AtPile, Shown, Vin};
 use crate::domain::ids::hex;
 use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Order, OrderState, Origin, Stop};
 use crate::domain::record::audit::{Check, Finding};
@@ -48,7 +49,9 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         balance_fen,
         balance_low,
         limits,
+        at_pile,
     } = order;
+    let AtThePile { card, vin, account, parallel_no } = AtThePile::of(at_pile);
     pb::Order {
         name: format!("piles/{pile}/orders/{serial}"),
         pile: pile.to_string(),
@@ -78,6 +81,10 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         balance: balance_fen.map(balance),
         balance_low: balance_low.map(terms::balance_low),
         limits: limits.map(terms::limits),
+        card,
+        vin,
+        account,
+        parallel_no,
     }
 }
 
@@ -102,6 +109,28 @@ pub fn vehicle_event(stamped: &Stamped, report: BmsReport, after: Order, zone: U
         anomaly: pb::OrderAnomalyKind::Unspecified.into(),
         order: Some(order(after, zone)),
         bms: Some(bms),
+    }
+}
+
+/// What callers are told of a start at the pile; empty where there is nothing.
+#[derive(Default)]
+struct AtThePile {
+    card: String,
+    vin: String,
+    account: String,
+    parallel_no: String,
+}
+
+impl AtThePile {
+    fn of(at_pile: Option<Box<AtPile>>) -> Self {
+        let Some(at_pile) = at_pile else { return Self::default() };
+        // What the pile was told, it knows.
+        let AtPile { shown, account, logical_card: _, balance_fen: _, limits: _, parallel_no } = *at_pile;
+        let (card, vin) = match shown {
+            Shown::Card(card) => (card.reveal(), String::new()),
+            Shown::Vin(Vin(vin)) => (String::new(), vin),
+        };
+        Self { card, vin, account, parallel_no: parallel_no.map(|number| hex(&number)).unwrap_or_default() }
     }
 }
 
@@ -131,6 +160,9 @@ fn origin(origin: Origin) -> pb::OrderOrigin {
     match origin {
         Origin::Platform => pb::OrderOrigin::Platform,
         Origin::Pile => pb::OrderOrigin::Pile,
+        Origin::Card => pb::OrderOrigin::Card,
+        Origin::Vin => pb::OrderOrigin::Vin,
+        Origin::OfflineCard => pb::OrderOrigin::OfflineCard,
     }
 }
 

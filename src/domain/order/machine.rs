@@ -27,6 +27,8 @@ impl Order {
     pub fn apply(&mut self, now: WallMs, what: Happening) -> Vec<Change> {
         let changes = match what {
             Happening::Accepted => self.accepted(now),
+            Happening::Confirmed => self.confirmed(now),
+            Happening::CalledOff => self.called_off(),
             Happening::Rejected { code, name } => self.rejected(now, code, name),
             Happening::Charging(metered) => self.charging(now, metered),
             Happening::Idle => self.idle(now),
@@ -63,6 +65,22 @@ impl Order {
             self.state = OrderState::Starting;
         }
         vec![Change::Accepted]
+    }
+
+    fn confirmed(&mut self, now: WallMs) -> Vec<Change> {
+        if self.state != OrderState::Requested {
+            return vec![];
+        }
+        self.accepted_at = Some(now);
+        self.state = OrderState::Starting;
+        vec![Change::Accepted]
+    }
+
+    fn called_off(&mut self) -> Vec<Change> {
+        match self.state {
+            OrderState::Requested | OrderState::Starting => self.fail(Failure::NotSent),
+            _ => vec![],
+        }
     }
 
     fn rejected(&mut self, now: WallMs, code: u8, name: String) -> Vec<Change> {
@@ -195,6 +213,9 @@ impl Order {
                 Some(Failure::FailedOnPile { code: record.stop_reason, name: record.stop_reason_name.clone() });
         }
         let findings = audit(&record, &self.facts(now));
+        if self.origin == Origin::Pile {
+            self.origin = Origin::of_record(&record);
+        }
         let mismatch = if findings.is_empty() { None } else { self.breach(now, AnomalyKind::BillMismatch) };
         self.record_after_close = self.closing.as_ref().map(|closing| closing.exceeded_by(&record));
         let late = self.closing.is_some().then(|| self.breach(now, AnomalyKind::RecordAfterClose)).flatten();
@@ -210,8 +231,10 @@ impl Order {
     fn facts(&self, now: WallMs) -> Facts<'_> {
         let (start_types, not_before) = match self.origin {
             Origin::Platform => (STARTED_REMOTELY, Some(self.created_at)),
+            Origin::Card => (STARTED_BY_CARD, Some(self.created_at)),
+            Origin::Vin => (STARTED_BY_VIN, Some(self.created_at)),
             // It may have begun long before anybody here heard of it, and in any way.
-            Origin::Pile => (&[][..], None),
+            Origin::Pile | Origin::OfflineCard => (&[][..], None),
         };
         Facts {
             gun: self.gun,
@@ -294,9 +317,9 @@ impl Order {
         vec![Change::Finished]
     }
 
-    /// The pile has neither said yes nor charged.
+    /// The pile has neither said yes nor charged. That it was told yes says nothing: nobody may have confirmed.
     fn never_started(&self) -> bool {
-        self.accepted_at.is_none() && self.charging_at.is_none()
+        (self.accepted_at.is_none() || self.origin.is_confirmed()) && self.charging_at.is_none()
     }
 
     fn fail(&mut self, failure: Failure) -> Vec<Change> {
@@ -325,6 +348,9 @@ impl Order {
 
 /// `start_type` of what 0x34 started.
 const STARTED_REMOTELY: &[u8] = &[1];
+/// Of what was confirmed at the pile. Some piles call a start by VIN 3 (A28).
+const STARTED_BY_CARD: &[u8] = &[2];
+const STARTED_BY_VIN: &[u8] = &[5, 3];
 /// 0x33 reason 5.
 const NOT_PLUGGED_IN: u8 = 5;
 /// 0x33 and a charging 0x13 must come within 90 s of 0x34.

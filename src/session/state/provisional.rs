@@ -27,6 +27,9 @@ pub struct Provisional {
     /// The last question about the tariff, which only the store can answer. Its pile would repeat it, but charges nothing
     /// meanwhile.
     tariff_asked: Option<(Sequence, Box<Frame>)>,
+    /// Who has asked to charge, of each gun the last: nothing starts now, but the store may be back before the pile gives
+    /// up.
+    starts_asked: Vec<(Now, Sequence, Box<Frame>)>,
 }
 
 enum Kept {
@@ -89,6 +92,11 @@ impl Session {
             Frame::RemoteStopResponse(answer) => {
                 provisional.keep(now, frame);
                 self.answer_provisional_stop(now, answer, sequence, out);
+                true
+            }
+            Frame::StartRequest(_) | Frame::StartRequestV18(_) | Frame::ParallelStartRequest(_) => {
+                provisional.starts_asked.retain(|(_, _, other)| gun_asked(other) != gun_asked(frame));
+                provisional.starts_asked.push((now, sequence, Box::new(frame.clone())));
                 true
             }
             // They are answered and passed on all the same.
@@ -188,6 +196,11 @@ impl Session {
             }
         }
         self.order_timers(now, out);
+        for (then, sequence, frame) in provisional.starts_asked {
+            if now.mono < then.mono + STILL_WAITS {
+                self.start_asked(now, then.mono, (sequence, &frame), out);
+            }
+        }
     }
 
     fn happened_before(&mut self, then: Now, frame: &Frame, out: &mut Out) {
@@ -290,6 +303,19 @@ impl Provisional {
         })
     }
 }
+
+/// The gun somebody wants to charge on.
+fn gun_asked(frame: &Frame) -> Option<wire::GunNo> {
+    match frame {
+        Frame::StartRequest(ask) => Some(ask.gun_no),
+        Frame::StartRequestV18(ask) => Some(ask.gun_no),
+        Frame::ParallelStartRequest(ask) => Some(ask.gun_no),
+        _ => None,
+    }
+}
+
+/// A pile repeats its question, or has given up.
+const STILL_WAITS: Duration = Duration::from_secs(30);
 
 /// The serial a gun charges under.
 fn charges(data: &wire::RealtimeData) -> Option<Serial> {

@@ -9,15 +9,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::ledger::{Mode, Store};
+pub use super::samples::*;
 use crate::domain::command::{Start, When};
-use crate::domain::order::{Close, Limits};
+use crate::domain::order::Close;
 use crate::domain::pile::GunState;
-use crate::domain::tariff::PricePair;
-use crate::domain::units::UtcOffset;
 use crate::domain::{
-    Command, CommandError, EventKind, Fence, Gun, OrderState, Period, PileCode, Price, Reply, RequestId, Serial,
-    SessionId, Tariff, Telemetry, WallMs,
+    Command, CommandError, EventKind, Fence, OrderState, Period, Reply, Serial, SessionId, Telemetry, WallMs,
 };
+use crate::session::authority::{ChargeAsk, Denial, Verdict};
 use crate::session::departed::Absent;
 use crate::session::io::{Done, LedgerCall};
 use crate::session::io::{EndReason, Input, Out, Output, Reassertion};
@@ -26,7 +25,6 @@ use crate::session::state::Session;
 use crate::session::{Config, Now, Policy};
 use crate::wire::{self, Frame, Packet, Sequence};
 
-pub const PILE: &str = "32010600019236";
 const ADDRESS: &str = "10.0.0.1:4711";
 
 /// One pile with one session, seen from everywhere.
@@ -40,6 +38,9 @@ pub struct Pile {
     out: Out,
     /// What the ledger has been asked and has not answered.
     pub calls: VecDeque<LedgerCall>,
+    /// What the authority has been asked; it says no to everything unless it is told to wait.
+    pub asked: VecDeque<ChargeAsk>,
+    pub authority_waits: bool,
     received: VecDeque<Down>,
     pub replies: BTreeMap<u64, Result<Reply, CommandError>>,
     pub published: Vec<Telemetry>,
@@ -142,6 +143,8 @@ impl Pile {
             policy,
             out,
             calls: VecDeque::new(),
+            asked: VecDeque::new(),
+            authority_waits: false,
             received: VecDeque::new(),
             replies: BTreeMap::new(),
             published: vec![],
@@ -393,6 +396,7 @@ impl Pile {
                     self.calls.push_back(call);
                     assert_eq!(self.calls.len(), 1, "one call of a pile at a time");
                 }
+                Output::Authorise(ask) => self.asked.push_back(*ask),
                 Output::Register { fence, previous: _, claim: _ } => self.registered = Some(fence),
                 Output::ClaimedInVain { fence: _, previous } => self.evicted = Some(previous),
                 Output::RegisterProvisionally(guess) => self.registered = Some(guess),
@@ -410,8 +414,15 @@ impl Pile {
         }
     }
 
-    /// The store answers until it has nothing left to do, unless it is slow.
+    /// The store answers until it has nothing left to do, unless it is slow; and so does the authority.
     fn settle_down(&mut self) {
+        while !self.authority_waits
+            && let Some(ask) = self.asked.pop_front()
+        {
+            let no = Ok(Verdict::Deny(Denial::unknown(&ask.shown)));
+            self.session.apply(self.now(), Input::Done(Done::Authorised(ask.serial, no)), &mut self.out);
+            self.perform();
+        }
         while self.mode != Mode::Slow
             && let Some(call) = self.calls.pop_front()
         {
@@ -436,66 +447,6 @@ impl Down {
     pub fn serial(&self) -> Serial {
         Serial::from_bytes(self.frame.serial().expect("a frame with a serial").0)
     }
-}
-
-/// A start on gun 1 under request id `n`.
-pub fn request(n: u8) -> Start {
-    Start {
-        gun: gun(1),
-        request_id: RequestId::from_bytes([n; 16]),
-        serial: None,
-        order_id: format!("order {n}"),
-        attributes: BTreeMap::new(),
-        logical_card: [0; 8],
-        physical_card: [0; 8],
-        balance_fen: 10_000,
-        limits: Limits::default(),
-    }
-}
-
-pub fn policy(energy_price: u32) -> Arc<Policy> {
-    let price = PricePair { energy: Price(energy_price), service: Price(40_000) };
-    let tariff = Tariff { prices: [price; 4], half_hours: [Period::Flat; 48] };
-    let offset = UtcOffset::parse("+08:00").expect("an offset");
-    Arc::new(Policy { config: Config::default(), tariff, offset })
-}
-
-/// 0x01 of a DC pile.
-pub fn login_request(guns: u8) -> Frame {
-    frame(0x01, Serial::NONE, &[("gun_count", guns.into()), ("protocol_version", 16)])
-}
-
-/// All zero but for pile code, serial and these fields.
-pub fn frame(frame_code: u8, serial: Serial, fields: &[(&str, u64)]) -> Frame {
-    let spec = wire::FRAMES.iter().find(|spec| spec.code == frame_code).expect("a known type");
-    let mut body = vec![0; spec.min_body_len];
-    let mut put = |field: &str, bytes: &[u8]| {
-        let spec = spec.fields.iter().find(|spec| spec.name == field);
-        let spec = spec.unwrap_or_else(|| panic!("{frame_code:#04x} has no {field}"));
-        let len = spec.len.expect("a fixed field");
-        body[spec.offset..spec.offset + len].copy_from_slice(&bytes[..len]);
-    };
-    put("pile_code", &code().bcd());
-    if !serial.is_none() {
-        put("transaction_serial", &serial.bytes());
-    }
-    for (field, value) in fields {
-        put(field, &value.to_le_bytes());
-    }
-    Frame::decode_as(spec, &body).expect("a whole body").frame
-}
-
-pub fn code() -> PileCode {
-    PILE.parse().expect("a pile code")
-}
-
-pub fn gun(number: u8) -> Gun {
-    Gun::new(number).expect("a gun")
-}
-
-/// A serial nobody here gave out.
-pub fn foreign(n: u8) -> Serial {
-    Serial::from_bytes([0xF0, n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
 }
 
 fn place(frame: &Frame, field: &str) -> (usize, usize) {

@@ -199,7 +199,7 @@ impl Store {
         if outcome == Settled::First {
             let fresh = |(_, version): &(Order, u64)| stored.as_ref().is_none_or(|(_, v)| v == version);
             let base = latest.filter(fresh).or(stored.clone()).map(|(order, _)| order);
-            let mut order = base.unwrap_or_else(|| Order::adopted(record.pile, record.gun, serial, now));
+            let mut order = base.unwrap_or_else(|| Order::billed(record, now));
             let changes = order.apply(now, Happening::Recorded(Box::new(record.clone())));
             self.put(&Document::Order(Box::new(order.clone())));
             let told = |change| EventKind::Order { order: Box::new(order.clone()), change };

@@ -3,6 +3,7 @@
 use super::StartAttempt;
 use super::field::{self, Unreadable, bytes, enumerated, enumeration, packed, required, small, wall};
 use super::v1;
+use crate::domain::driver::{AtPile, Card, GrantedLimits, Shown, Vin};
 use crate::domain::order::{
     Anomaly, AnomalyKind, BalanceLow, Closing, ClosingSource, Failure, Limits, Metered, Origin, RecordAfterClose,
     StartRequest, Stop, StopAtLogin, StopCause,
@@ -20,6 +21,7 @@ impl From<&Order> for v1::Order {
             order_id,
             attributes,
             request,
+            at_pile,
             created_at,
             updated_at,
             accepted_at,
@@ -72,6 +74,7 @@ impl From<&Order> for v1::Order {
             balance_fen: *balance_fen,
             balance_low: balance_low.as_ref().map(Into::into),
             limits: limits.as_ref().map(Into::into),
+            at_pile: at_pile.as_deref().map(Into::into),
         }
     }
 }
@@ -110,6 +113,7 @@ impl TryFrom<v1::Order> for Order {
             balance_fen,
             balance_low,
             limits,
+            at_pile,
         } = stored;
         Ok(Self {
             pile: field::pile(&pile)?,
@@ -141,6 +145,7 @@ impl TryFrom<v1::Order> for Order {
             balance_fen,
             balance_low: balance_low.map(Into::into),
             limits: limits.map(TryInto::try_into).transpose()?,
+            at_pile: at_pile.map(TryInto::try_into).transpose()?.map(Box::new),
         })
     }
 }
@@ -158,6 +163,61 @@ impl TryFrom<v1::StartRequest> for StartRequest {
     fn try_from(stored: v1::StartRequest) -> Result<Self, Unreadable> {
         let v1::StartRequest { id, arguments } = stored;
         Ok(Self { id: RequestId::from_bytes(bytes("request.id", &id)?), arguments })
+    }
+}
+
+impl From<&AtPile> for v1::AtPile {
+    fn from(at_pile: &AtPile) -> Self {
+        let AtPile { shown, account, logical_card, balance_fen, limits, parallel_no } = at_pile;
+        let GrantedLimits { max_power_kw, soc_percent, energy } = *limits;
+        let shown = match shown {
+            Shown::Card(card) => v1::at_pile::Shown::Card(packed(&card.0)),
+            Shown::Vin(vin) => v1::at_pile::Shown::Vin(vin.0.clone()),
+        };
+        Self {
+            shown: Some(shown),
+            account: account.clone(),
+            logical_card: packed(logical_card),
+            balance_fen: *balance_fen,
+            max_power_kw: u32::from(max_power_kw),
+            soc_limit_percent: u32::from(soc_percent),
+            energy_limit: energy,
+            parallel_no: parallel_no.map(|number| packed(&number)),
+        }
+    }
+}
+
+impl TryFrom<v1::AtPile> for AtPile {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::AtPile) -> Result<Self, Unreadable> {
+        let v1::AtPile {
+            shown,
+            account,
+            logical_card,
+            balance_fen,
+            max_power_kw,
+            soc_limit_percent,
+            energy_limit,
+            parallel_no,
+        } = stored;
+        let shown = match required("at_pile.shown", shown)? {
+            v1::at_pile::Shown::Card(card) => Shown::Card(Card(bytes("at_pile.card", &card)?)),
+            v1::at_pile::Shown::Vin(vin) => Shown::Vin(Vin(vin)),
+        };
+        let limits = GrantedLimits {
+            max_power_kw: small("at_pile.max_power_kw", max_power_kw)?,
+            soc_percent: small("at_pile.soc_limit_percent", soc_limit_percent)?,
+            energy: energy_limit,
+        };
+        Ok(Self {
+            shown,
+            account,
+            logical_card: bytes("at_pile.logical_card", &logical_card)?,
+            balance_fen,
+            limits,
+            parallel_no: parallel_no.map(|number| bytes("at_pile.parallel_no", &number)).transpose()?,
+        })
     }
 }
 
@@ -380,7 +440,7 @@ impl TryFrom<v1::StartAttempt> for StartAttempt {
 
 enumeration!(OrderState, OrderState:
     Requested WaitingForPlug Starting Charging Stopping Finished Abnormal Failed Settled ClosedWithoutRecord);
-enumeration!(Origin, Origin: Platform Pile);
+enumeration!(Origin, Origin: Platform Pile Card Vin OfflineCard);
 enumeration!(AnomalyKind, AnomalyKind:
     StartTimeout IdleWhileCharging StopNotObeyed RecordOverdue LateStart UnknownSerial RecordConflict BillMismatch
     RecordAfterClose);

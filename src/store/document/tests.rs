@@ -4,6 +4,7 @@ use prost::Message;
 
 use super::*;
 use crate::domain::alarm::{Alarm, Fault};
+use crate::domain::driver::{AtPile, Card, GrantedLimits, Shown, Vin};
 use crate::domain::event::OfflineReason;
 use crate::domain::order::{
     Anomaly, AnomalyKind, BalanceLow, Change, Closing, ClosingSource, Failure, Limits, Metered, Origin,
@@ -66,7 +67,12 @@ fn every_variant_of_an_enumeration_comes_back() {
         back(Order { state, ..order() });
     }
     let anomalies = AnomalyKind::ALL.map(|kind| Anomaly { kind, at: WallMs(1) }).to_vec();
-    back(Order { anomalies, origin: Origin::Platform, ..order() });
+    back(Order { anomalies, ..order() });
+    for origin in [Origin::Platform, Origin::Pile, Origin::Card, Origin::Vin, Origin::OfflineCard] {
+        back(Order { origin, ..order() });
+    }
+    let vin = at_pile(Shown::Vin(Vin("LSVAM4187C2184847".to_owned())));
+    back(Order { at_pile: Some(Box::new(AtPile { parallel_no: None, ..vin })), ..order() });
     let named = |name: &str| (7, name.to_owned());
     let ((code, name), (code2, name2)) = (named("no"), named("did not"));
     let failures = [
@@ -254,6 +260,7 @@ fn order() -> Order {
             by_pile: true,
         }),
         record_after_close: Some(RecordAfterClose { energy: -20, amount: Amount(-21) }),
+        at_pile: Some(Box::new(at_pile(Shown::Card(Card([1, 2, 3, 4, 5, 6, 7, 8]))))),
         ..Order::requested(pile().code, gun(), serial(), WallMs(1))
     }
 }
@@ -322,6 +329,17 @@ fn findings() -> Vec<Finding> {
     let checks = Check::ALL.into_iter().cycle();
     let finding = |(field, check)| Finding { check, field, expected: "1.0000".to_owned(), actual: String::new() };
     Field::all().zip(checks).map(finding).collect()
+}
+
+fn at_pile(shown: Shown) -> AtPile {
+    AtPile {
+        shown,
+        account: "account".to_owned(),
+        logical_card: [9; 8],
+        balance_fen: 18,
+        limits: GrantedLimits { max_power_kw: 19, soc_percent: 20, energy: 21 },
+        parallel_no: Some([0x24; 6]),
+    }
 }
 
 fn record() -> Record {
