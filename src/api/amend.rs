@@ -89,6 +89,7 @@ fn nobody_holds_it(error: &CommandError) -> bool {
         | CommandError::OutcomeUnknown { .. }
         | CommandError::NodeLost { .. }
         | CommandError::Unsupported { .. }
+        | CommandError::UnsupportedByPile { .. }
         | CommandError::DeadlinePassed
         | CommandError::StoreUnavailable { .. }
         | CommandError::RequestReused { .. }

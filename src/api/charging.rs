@@ -62,6 +62,21 @@ impl ChargingService for Charging {
         Ok(Response::new(pb::StopChargingResponse { order: Some(order), confirmed_by: proof.into() }))
     }
 
+    async fn update_balance(
+        &self,
+        request: Request<pb::UpdateBalanceRequest>,
+    ) -> Result<Response<pb::UpdateBalanceResponse>, Status> {
+        let deadline = Deadline::of(&request);
+        let (pile, command) = args::update_balance(request.get_ref())?;
+        match self.0.execute(pile, command, deadline).await? {
+            Reply::BalanceUpdated(order) => {
+                let order = convert::order::order(*order, self.0.offset);
+                Ok(Response::new(pb::UpdateBalanceResponse { order: Some(order) }))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
     async fn close_order(
         &self,
         request: Request<pb::CloseOrderRequest>,
@@ -190,6 +205,7 @@ impl Charging {
             | CommandError::OutcomeUnknown { .. }
             | CommandError::NodeLost { .. }
             | CommandError::Unsupported { .. }
+            | CommandError::UnsupportedByPile { .. }
             | CommandError::SessionLost { written: true }
             | CommandError::StoreUnavailable { .. }
             | CommandError::RequestReused { .. } => return None,

@@ -229,6 +229,9 @@ fn command_line(error: &CommandError) -> Line {
             }
         }
         CommandError::Unsupported { what } => Line::new(Code::Unimplemented, "UNSUPPORTED").with("what", what),
+        CommandError::UnsupportedByPile { what, version } => {
+            Line::new(Code::Unimplemented, "UNSUPPORTED_BY_PILE").with("what", what).with("version", version)
+        }
         CommandError::DeadlinePassed => Line::new(Code::DeadlineExceeded, "DEADLINE_PASSED").retry(SOON),
         // Meshes repeat UNAVAILABLE by themselves, so never after a write.
         CommandError::SessionLost { written: false } => {
@@ -314,6 +317,9 @@ mod tests {
         check(E::NodeLost { serial: Some(serial) }, Code::Aborted, "OUTCOME_UNKNOWN", false, &[("serial", s)]);
         let error = E::Unsupported { what: "levitate".into() };
         check(error, Code::Unimplemented, "UNSUPPORTED", false, &[("what", "levitate")]);
+        let error = E::UnsupportedByPile { what: "power limit".into(), version: 16 };
+        let meta = [("what", "power limit"), ("version", "16")];
+        check(error, Code::Unimplemented, "UNSUPPORTED_BY_PILE", false, &meta);
         check(E::DeadlinePassed, Code::DeadlineExceeded, "DEADLINE_PASSED", true, &[]);
         check(E::SessionLost { written: false }, Code::Unavailable, "SESSION_LOST", true, &[("written", "false")]);
         check(E::SessionLost { written: true }, Code::Aborted, "SESSION_LOST", false, &[("written", "true")]);

@@ -186,6 +186,7 @@ fn unexpected(reply: &Reply) -> Status {
         Reply::Started(_) => "unexpected reply: started",
         Reply::StartedBefore { .. } => "unexpected reply: started before",
         Reply::Stopped { .. } => "unexpected reply: stopped",
+        Reply::BalanceUpdated(_) => "unexpected reply: balance updated",
         Reply::StopPlanned(_) => "unexpected reply: stop planned",
         Reply::Closed(_) => "unexpected reply: closed",
         Reply::Order(_) => "unexpected reply: order",

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::curve::Point;
 use super::ids::{Gun, RequestId, Serial};
-use super::order::{Close, Order, OrderState};
+use super::order::{Close, Limits, Order, OrderState};
 use super::pile::SessionSeen;
 use super::telemetry::Telemetry;
 use super::units::WallMs;
@@ -21,6 +21,8 @@ pub enum Command {
     StartCharging(Box<Start>),
     /// 0x36 → 0x35
     StopCharging { serial: Serial },
+    /// 0x42 → 0x41
+    UpdateBalance(NewBalance),
     /// A stop that waits with the order until its pile is seen to charge it.
     StopAtLogin { serial: Serial, expires_at: WallMs },
     /// Ends an order whose record never comes; nothing goes to the pile.
@@ -48,6 +50,7 @@ impl Command {
             Self::ReadOrder { .. } | Self::ReadCurve { .. } | Self::ReadSession | Self::ReadTelemetry { .. } => true,
             Self::StartCharging(_)
             | Self::StopCharging { .. }
+            | Self::UpdateBalance(_)
             | Self::StopAtLogin { .. }
             | Self::CloseOrder { .. }
             | Self::Reboot { .. }
@@ -67,6 +70,7 @@ impl Command {
             | Self::ReadTelemetry { .. }
             | Self::StartCharging(_)
             | Self::StopCharging { .. }
+            | Self::UpdateBalance(_)
             | Self::Reboot { .. }
             | Self::SyncClock
             | Self::Disconnect { .. } => true,
@@ -77,6 +81,7 @@ impl Command {
     pub fn serial(&self) -> Option<Serial> {
         match self {
             Self::StartCharging(start) => start.serial,
+            Self::UpdateBalance(update) => Some(update.serial),
             Self::StopCharging { serial }
             | Self::StopAtLogin { serial, .. }
             | Self::CloseOrder { serial, .. }
@@ -95,6 +100,7 @@ impl Command {
         match self {
             Self::StartCharging(_) => "start_charging",
             Self::StopCharging { .. } => "stop_charging",
+            Self::UpdateBalance(_) => "update_balance",
             Self::StopAtLogin { .. } => "stop_at_login",
             Self::CloseOrder { .. } => "close_order",
             Self::ReadOrder { .. } => "read_order",
@@ -123,6 +129,8 @@ pub struct Start {
     pub physical_card: [u8; 8],
     /// Account balance in 0.01 CNY; the pile stops when it is used up.
     pub balance_fen: u32,
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
 }
 
 impl Start {
@@ -145,8 +153,30 @@ impl Start {
         eat(&self.logical_card);
         eat(&self.physical_card);
         eat(&self.balance_fen.to_be_bytes());
+        // What was not there before these were is still the same attempt.
+        if !self.limits.is_none() {
+            let Limits { amount, energy, duration_s, soc_percent, max_power_w, by_pile: _ } = self.limits;
+            let numbers = [
+                amount.map(|amount| amount.0.unsigned_abs()),
+                energy.map(|energy| energy.0),
+                duration_s.map(u64::from),
+                soc_percent.map(u64::from),
+                max_power_w.map(u64::from),
+            ];
+            numbers.iter().for_each(|number| eat(&number.map_or([0xFF; 8], u64::to_be_bytes)));
+        }
         h
     }
+}
+
+/// Arguments of a new balance during a charge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NewBalance {
+    pub serial: Serial,
+    /// The new total in 0.01 CNY.
+    pub fen: u32,
+    /// Which the pile compares with the card it charges for; zero if it shall not.
+    pub physical_card: [u8; 8],
 }
 
 impl Close {
@@ -186,6 +216,7 @@ pub enum Reply {
         order: Box<Order>,
         confirmed_by: StopProof,
     },
+    BalanceUpdated(Box<Order>),
     /// The stop waits for the pile, durably.
     StopPlanned(Box<Order>),
     /// CLOSED_WITHOUT_RECORD, and durable; or SETTLED, if a record has come since it was closed.
@@ -241,6 +272,8 @@ pub enum CommandError {
     NodeLost { serial: Option<Serial> },
     #[error("the node that holds the pile cannot do this: {what}")]
     Unsupported { what: String },
+    #[error("the pile speaks V{}.{}, which has no {what}", .version / 10, .version % 10)]
+    UnsupportedByPile { what: Cow<'static, str>, version: u8 },
     #[error("the deadline passed before anything was written")]
     DeadlinePassed,
     #[error("the session ended ({})", if *.written { "the command had been written" } else { "nothing was written" })]
@@ -269,6 +302,7 @@ impl CommandError {
             Self::OutcomeUnknown { .. } => "outcome_unknown",
             Self::NodeLost { .. } => "node_lost",
             Self::Unsupported { .. } => "unsupported",
+            Self::UnsupportedByPile { .. } => "unsupported_by_pile",
             Self::DeadlinePassed => "deadline_passed",
             Self::SessionLost { .. } => "session_lost",
             Self::StoreUnavailable { .. } => "store_unavailable",

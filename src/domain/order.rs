@@ -11,11 +11,13 @@
 //!
 //! A record settles an order in any state; SETTLED is absorbing. Every rule of time is a deadline derived from what is
 //! stored ([`Order::due`]), so that it survives a restart, and its breach is reported once. The types are here, the
-//! transitions in [`machine`], ending without a record in [`closing`], stops that wait for the pile in [`plan`].
+//! transitions in [`machine`], ending without a record in [`closing`], stops that wait for the pile in [`plan`],
+//! how far a charge may go in [`limits`].
 
 mod machine;
 mod closing;
 mod plan;
+mod limits;
 
 use std::collections::BTreeMap;
 
@@ -29,6 +31,7 @@ use super::units::{Amount, Energy, WallMs};
 use super::vehicle::Vehicle;
 
 pub use closing::{Close, Closing, ClosingSource, RecordAfterClose};
+pub use limits::{BalanceLow, Limits};
 pub use plan::StopAtLogin;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -179,6 +182,14 @@ pub struct Order {
     /// A stop that waits for the pile.
     #[serde(default)]
     pub stop_at_login: Option<StopAtLogin>,
+    /// The account's balance as the pile was last told and has not refused it, in 0.01 CNY; `None` if nobody here told it.
+    #[serde(default)]
+    pub balance_fen: Option<u32>,
+    /// That it will soon be used up; `None` again when it is raised.
+    #[serde(default)]
+    pub balance_low: Option<BalanceLow>,
+    #[serde(default)]
+    pub limits: Option<Limits>,
 }
 
 /// What the caller of StartCharging sent along, so that a retry can be told from a new wish.
@@ -213,10 +224,22 @@ pub enum StopCause {
     LateStart,
     /// StopCharging while its pile was away.
     AtLogin,
+    LimitAmount,
+    LimitEnergy,
+    LimitDuration,
+    LimitSoc,
 }
 
 impl StopCause {
-    pub const ALL: [Self; 3] = [Self::Caller, Self::LateStart, Self::AtLogin];
+    pub const ALL: [Self; 7] = [
+        Self::Caller,
+        Self::LateStart,
+        Self::AtLogin,
+        Self::LimitAmount,
+        Self::LimitEnergy,
+        Self::LimitDuration,
+        Self::LimitSoc,
+    ];
 }
 
 /// Why a start did not come about.
@@ -334,6 +357,10 @@ pub enum Happening {
     Closed(Box<Close>),
     /// It is to be stopped as soon as its pile is seen to charge it, until `expires_at`.
     StopPlanned { expires_at: WallMs },
+    /// 0x41: the pile has taken a new balance.
+    BalanceUpdated { fen: u32 },
+    /// At this rate the balance lasts until then, which is soon.
+    BalanceRunsLow { eta: WallMs },
     /// Time has passed, of which only a planned stop knows.
     PlanExpires,
     /// Time has passed.
@@ -358,6 +385,7 @@ pub enum Change {
     StopPlanned,
     /// The pile has not been seen to charge in time.
     StopExpired,
+    BalanceLow,
 }
 
 impl Order {
@@ -391,6 +419,9 @@ impl Order {
             closing: None,
             record_after_close: None,
             stop_at_login: None,
+            balance_fen: None,
+            balance_low: None,
+            limits: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Orders of a session: watching and settling. Starting is in [`start`], stopping in [`stop`], cards and VINs in
-//! [`authorise`], ending without a record in [`close`], stops that wait for the pile in [`plan`], curves in [`curve`].
+//! [`authorise`], ending without a record in [`close`], stops that wait for the pile in [`plan`], the account's balance in
+//! [`balance`], how far a charge may go in [`limits`], curves in [`curve`].
 
 mod start;
 mod authorise;
@@ -7,6 +8,8 @@ mod stop;
 mod close;
 mod plan;
 mod curve;
+mod balance;
+mod limits;
 
 use super::Now;
 use super::held::{Held, MAX_ORDERS, tell_operator};
@@ -32,9 +35,10 @@ impl Session {
             Status::Charging if !data.transaction_serial.is_zero() => {
                 let serial = translate::serial(data.transaction_serial);
                 let metered = translate::metered(now.wall, data);
-                if self.held(serial).is_some() {
+                if let Some(before) = self.held(serial).map(|held| held.order.last) {
                     self.happened(now, serial, Happening::Charging(metered), out);
                     self.stop_as_planned(now, serial, out);
+                    self.supervise(now, serial, before, out);
                 } else {
                     self.look_up(gun, serial, metered);
                 }
@@ -122,6 +126,7 @@ impl Session {
         let serials: Vec<_> = self.orders.iter().filter(|h| due(h)).map(|h| h.order.serial).collect();
         for serial in serials {
             self.happened(now, serial, Happening::Tick, out);
+            self.stop_at_limit(now, serial, out);
         }
     }
 
@@ -252,7 +257,11 @@ impl Session {
     /// The deadline of a command has come.
     pub(super) fn gave_up(&self, what: Await) -> CommandError {
         let serial = match what {
-            Await::Start(serial) | Await::Stop(_, serial) | Await::Close(serial) | Await::Plan(serial) => Some(serial),
+            Await::Start(serial)
+            | Await::Stop(_, serial)
+            | Await::Balance(serial, _)
+            | Await::Close(serial)
+            | Await::Plan(serial) => Some(serial),
             Await::Telemetry(_) | Await::Reboot | Await::Clock => None,
         };
         if self.was_written(what) { CommandError::OutcomeUnknown { serial } } else { CommandError::DeadlinePassed }
@@ -262,9 +271,13 @@ impl Session {
     pub(super) fn was_written(&self, what: Await) -> bool {
         match what {
             Await::Start(serial) => self.held(serial).is_none_or(|held| held.unsent.is_none()),
-            Await::Stop(..) | Await::Close(_) | Await::Plan(_) | Await::Telemetry(_) | Await::Reboot | Await::Clock => {
-                true
-            }
+            Await::Stop(..)
+            | Await::Close(_)
+            | Await::Plan(_)
+            | Await::Balance(..)
+            | Await::Telemetry(_)
+            | Await::Reboot
+            | Await::Clock => true,
         }
     }
 

@@ -41,6 +41,7 @@ impl Session {
             }),
             Command::StartCharging(start) => self.start(now, id, *start, deadline, out),
             Command::StopCharging { serial } => self.stop(now, id, serial, deadline, out),
+            Command::UpdateBalance(update) => self.update_balance(id, update, deadline, out),
             Command::StopAtLogin { serial, expires_at } => self.plan_stop(now, id, (serial, expires_at), deadline, out),
             Command::CloseOrder { serial, close } => self.close(now, id, (serial, *close), deadline, out),
             Command::ReadOrder { serial } => {
@@ -150,7 +151,7 @@ impl Session {
         }
     }
 
-    fn alone(&self, same: impl Fn(Await) -> bool, why: &'static str) -> Result<(), CommandError> {
+    pub(super) fn alone(&self, same: impl Fn(Await) -> bool, why: &'static str) -> Result<(), CommandError> {
         if self.pending.holds(same) {
             return Err(CommandError::PileBusy { why: why.into(), retry_after: Some(RETRY) });
         }

@@ -49,7 +49,10 @@ impl Held {
 
     /// When time itself moves the order on. Before it is opened it has not begun: its deadline judges it.
     pub fn due(&self) -> Option<WallMs> {
-        if self.unsent.is_some() { None } else { self.order.due() }
+        if self.unsent.is_some() {
+            return None;
+        }
+        [self.order.due(), self.order.duration_due()].into_iter().flatten().min()
     }
 
     pub fn occupies_gun(&self) -> bool {
@@ -76,7 +79,8 @@ pub fn tell_operator(order: &Order, change: Change) {
         | Change::Settled
         | Change::Closed
         | Change::StopPlanned
-        | Change::StopExpired => {
+        | Change::StopExpired
+        | Change::BalanceLow => {
             tracing::info!(%pile, %gun, %serial, state = order.state.name(), ?change, "order changed");
         }
     }

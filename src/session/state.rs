@@ -247,6 +247,7 @@ impl Session {
                 }
                 self.record(sequence, &frame, &tail);
             }
+            Frame::BalanceUpdateResponse(answer) => self.balance_answer(now, answer, sequence, out),
             Frame::RebootResponse(answer) => {
                 let result = accepted(0x91, answer.result).map(|()| Reply::RebootAccepted);
                 self.answer(|what| what == Await::Reboot, Some(sequence), &result, out);

@@ -1,6 +1,7 @@
 //! Promises of the session, as transcripts under a virtual clock: what the pile sends and receives, what the store
 //! answers, what callers get.
 
+mod samples;
 mod harness;
 mod ledger;
 mod login;
@@ -14,6 +15,8 @@ mod curve;
 mod stop;
 mod close;
 mod plan;
+mod balance;
+mod limits;
 mod record;
 mod end;
 mod claims;

@@ -14,7 +14,7 @@ use crate::domain::{Gun, PileCode, Serial, WallMs};
 use crate::hub::Filter;
 use crate::store::{OrderQuery, PileQuery};
 
-pub use charging::{close_order, start, stop};
+pub use charging::{close_order, start, stop, update_balance};
 
 pub fn get_pile(request: &pb::GetPileRequest) -> Result<PileCode, ApiError> {
     let mut fields = Fields::default();

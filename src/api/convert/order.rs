@@ -1,7 +1,7 @@
 //! Orders, bills and what happens to them.
 
 use super::vehicle::{reported, vehicle};
-use super::{amount, coded, energy_mwh, pile_time, position, price, terms, timestamp};
+use super::{amount, balance, coded, energy_mwh, pile_time, position, price, terms, timestamp};
 use crate::api::pb;
 use crate::domain::command::StopProof;
 use crate::domain::driver::{AtPile, Shown, Vin};
@@ -46,6 +46,9 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         closing,
         record_after_close,
         stop_at_login,
+        balance_fen,
+        balance_low,
+        limits,
         at_pile,
     } = order;
     let AtThePile { card, vin, account, parallel_no } = AtThePile::of(at_pile);
@@ -75,6 +78,9 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         closing: closing.map(terms::closing),
         record_after_close: record_after_close.map(terms::record_after_close),
         stop_at_login: stop_at_login.map(terms::stop_at_login),
+        balance: balance_fen.map(balance),
+        balance_low: balance_low.map(terms::balance_low),
+        limits: limits.map(terms::limits),
         card,
         vin,
         account,
@@ -217,6 +223,7 @@ fn change(change: Change) -> Option<(pb::OrderChange, Option<AnomalyKind>)> {
         Change::Closed => pb::OrderChange::Closed,
         Change::StopPlanned => pb::OrderChange::StopPlanned,
         Change::StopExpired => pb::OrderChange::StopExpired,
+        Change::BalanceLow => pb::OrderChange::BalanceLow,
     };
     Some((change, None))
 }
@@ -436,6 +443,7 @@ mod tests {
             anomaly,
             Change::Settled,
             Change::Closed,
+            Change::BalanceLow,
             Change::StopPlanned,
             Change::StopExpired,
         ];

@@ -2,14 +2,35 @@
 
 use super::{amount, energy_mwh, timestamp};
 use crate::api::pb;
-use crate::domain::order::{Closing, ClosingSource, RecordAfterClose, StopAtLogin, StopCause};
+use crate::domain::order::{BalanceLow, Closing, ClosingSource, Limits, RecordAfterClose, StopAtLogin, StopCause};
 
 pub fn stop_cause(cause: StopCause) -> pb::StopCause {
     match cause {
         StopCause::Caller => pb::StopCause::Caller,
         StopCause::LateStart => pb::StopCause::LateStart,
         StopCause::AtLogin => pb::StopCause::AtLogin,
+        StopCause::LimitAmount => pb::StopCause::LimitAmount,
+        StopCause::LimitEnergy => pb::StopCause::LimitEnergy,
+        StopCause::LimitDuration => pb::StopCause::LimitDuration,
+        StopCause::LimitSoc => pb::StopCause::LimitSoc,
     }
+}
+
+pub fn limits(limits: Limits) -> pb::ChargeLimits {
+    // Who holds them is in the order's own words: what was agreed.
+    let Limits { amount: costs, energy, duration_s, soc_percent, max_power_w, by_pile: _ } = limits;
+    pb::ChargeLimits {
+        amount: costs.map(amount),
+        energy_mwh: energy.map(energy_mwh),
+        duration_s: duration_s.map(u32::cast_signed),
+        soc_percent: soc_percent.map(i32::from),
+        max_power_w: max_power_w.map(i64::from),
+    }
+}
+
+pub fn balance_low(low: BalanceLow) -> pb::BalanceLow {
+    let BalanceLow { at, eta } = low;
+    pb::BalanceLow { at: Some(timestamp(at)), eta: Some(timestamp(eta)) }
 }
 
 pub fn stop_at_login(plan: StopAtLogin) -> pb::StopAtLogin {

@@ -2,10 +2,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
-use crate::domain::command::{Start, StopProof, When};
+use crate::domain::command::{NewBalance, Start, StopProof, When};
 use crate::domain::curve::{Demanded, Extremes, Point};
 use crate::domain::order::{
-    Anomaly, AnomalyKind, Close, Closing, ClosingSource, Failure, Metered, RecordAfterClose, Stop, StopCause,
+    Anomaly, AnomalyKind, Close, Closing, ClosingSource, Failure, Limits, Metered, RecordAfterClose, Stop, StopCause,
 };
 use crate::domain::pile::SessionSeen;
 use crate::domain::record::audit::{Check, Field, Finding};
@@ -169,11 +169,18 @@ fn commands() -> Vec<Command> {
         logical_card: [1; 8],
         physical_card: [0xFF; 8],
         balance_fen: u32::MAX,
+        limits: Limits { amount: Some(Amount(1)), soc_percent: Some(90), ..Limits::default() },
     };
     vec![
         Command::StartCharging(Box::new(start.clone())),
-        Command::StartCharging(Box::new(Start { serial: None, attributes: BTreeMap::new(), ..start })),
+        Command::StartCharging(Box::new(Start {
+            serial: None,
+            attributes: BTreeMap::new(),
+            limits: Limits::default(),
+            ..start
+        })),
         Command::StopCharging { serial: serial() },
+        Command::UpdateBalance(NewBalance { serial: serial(), fen: 5, physical_card: [2; 8] }),
         Command::StopAtLogin { serial: serial(), expires_at: WallMs(7) },
         Command::CloseOrder {
             serial: serial(),
@@ -207,6 +214,7 @@ fn replies() -> Vec<Reply> {
         Reply::StartedBefore { serial: serial() },
         Reply::Stopped { order: Box::new(order()), confirmed_by: StopProof::Answer },
         Reply::Stopped { order: Box::new(order()), confirmed_by: StopProof::Record },
+        Reply::BalanceUpdated(Box::new(order())),
         Reply::StopPlanned(Box::new(order())),
         Reply::Closed(Box::new(order())),
         Reply::Order(Some(Box::new(order()))),
@@ -255,6 +263,7 @@ fn errors() -> Vec<CommandError> {
         CommandError::OutcomeUnknown { serial: Some(serial()) },
         CommandError::NodeLost { serial: None },
         CommandError::Unsupported { what: "levitate".into() },
+        CommandError::UnsupportedByPile { what: "power limit".into(), version: 16 },
         CommandError::DeadlinePassed,
         CommandError::SessionLost { written: true },
         CommandError::StoreUnavailable { reason: "disk full".into() },
@@ -283,7 +292,7 @@ fn every_command_reply_error_and_measurement_comes_back_as_it_was() {
 #[test]
 fn none_is_left_out() {
     let commands: BTreeSet<_> = commands().iter().map(Command::name).collect();
-    assert_eq!(commands.len(), 11);
+    assert_eq!(commands.len(), 12);
     for name in &commands {
         // Every variant is a name, and the other way round: an unknown one lists them all.
         assert!(known("Command").contains(&(*name).to_owned()), "{name}");
@@ -328,6 +337,10 @@ fn what_one_release_writes_the_next_one_reads() {
                 r#""physical_card":[255,255,255,255,255,255,255,255],"balance_fen":4294967295}}"#
             ),
             r#"{"stop_charging":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"}}"#,
+            concat!(
+                r#"{"update_balance":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","fen":5,"#,
+                r#""physical_card":[2,2,2,2,2,2,2,2]}}"#
+            ),
             r#"{"stop_at_login":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","expires_at":7}}"#,
             concat!(
                 r#"{"close_order":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","close":{"reason":"lost","#,

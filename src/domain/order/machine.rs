@@ -40,6 +40,8 @@ impl Order {
             Happening::NotSent => self.not_sent(),
             Happening::Closed(close) => self.close(now, *close),
             Happening::StopPlanned { expires_at } => self.plan_stop(now, expires_at),
+            Happening::BalanceUpdated { fen } => self.balance_updated(fen),
+            Happening::BalanceRunsLow { eta } => self.balance_is_low(now, eta),
             Happening::PlanExpires => self.drop_expired_plan(now),
             Happening::Tick => {
                 let mut changes = self.drop_expired_plan(now);

@@ -16,7 +16,7 @@ use crate::session::io::{Out, Output};
 use crate::session::jobs::Job;
 use crate::session::pending::{Await, CommandId, RETRY};
 use crate::session::state::{Phase, Session};
-use crate::session::translate::{self, wire_gun, wire_pile, wire_serial};
+use crate::session::translate;
 use crate::store::ledger::StartAttempt;
 use crate::wire;
 
@@ -30,6 +30,7 @@ impl Session {
         out: &mut Out,
     ) -> Result<(), CommandError> {
         self.check_gun(start.gun)?;
+        let limits = self.agreed(start.limits)?;
         let same = |h: &&Held| h.order.request.is_some_and(|request| request.id == start.request_id);
         if let Some(held) = self.orders.iter().find(same) {
             return self.join_start(id, &start, held.order.clone(), deadline, out);
@@ -53,6 +54,8 @@ impl Session {
         order.attributes.clone_from(&start.attributes);
         order.request = Some(StartRequest { id: start.request_id, arguments: start.arguments() });
         order.tariff = self.tariff_of_pile();
+        order.balance_fen = Some(start.balance_fen);
+        order.limits = limits;
         self.pending.push(id, Await::Start(serial), deadline, [0, 0]);
         self.create(order, Unsent { opening: Opening::Remote(Box::new(start)), deadline, serials_left });
         Ok(())
@@ -103,17 +106,6 @@ impl Session {
                 out.command(self.remote_start(serial, &start), unsent.deadline);
             }
             Opening::AtPile => self.confirm(now, serial, out),
-        }
-    }
-
-    fn remote_start(&self, serial: Serial, start: &Start) -> wire::RemoteStart {
-        wire::RemoteStart {
-            transaction_serial: wire_serial(serial),
-            pile_code: wire_pile(self.pile.code),
-            gun_no: wire_gun(start.gun),
-            logical_card: wire::Bcd(start.logical_card),
-            physical_card: wire::Opaque(start.physical_card),
-            balance: wire::Balance(start.balance_fen),
         }
     }
 

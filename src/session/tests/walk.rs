@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::harness::*;
 use super::ledger::Mode;
-use crate::domain::command::When;
+use crate::domain::command::{NewBalance, When};
 use crate::domain::order::{AnomalyKind, Change, Close, Happening};
-use crate::domain::{Command, Epoch, Fence, Order, OrderState, RequestId, Serial, SessionId};
+use crate::domain::{Command, Energy, Epoch, Fence, Order, OrderState, RequestId, Serial, SessionId};
 use crate::session::io::{EndReason, Input, Patience};
 
 #[test]
@@ -165,7 +165,7 @@ impl Walk {
             0 => drop(pile.sends(0x03, &[("gun_no", gun), ("gun_status", yes)])),
             1 => drop(pile.sends(0x05, &[("tariff_model_no", gun)])),
             2 => drop(pile.sends(0x09, &[])),
-            3..=6 => drop(pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", 3)])),
+            3..=6 => drop(pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", 3), ("energy", yes)])),
             7 | 8 => drop(pile.sends(0x13, &[("gun_no", gun), ("status", 2), ("gun_plugged", yes)])),
             9 => drop(pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", yes)])),
             10 | 11 => pile.accepts(serial),
@@ -175,6 +175,7 @@ impl Walk {
             15 => drop(pile.sends_of(serial, 0x19, &of_gun)),
             16 | 17 => drop(pile.bills_with(serial, 0x41 + yes)),
             18 => drop(pile.sends([0x31, 0xA1, 0xA5][gun as usize], &[("gun_no", 1)])),
+            19 if yes == 1 => drop(pile.sends(0x41, &[])),
             19 => drop(pile.sends([0x91, 0x55, 0x23][gun as usize], &[])),
             20 => pile.sends_frame(crate::wire::Sequence([0, 1]), login_request(2)),
             21..=24 => self.ask(gun, serial, yes == 0),
@@ -201,12 +202,13 @@ impl Walk {
 
     fn ask(&mut self, n: u64, serial: Serial, own: bool) {
         let within = 1 + self.below(40);
-        let command = match self.below(9) {
+        let command = match self.below(10) {
             0 => Command::ReadTelemetry { gun: gun(n as u8 + 1) },
             1 => Command::SyncClock,
             2 => Command::Reboot { when: When::WhenIdle },
             3 if self.below(10) == 0 => Command::Disconnect { when: When::WhenIdle },
             4 => Command::StopCharging { serial },
+            6 => Command::UpdateBalance(NewBalance { serial, fen: 5, physical_card: [0; 8] }),
             5 if own => {
                 let close = Close { reason: String::new(), given: None, force: self.below(4) == 0 };
                 Command::CloseOrder { serial, close: Box::new(close) }
@@ -215,6 +217,8 @@ impl Walk {
             _ => {
                 let mut start = request(self.below(30) as u8);
                 start.gun = gun(n as u8 + 1);
+                start.limits.duration_s = (self.below(4) == 0).then_some(30);
+                start.limits.energy = (self.below(4) == 0).then_some(Energy(1));
                 start.serial = own.then_some(serial).filter(|_| self.below(10) == 0);
                 let deadline = self.pile.now().mono + Duration::from_secs(within);
                 let known = self.deadlines.entry(start.request_id).or_insert(deadline);

@@ -147,6 +147,7 @@ fn change_numbers(change: Change) -> (v1::OrderChange, v1::AnomalyKind) {
         Change::Closed => plain(v1::OrderChange::Closed),
         Change::StopPlanned => plain(v1::OrderChange::StopPlanned),
         Change::StopExpired => plain(v1::OrderChange::StopExpired),
+        Change::BalanceLow => plain(v1::OrderChange::BalanceLow),
     }
 }
 
@@ -165,6 +166,7 @@ fn read_change(change: i32, anomaly: i32) -> Result<Change, Unreadable> {
         v1::OrderChange::Closed => Change::Closed,
         v1::OrderChange::StopPlanned => Change::StopPlanned,
         v1::OrderChange::StopExpired => Change::StopExpired,
+        v1::OrderChange::BalanceLow => Change::BalanceLow,
         v1::OrderChange::Unspecified => return required("order.change", None),
     })
 }

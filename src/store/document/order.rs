@@ -5,8 +5,8 @@ use super::field::{self, Unreadable, bytes, enumerated, enumeration, packed, req
 use super::v1;
 use crate::domain::driver::{AtPile, Card, GrantedLimits, Shown, Vin};
 use crate::domain::order::{
-    Anomaly, AnomalyKind, Closing, ClosingSource, Failure, Metered, Origin, RecordAfterClose, StartRequest, Stop,
-    StopAtLogin, StopCause,
+    Anomaly, AnomalyKind, BalanceLow, Closing, ClosingSource, Failure, Limits, Metered, Origin, RecordAfterClose,
+    StartRequest, Stop, StopAtLogin, StopCause,
 };
 use crate::domain::{Amount, Energy, Order, OrderState, RequestId, WallMs};
 
@@ -40,6 +40,9 @@ impl From<&Order> for v1::Order {
             closing,
             record_after_close,
             stop_at_login,
+            balance_fen,
+            balance_low,
+            limits,
         } = order;
         Self {
             pile: packed(&pile.bcd()),
@@ -68,6 +71,9 @@ impl From<&Order> for v1::Order {
             closing: closing.as_ref().map(Into::into),
             record_after_close: record_after_close.as_ref().map(Into::into),
             stop_at_login: stop_at_login.as_ref().map(Into::into),
+            balance_fen: *balance_fen,
+            balance_low: balance_low.as_ref().map(Into::into),
+            limits: limits.as_ref().map(Into::into),
             at_pile: at_pile.as_deref().map(Into::into),
         }
     }
@@ -104,6 +110,9 @@ impl TryFrom<v1::Order> for Order {
             closing,
             record_after_close,
             stop_at_login,
+            balance_fen,
+            balance_low,
+            limits,
             at_pile,
         } = stored;
         Ok(Self {
@@ -133,6 +142,9 @@ impl TryFrom<v1::Order> for Order {
             closing: closing.map(TryInto::try_into).transpose()?,
             record_after_close: record_after_close.map(Into::into),
             stop_at_login: stop_at_login.map(Into::into),
+            balance_fen,
+            balance_low: balance_low.map(Into::into),
+            limits: limits.map(TryInto::try_into).transpose()?,
             at_pile: at_pile.map(TryInto::try_into).transpose()?.map(Box::new),
         })
     }
@@ -359,6 +371,45 @@ impl From<v1::StopAtLogin> for StopAtLogin {
     }
 }
 
+impl From<&Limits> for v1::Limits {
+    fn from(limits: &Limits) -> Self {
+        let Limits { amount, energy, duration_s, soc_percent, max_power_w, by_pile } = *limits;
+        Self {
+            amount: amount.map(|amount| amount.0),
+            energy: energy.map(|energy| energy.0),
+            duration_s,
+            soc_percent: soc_percent.map(u32::from),
+            max_power_w,
+            by_pile,
+        }
+    }
+}
+
+impl TryFrom<v1::Limits> for Limits {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::Limits) -> Result<Self, Unreadable> {
+        let v1::Limits { amount, energy, duration_s, soc_percent, max_power_w, by_pile } = stored;
+        let soc_percent = soc_percent.map(|percent| small("limits.soc_percent", percent)).transpose()?;
+        let (amount, energy) = (amount.map(Amount), energy.map(Energy));
+        Ok(Self { amount, energy, duration_s, soc_percent, max_power_w, by_pile })
+    }
+}
+
+impl From<&BalanceLow> for v1::BalanceLow {
+    fn from(low: &BalanceLow) -> Self {
+        let BalanceLow { at, eta } = *low;
+        Self { at_ms: at.0, eta_ms: eta.0 }
+    }
+}
+
+impl From<v1::BalanceLow> for BalanceLow {
+    fn from(stored: v1::BalanceLow) -> Self {
+        let v1::BalanceLow { at_ms, eta_ms } = stored;
+        Self { at: WallMs(at_ms), eta: WallMs(eta_ms) }
+    }
+}
+
 impl From<&StartAttempt> for v1::StartAttempt {
     fn from(attempt: &StartAttempt) -> Self {
         let StartAttempt { pile, id, arguments, serial, created_at } = *attempt;
@@ -393,5 +444,5 @@ enumeration!(Origin, Origin: Platform Pile Card Vin OfflineCard);
 enumeration!(AnomalyKind, AnomalyKind:
     StartTimeout IdleWhileCharging StopNotObeyed RecordOverdue LateStart UnknownSerial RecordConflict BillMismatch
     RecordAfterClose);
-enumeration!(StopCause, StopCause: Caller LateStart AtLogin);
+enumeration!(StopCause, StopCause: Caller LateStart AtLogin LimitAmount LimitEnergy LimitDuration LimitSoc);
 enumeration!(ClosingSource, ClosingSource: LastTelemetry Given);

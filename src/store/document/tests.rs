@@ -8,8 +8,8 @@ use crate::domain::curve::{Chunk, Demanded, Extremes, Point};
 use crate::domain::driver::{AtPile, Card, GrantedLimits, Shown, Vin};
 use crate::domain::event::OfflineReason;
 use crate::domain::order::{
-    Anomaly, AnomalyKind, Change, Closing, ClosingSource, Failure, Metered, Origin, RecordAfterClose, StartRequest,
-    Stop, StopAtLogin, StopCause,
+    Anomaly, AnomalyKind, BalanceLow, Change, Closing, ClosingSource, Failure, Limits, Metered, Origin,
+    RecordAfterClose, StartRequest, Stop, StopAtLogin, StopCause,
 };
 use crate::domain::pile::{GunState, GunStatus, Identity, TariffOnPile};
 use crate::domain::record::audit::{Check, Field, Finding};
@@ -212,6 +212,7 @@ fn changes() -> Vec<Change> {
         Change::Closed,
         Change::StopPlanned,
         Change::StopExpired,
+        Change::BalanceLow,
     ];
     plain.into_iter().chain(AnomalyKind::ALL.map(Change::Anomaly)).collect()
 }
@@ -292,6 +293,16 @@ fn order() -> Order {
             source: ClosingSource::Given,
         }),
         stop_at_login: Some(StopAtLogin { requested_at: WallMs(22), expires_at: WallMs(23) }),
+        balance_fen: Some(24),
+        balance_low: Some(BalanceLow { at: WallMs(25), eta: WallMs(26) }),
+        limits: Some(Limits {
+            amount: Some(Amount(27)),
+            energy: Some(Energy(28)),
+            duration_s: Some(29),
+            soc_percent: Some(30),
+            max_power_w: Some(31),
+            by_pile: true,
+        }),
         record_after_close: Some(RecordAfterClose { energy: -20, amount: Amount(-21) }),
         at_pile: Some(Box::new(at_pile(Shown::Card(Card([1, 2, 3, 4, 5, 6, 7, 8]))))),
         ..Order::requested(pile().code, gun(), serial(), WallMs(1))

@@ -6,8 +6,8 @@ use super::{Fields, MAX_REASON};
 use crate::api::convert::{energy, to_amount};
 use crate::api::error::ApiError;
 use crate::api::pb;
-use crate::domain::command::Start;
-use crate::domain::order::Close;
+use crate::domain::command::{Command, NewBalance, Start};
+use crate::domain::order::{Close, Limits};
 use crate::domain::{Amount, Energy, PileCode, Serial};
 
 pub fn start(request: pb::StartChargingRequest) -> Result<(PileCode, Start), ApiError> {
@@ -21,6 +21,7 @@ pub fn start(request: pb::StartChargingRequest) -> Result<(PileCode, Start), Api
         logical_card,
         physical_card,
         balance,
+        limits,
     } = request;
     let mut fields = Fields::default();
     let pile = fields.pile(&pile);
@@ -32,6 +33,7 @@ pub fn start(request: pb::StartChargingRequest) -> Result<(PileCode, Start), Api
     let logical_card = fields.card("logical_card", &logical_card);
     let physical_card = fields.card("physical_card", &physical_card);
     let balance_fen = fields.balance(balance.as_ref());
+    let limits = fields.limits(limits.unwrap_or_default());
     let parsed = (|| {
         let start = Start {
             gun: gun?,
@@ -42,6 +44,7 @@ pub fn start(request: pb::StartChargingRequest) -> Result<(PileCode, Start), Api
             logical_card: logical_card?,
             physical_card: physical_card?,
             balance_fen: balance_fen?,
+            limits,
         };
         Some((pile?, start))
     })();
@@ -66,6 +69,17 @@ pub fn stop(request: &pb::StopChargingRequest) -> Result<(PileCode, Serial, Opti
         }
     };
     fields.finish(pile.zip(serial).map(|(pile, serial)| (pile, serial, stands)))
+}
+
+pub fn update_balance(request: &pb::UpdateBalanceRequest) -> Result<(PileCode, Command), ApiError> {
+    let pb::UpdateBalanceRequest { pile, serial, balance, physical_card } = request;
+    let mut fields = Fields::default();
+    let (pile, serial) = (fields.pile(pile), fields.serial(serial));
+    let fen = fields.balance(balance.as_ref());
+    let card = fields.card("physical_card", physical_card);
+    let update =
+        serial.zip(fen).zip(card).map(|((serial, fen), physical_card)| NewBalance { serial, fen, physical_card });
+    fields.finish(pile.zip(update).map(|(pile, update)| (pile, Command::UpdateBalance(update))))
 }
 
 pub fn close_order(request: pb::CloseOrderRequest) -> Result<(PileCode, Serial, Close), ApiError> {
@@ -107,6 +121,39 @@ impl Fields {
         good
     }
 
+    /// Those that are wrong are left out, and named.
+    fn limits(&mut self, limits: pb::ChargeLimits) -> Limits {
+        let pb::ChargeLimits { amount, energy_mwh, duration_s, soc_percent, max_power_w } = limits;
+        let amount = amount.and_then(|money| {
+            let positive = to_amount(&money).filter(|amount| amount.0 > 0);
+            self.must("limits.amount", positive, "must be CNY, a whole number of 0.0001, more than 0")
+        });
+        let energy = energy_mwh.and_then(|mwh| {
+            let fits = energy(mwh).filter(|energy| energy.0 > 0 && u32::try_from(energy.0).is_ok());
+            self.must("limits.energy_mwh", fits, "must be a whole number of 100 mWh, from 100 to 429496729500")
+        });
+        let duration_s = duration_s.and_then(|seconds| {
+            let fits = u32::try_from(seconds).ok().filter(|seconds| (1..=MAX_CHARGE_S).contains(seconds));
+            self.must("limits.duration_s", fits, "must be 1 to 604800")
+        });
+        let soc_percent = soc_percent.and_then(|percent| {
+            let fits = u8::try_from(percent).ok().filter(|percent| (1..=100).contains(percent));
+            self.must("limits.soc_percent", fits, "must be 1 to 100")
+        });
+        let max_power_w = max_power_w.and_then(|watts| {
+            let fits = u32::try_from(watts).ok().filter(|w| w % 1000 == 0 && (1..=65_535).contains(&(w / 1000)));
+            self.must("limits.max_power_w", fits, "must be whole kW, from 1000 to 65535000")
+        });
+        Limits { amount, energy, duration_s, soc_percent, max_power_w, by_pile: false }
+    }
+
+    fn must<T>(&mut self, field: &str, value: Option<T>, reason: &str) -> Option<T> {
+        if value.is_none() {
+            self.0.add(field, reason);
+        }
+        value
+    }
+
     fn energy(&mut self, field: &str, mwh: i64) -> Option<Energy> {
         let steps = energy(mwh);
         if steps.is_none() {
@@ -124,5 +171,7 @@ impl Fields {
     }
 }
 
+/// A week.
+const MAX_CHARGE_S: u32 = 604_800;
 /// A stop that waits for longer than this stops somebody else's idea of the charge.
 const MAX_EXPIRY: Duration = Duration::from_hours(7 * 24);
