@@ -22,6 +22,7 @@ use crate::api;
 use crate::cluster::{self, Cluster, Credentials, CredentialsError};
 use crate::config::{Config, Drain};
 use crate::domain::WallMs;
+use crate::groups::Groups;
 use crate::hub::Hub;
 use crate::session::{self, Departed, Node, Policy, Sessions, Watch};
 use crate::store::embedded::OpenError;
@@ -37,6 +38,7 @@ pub struct App {
     pub peer: Option<SocketAddr>,
     stores: Stores,
     cluster: Cluster,
+    groups: Groups,
     drain: Drain,
     draining: CancellationToken,
     stop_piles: CancellationToken,
@@ -100,7 +102,7 @@ impl App {
 
     /// Over stores that are open.
     pub async fn start_on(config: Config, stores: Stores) -> Result<Self, StartError> {
-        let Config { node, pile, grpc, redis: _, peer, cluster, drain, store: _, log: _, tariff } = config;
+        let Config { node, pile, grpc, redis: _, peer, cluster, events, drain, store: _, log: _, tariff } = config;
         let ledger = stores.ledger.clone();
         let pile_listener = listen("pile.listen", pile.listen).await?;
         let grpc_listener = listen("grpc.listen", grpc.listen).await?;
@@ -164,7 +166,11 @@ impl App {
         pile_port.spawn(session::listen::run(node, pile_listener, stop_piles.clone(), handed_over));
         keepers.spawn(ledger.clone().drain());
         let mut api_port = JoinSet::new();
-        let services = api::Services { cluster: cluster.clone(), ledger, offset, draining: draining.clone() };
+        let groups = Groups::new(events, cluster.clone(), &ledger, wall, stop_api.clone());
+        keepers.spawn(groups.clone().keep());
+        let told = groups.clone();
+        let services =
+            api::Services { cluster: cluster.clone(), ledger, groups: told, offset, draining: draining.clone() };
         api_port.spawn(api::serve(grpc, grpc_listener, services, stop_api.clone()));
         Ok(Self {
             piles,
@@ -172,6 +178,7 @@ impl App {
             peer: peer_address,
             stores,
             cluster,
+            groups,
             drain,
             draining,
             stop_piles,
@@ -226,6 +233,8 @@ impl App {
         }
         self.stop_api.cancel();
         while self.api_port.join_next().await.is_some() {}
+        // So that others take over at once.
+        let _ = timeout(TELL, self.groups.left()).await;
         while self.peer_port.join_next().await.is_some() {}
         self.keepers.shutdown().await;
         // Counted when nobody is left who writes: absent piles were watched over until now.

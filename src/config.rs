@@ -19,7 +19,7 @@ use toml::{Table, Value};
 use crate::domain::Tariff;
 use crate::domain::units::UtcOffset;
 use crate::settings::{Problem, duration};
-use crate::{api, cluster, observe, session};
+use crate::{api, cluster, groups, observe, session};
 
 pub use nodes::{Drain, Durability, Node, Redis};
 
@@ -32,6 +32,7 @@ pub struct Config {
     pub redis: Redis,
     pub peer: cluster::PeerConfig,
     pub cluster: cluster::Config,
+    pub events: groups::Config,
     pub drain: Drain,
     pub store: Store,
     pub log: Log,
@@ -203,6 +204,7 @@ impl Layers {
         let peer = self.section::<cluster::PeerConfig>("peer");
         let cluster = self.section::<cluster::Config>("cluster");
         let drain = self.section::<Drain>("drain");
+        let events = self.section::<groups::Config>("events");
         let pile = self.section::<Pile>("pile");
         let grpc = self.section::<api::Config>("grpc");
         let store = self.section::<Store>("store");
@@ -227,17 +229,20 @@ impl Layers {
         if let Some(cluster) = &cluster {
             self.found("cluster", cluster.problems());
         }
+        if let Some(events) = &events {
+            self.found("events", events.problems());
+        }
         if let Some(drain) = &drain {
             self.found("drain", drain.problems());
         }
         let tariff = tariff.map_err(|problems| self.problems.extend(problems)).ok();
         let of_nodes = (node, redis, peer, cluster, drain);
-        match (of_nodes, (pile, grpc, store, log, tariff)) {
+        match (of_nodes, (pile, grpc, events, store, log, tariff)) {
             (
                 (Some(node), Some(redis), Some(peer), Some(cluster), Some(drain)),
-                (Some(pile), Some(grpc), Some(store), Some(log), Some(tariff)),
+                (Some(pile), Some(grpc), Some(events), Some(store), Some(log), Some(tariff)),
             ) if self.problems.is_empty() => {
-                Ok(Config { node, pile, grpc, redis, peer, cluster, drain, store, log, tariff })
+                Ok(Config { node, pile, grpc, redis, peer, cluster, events, drain, store, log, tariff })
             }
             _ => Err(ConfigError(self.problems)),
         }

@@ -14,7 +14,7 @@
 //! | `pw:{pg}:node:<run>` | string | a member, as JSON; goes with its lease                                           |
 //! | `pw:{pg}:nodes`     | zset   | runs that may have a lease                                                        |
 //!
-//! The name of a document is the digit of its kind, its pile and its id. A run is an incarnation as 16 hex digits. All
+//! The name of a document is the digit of its kind, its pile (or `p` and the 13 digits of a partition) and its id. A run is an incarnation as 16 hex digits. All
 //! zsets have score 0 and are sorted by their members, bytewise.
 
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Epoch, Fence, PileCode, SessionId};
 use crate::store::{
-    BatchId, Entry, IndexCursor, IndexEntry, IndexName, Key, Kind, Member, Offset, Partition, Put, Scan, StoreError,
-    Versioned,
+    BatchId, Entry, IndexCursor, IndexEntry, IndexName, Key, Kind, Member, Of, Offset, Partition, Put, Scan,
+    StoreError, Versioned,
 };
 
 /// The names of keys, under the prefix of this deployment.
@@ -47,7 +47,7 @@ impl Keys {
 
     /// What the keys of no pile begin with.
     pub(super) fn global(&self) -> String {
-        format!("{}:{{pg}}:", self.prefix)
+        self.base(Partition::GLOBAL)
     }
 
     /// Where it is said that a partition's log has grown: its number.
@@ -58,7 +58,12 @@ impl Keys {
 
 /// Decides the slot.
 pub(super) fn tag(partition: Partition) -> String {
-    format!("p{partition:02}")
+    if partition == Partition::GLOBAL { "pg".to_owned() } else { format!("p{partition:02}") }
+}
+
+/// One character for each kind and index: a digit, and behind 9 what follows it in ASCII, which 40 of them leave at `X`.
+fn digit(number: u8) -> u8 {
+    b'0' + number
 }
 
 pub(super) fn document(base: &str, key: &Key) -> Vec<u8> {
@@ -66,7 +71,7 @@ pub(super) fn document(base: &str, key: &Key) -> Vec<u8> {
 }
 
 pub(super) fn index(base: &str, index: IndexName) -> String {
-    format!("{base}i:{}", index as u8)
+    format!("{base}i:{}", char::from(digit(index as u8)))
 }
 
 pub(super) fn log(base: &str) -> String {
@@ -92,8 +97,12 @@ pub(super) fn session(session: SessionId) -> String {
 }
 
 pub(super) fn name(key: &Key) -> Vec<u8> {
-    let Key { kind, pile, id } = key;
-    [format!("{}{pile}", *kind as u8).as_bytes(), id].concat()
+    let Key { kind, of, id } = key;
+    let of = match of {
+        Of::Pile(pile) => pile.to_string(),
+        Of::Partition(Partition(number)) => format!("p{number:013}"),
+    };
+    [&[digit(*kind as u8)], of.as_bytes(), id].concat()
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -109,7 +118,7 @@ pub(super) fn row_tail(value: &Bytes, entries: &[String], digest: Option<&[u8; 3
 
 /// The index entries of a put as they are kept: each once, the digit of the index first.
 pub(super) fn entries(put: &Put) -> Vec<String> {
-    let entry = |IndexEntry { index, sort }: &IndexEntry| format!("{}{sort}", *index as u8);
+    let entry = |IndexEntry { index, sort }: &IndexEntry| format!("{}{sort}", char::from(digit(*index as u8)));
     let mut entries: Vec<_> = put.indexes.iter().map(entry).collect();
     if put.key.kind == Kind::RecordConflict {
         entries.push("0".to_owned());
@@ -132,9 +141,13 @@ pub(super) fn versioned(row: &[u8]) -> Result<Versioned, StoreError> {
 
 pub(super) fn key_of(name: &[u8]) -> Result<Key, StoreError> {
     let (kind, rest) = name.split_first().ok_or_else(damaged)?;
-    let kind = Kind::ALL.into_iter().find(|known| *known as u8 + b'0' == *kind).ok_or_else(damaged)?;
-    let (pile, id) = rest.split_at_checked(14).ok_or_else(damaged)?;
-    Ok(Key { kind, pile: pile_of(pile)?, id: id.to_vec() })
+    let kind = Kind::ALL.into_iter().find(|known| digit(*known as u8) == *kind).ok_or_else(damaged)?;
+    let (of, id) = rest.split_at_checked(14).ok_or_else(damaged)?;
+    let of = match of.strip_prefix(b"p") {
+        Some(partition) => Of::Partition(Partition(text(partition)?.parse().map_err(|_| damaged())?)),
+        None => Of::Pile(pile_of(of)?),
+    };
+    Ok(Key { kind, of, id: id.to_vec() })
 }
 
 pub(super) fn cursor(member: &[u8]) -> Result<IndexCursor, StoreError> {
@@ -286,7 +299,7 @@ mod tests {
     use super::*;
 
     fn key(kind: Kind, id: &[u8]) -> Key {
-        Key { kind, pile: "32010200000001".parse().expect("a pile"), id: id.to_vec() }
+        Key::of_pile(kind, "32010200000001".parse().expect("a pile"), id.to_vec())
     }
 
     #[test]

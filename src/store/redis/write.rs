@@ -15,7 +15,7 @@ use super::read::pairs;
 use super::script::{self, Invocation};
 use crate::domain::{Epoch, Fence, PileCode};
 use crate::store::{
-    Append, Batch, BatchId, Claim, Claimed, Committed, Entry, Held, IndexName, Key, Kind, Lease, Partition,
+    Append, Batch, BatchId, Claim, Claimed, Committed, Entry, Held, IndexName, Key, Kind, Lease, Offset, Partition,
     Precondition, Put, Renewed, Settled, Settlement, StoreError,
 };
 
@@ -85,7 +85,7 @@ pub(super) async fn claim(link: &Link, partition: Partition, claim: Claim) -> Re
     let mut call = script::CLAIM
         .on(&base)
         .key(own(&base, pile))
-        .key(document(&base, &Key { kind: Kind::Pile, pile, id: vec![] }))
+        .key(document(&base, &Key::of_pile(Kind::Pile, pile, vec![])))
         .key(index(&base, IndexName::OrderOpen))
         .number(pile)
         .arg(session(claimer))
@@ -144,7 +144,7 @@ pub(super) async fn settle(
     let base = link.keys.base(partition);
     let mut call = script::SETTLE.on(&base).arg(link.keys.channel()).number(partition);
     call = call.key(document(&base, record)).arg(layout::hex(digest));
-    call = call.arg(row_tail(value, &[], Some(digest))).number(record.pile);
+    call = call.arg(row_tail(value, &[], Some(digest))).number(conflict_event.pile);
     add_precondition(&mut call, &base, order_is);
     add_put(&mut call, &base, order);
     call.add_number(events.len());
@@ -174,6 +174,12 @@ pub(super) async fn settle(
 pub(super) async fn expire(link: &Link, partition: Partition, before: &str, limit: usize) -> Result<usize, StoreError> {
     let base = link.keys.base(partition);
     let call = script::EXPIRE.on(&base).key(index(&base, IndexName::Expiry)).arg(format!("({before}")).number(limit);
+    Ok(number(&bytes(link.call(Access::Write, call).await?)?)? as usize)
+}
+
+pub(super) async fn trim(link: &Link, partition: Partition, before: Offset, limit: usize) -> Result<usize, StoreError> {
+    let base = link.keys.base(partition);
+    let call = script::TRIM.on(&base).key(log(&base)).number(before).number(limit);
     Ok(number(&bytes(link.call(Access::Write, call).await?)?)? as usize)
 }
 
