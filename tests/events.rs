@@ -8,3 +8,13 @@ mod nodes;
 mod reader;
 #[path = "events/delivery.rs"]
 mod delivery;
+#[path = "events/share.rs"]
+mod share;
+#[path = "events/lists.rs"]
+mod lists;
+#[path = "events/loss.rs"]
+mod loss;
+#[path = "events/chaos.rs"]
+mod chaos;
+#[path = "events/killed.rs"]
+mod killed;

@@ -64,8 +64,8 @@ struct Running {
     leaving: BTreeMap<Partition, Leaving>,
     /// Since when a partition that is to be this one's is held by another.
     waiting: BTreeMap<Partition, Instant>,
-    /// How far partitions had come that were lost without being given back.
-    remembered: BTreeMap<Partition, Position>,
+    /// How far partitions had come that were lost without being given back: acknowledged, and delivered.
+    remembered: BTreeMap<Partition, (Position, Position)>,
     /// The store does not answer: until the next look.
     away: bool,
 }
@@ -79,6 +79,8 @@ struct Reading {
     newest: Offset,
     /// Up to here somebody has been delivered it before.
     again_until: Offset,
+    /// What had been delivered when the partition was lost: whether that is still there has to be looked at.
+    check: Option<Position>,
 }
 
 struct Leaving {
@@ -165,6 +167,10 @@ impl Running {
             }
             let Some(partition) = self.behind.pop_front() else { return };
             let Some(reading) = self.reading.get(&partition) else { continue };
+            if let Some(delivered) = reading.check {
+                self.look_whether_lost(partition, delivered).await;
+                continue;
+            }
             let limit = room.min(READ_AT_ONCE);
             match reading.sent.read_on(&*self.it.registry.store, partition, limit).await {
                 Ok((gap, entries)) => {
@@ -178,6 +184,24 @@ impl Running {
                     self.behind.push_front(partition);
                     self.away = true;
                 }
+            }
+        }
+    }
+
+    /// What was delivered and not acknowledged may be lost without a trace, since the cursor has not seen it.
+    async fn look_whether_lost(&mut self, partition: Partition, delivered: Position) {
+        self.behind.push_front(partition);
+        match delivered.read_on(&*self.it.registry.store, partition, 1).await {
+            Ok((gap, _)) => {
+                if let Some(reading) = self.reading.get_mut(&partition) {
+                    reading.check = None;
+                }
+                let lost = gap.filter(|gap| gap.reason == GapReason::Lost);
+                self.take_in(partition, lost, vec![]).await;
+            }
+            Err(error) => {
+                tracing::debug!(%partition, %error, "events cannot be read");
+                self.away = true;
             }
         }
     }
@@ -368,8 +392,12 @@ impl Running {
         for (partition, stored) in wanted.into_iter().zip(taken).filter_map(|(at, taken)| Some((at, taken?))) {
             let (before, (now, version)) = stored;
             self.waiting.remove(&partition);
-            self.remembered.remove(&partition);
             self.hold(partition, (now, version), before.delivered);
+            if let (Some((_, sent)), Some(reading)) =
+                (self.remembered.remove(&partition), self.reading.get_mut(&partition))
+            {
+                reading.check = Some(sent);
+            }
             self.behind.push_back(partition);
         }
         Ok(all)
@@ -378,7 +406,7 @@ impl Running {
     /// The cursor before, and as it is now; `None` if somebody else holds it.
     async fn take(&self, partition: Partition) -> Result<Option<(GroupCursor, Stored)>, StoreError> {
         let (store, group, me) = (&*self.it.registry.store, &self.it.group, self.it.consumer.id);
-        let remembered = self.remembered.get(&partition).copied();
+        let remembered = self.remembered.get(&partition).map(|(acknowledged, _)| *acknowledged);
         let (cursor, version) = cursor::stored(store, group, partition, remembered).await?;
         let others = cursor.holder.filter(|holder| *holder != me && group.consumers.contains(holder));
         let waited = self.waiting.get(&partition).map_or(Duration::ZERO, Instant::elapsed);
@@ -401,13 +429,15 @@ impl Running {
         self.it.consumer.held().insert(partition, held.clone());
         let unacknowledged = VecDeque::new();
         let (sent, newest) = (acknowledged, acknowledged.offset);
-        self.reading.insert(partition, Reading { held, acknowledged, sent, unacknowledged, newest, again_until });
+        self.reading
+            .insert(partition, Reading { held, acknowledged, sent, unacknowledged, newest, again_until, check: None });
     }
 
     /// Somebody else's by now, or its document is lost.
     fn drop_partition(&mut self, partition: Partition) {
         if let Some(reading) = self.reading.remove(&partition) {
-            self.remembered.insert(partition, reading.acknowledged);
+            let sent = reading.check.unwrap_or(reading.sent);
+            self.remembered.insert(partition, (reading.acknowledged, sent));
         }
         self.it.consumer.held().remove(&partition);
         self.it.consumer.look.notify_one();

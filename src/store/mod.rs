@@ -376,7 +376,7 @@ impl fmt::Display for Partition {
 impl fmt::Display for Of {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pile(pile) => write!(f, "pile {pile}"),
+            Self::Pile(pile) => pile.fmt(f),
             Self::Partition(partition) => write!(f, "partition {partition}"),
         }
     }

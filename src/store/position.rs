@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Offsets alone cannot tell a log that was lost and has grown again: they are given out a second time. What an entry was
-//! can, because (pile, epoch, seq) is never given out twice.
+//! can: (pile, epoch, seq), which come again only of piles that no session has claimed since, and when it was recorded.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub struct Position {
     pub at: WallMs,
 }
 
-/// Names an entry for ever.
+/// Names an entry, as long as its pile is claimed again after a loss.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mark {
     pub pile: PileCode,
@@ -129,7 +129,9 @@ impl Position {
         let (after, more) = if mark.is_some() { (offset.saturating_sub(1), 1) } else { (offset, 0) };
         let mut entries = store.read_log(partition, after, (limit + more).min(Scan::MAX_LIMIT)).await?;
         let intact = match (mark, entries.first()) {
-            (Some(mark), Some(first)) if first.offset == offset => mark == Mark::of(first),
+            (Some(mark), Some(first)) if first.offset == offset => {
+                mark == Mark::of(first) && recorded_at(first, at) == at
+            }
             // The newest entry is never trimmed: an empty log has lost it.
             (Some(_), None) => false,
             (None, None) => store.log_end(partition).await? >= offset,
@@ -143,6 +145,7 @@ impl Position {
         if entries.first().is_some_and(|first| first.offset == offset) {
             entries.remove(0);
         }
+        entries.truncate(limit);
         let trimmed = entries.first().filter(|first| first.offset > offset + 1);
         let gap =
             trimmed.map(|first| Gap { partition, from: offset + 1, to: first.offset - 1, reason: GapReason::Trimmed });

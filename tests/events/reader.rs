@@ -146,6 +146,17 @@ pub async fn lag(api: &Api, group: &str) -> pb::GetLagResponse {
     within("GetLag", api.events.clone().get_lag(request)).await.expect("GetLag").into_inner()
 }
 
+/// Of each consumer, how many partitions it holds, by consumer.
+pub async fn holdings(api: &Api, group: &str) -> std::collections::BTreeMap<String, usize> {
+    let mut held = std::collections::BTreeMap::new();
+    for partition in lag(api, group).await.partitions {
+        if !partition.consumer.is_empty() {
+            *held.entry(partition.consumer).or_default() += 1;
+        }
+    }
+    held
+}
+
 pub fn told(event: &pb::Event) -> Told {
     let pb::Event { event_id, pile, epoch, seq, recorded_at, late: _, cursor, kind, pile_time: _ } = event.clone();
     let Some(pb::event::Kind::RecordConflict(conflict)) = kind else { panic!("{kind:?}") };

@@ -14,20 +14,22 @@ use redis::aio::PubSubStream;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::layout::What;
 use super::link::Link;
 use super::read;
-use crate::store::{Entry, Mark, Offset, Partition, StoreError};
+use super::write::Appended;
+use crate::store::{Entry, Offset, Partition, StoreError};
 
 /// The end of a log as it was last seen. What the entry there was tells a log that was lost and has grown again.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Last {
     offset: Offset,
-    mark: Option<Mark>,
+    what: Option<What>,
 }
 
 impl Last {
     fn of(entry: &Entry) -> Self {
-        Self { offset: entry.offset, mark: Some(Mark::of(entry)) }
+        Self { offset: entry.offset, what: Some(What::of(entry)) }
     }
 }
 
@@ -53,20 +55,23 @@ impl Feed {
         listener
     }
 
-    /// Entries of one partition that this node has just appended, in order.
-    pub(super) fn appended(&self, entries: &[Arc<Entry>]) {
+    /// What this node has just appended. If it is not next, or not behind what was seen last, all of it is left to the log,
+    /// which has to be read then: what the script published sees to that.
+    pub(super) fn appended(&self, appended: &Appended) {
+        let Appended { entries, behind } = appended;
         if !self.is_wanted() {
             return;
         }
+        let Some(first) = entries.first() else { return };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(seen) = seen.get_mut(usize::from(first.partition.0)) else { return };
+        if seen.as_ref().is_some_and(|seen| seen.offset + 1 != first.offset || seen.what != *behind) {
+            return;
+        }
         for entry in entries {
-            let Some(seen) = seen.get_mut(usize::from(entry.partition.0)) else { continue };
-            // Others were faster, and theirs has to be read first: what the script published sees to that.
-            if seen.map_or(entry.offset - 1, |seen| seen.offset) + 1 == entry.offset {
-                *seen = Some(Last::of(entry));
-                // Nobody listens any more: fine.
-                let _ = self.listeners().send(entry.clone());
-            }
+            *seen = Some(Last::of(entry));
+            // Nobody listens any more: fine.
+            let _ = self.listeners().send(entry.clone());
         }
     }
 
@@ -148,7 +153,7 @@ impl Feed {
         let newest = read::log(link, partition, end.saturating_sub(1), 1).await?;
         self.hand_on(partition, &newest);
         // Nothing in it, or nothing any more.
-        self.change(partition, |seen| seen.or(Some(Last { offset: end, mark: None })));
+        self.change(partition, |seen| seen.or(Some(Last { offset: end, what: None })));
         Ok(())
     }
 
@@ -158,11 +163,11 @@ impl Feed {
                 return self.begin(link, partition, read::log_end(link, partition).await?).await;
             };
             // With the entry that was seen last: it must still be the same one.
-            let (after, more) = if seen.mark.is_some() { (seen.offset.saturating_sub(1), 1) } else { (seen.offset, 0) };
+            let (after, more) = if seen.what.is_some() { (seen.offset.saturating_sub(1), 1) } else { (seen.offset, 0) };
             let mut entries = read::log(link, partition, after, READ_AT_ONCE + more).await?;
             if entries.first().is_some_and(|first| first.offset == seen.offset) {
                 let there = entries.remove(0);
-                if seen.mark != Some(Mark::of(&there)) {
+                if seen.what.as_ref() != Some(&What::of(&there)) {
                     self.begin_again(partition, seen, read::log_end(link, partition).await?);
                     return Ok(());
                 }
@@ -185,7 +190,8 @@ impl Feed {
     fn begin_again(&self, partition: Partition, seen: Last, end: Offset) {
         let seen = seen.offset;
         tracing::warn!(%partition, seen, end, "a log has lost its end, which was acknowledged");
-        self.change(partition, |_| Some(Last { offset: end, mark: None }));
+        // The next look begins with its newest.
+        self.change(partition, |_| None);
         *self.listeners() = broadcast::channel(self.capacity).0;
     }
 
@@ -194,7 +200,7 @@ impl Feed {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(seen) = seen.get_mut(usize::from(partition.0)) else { return };
         for entry in entries {
-            if seen.is_none_or(|seen| entry.offset > seen.offset) {
+            if seen.as_ref().is_none_or(|seen| entry.offset > seen.offset) {
                 *seen = Some(Last::of(entry));
                 let _ = self.listeners().send(entry.clone());
             }
@@ -211,13 +217,13 @@ impl Feed {
 
     fn seen(&self, partition: Partition) -> Option<Last> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.get(usize::from(partition.0)).copied().flatten()
+        seen.get(usize::from(partition.0)).cloned().flatten()
     }
 
     fn change(&self, partition: Partition, change: impl FnOnce(Option<Last>) -> Option<Last>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seen) = seen.get_mut(usize::from(partition.0)) {
-            *seen = change(*seen);
+            *seen = change(seen.take());
         }
     }
 

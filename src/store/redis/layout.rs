@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Epoch, Fence, PileCode, SessionId};
 use crate::store::{
-    BatchId, Entry, IndexCursor, IndexEntry, IndexName, Key, Kind, Member, Of, Offset, Partition, Put, Scan,
+    BatchId, Entry, IndexCursor, IndexEntry, IndexName, Key, Kind, Mark, Member, Of, Offset, Partition, Put, Scan,
     StoreError, Versioned,
 };
 
@@ -223,6 +223,31 @@ pub(super) fn log_entry(partition: Partition, entry: Value) -> Result<Arc<Entry>
     Ok(Arc::new(Entry { partition, offset, pile, epoch, seq, payload }))
 }
 
+/// What an entry is: tells it from any other, one of a log that was lost among them.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct What {
+    mark: Mark,
+    /// The beginning of its payload, which says when it was recorded.
+    head: Vec<u8>,
+}
+
+impl What {
+    pub(super) fn of(entry: &Entry) -> Self {
+        Self { mark: Mark::of(entry), head: entry.payload[..entry.payload.len().min(HEAD)].to_vec() }
+    }
+
+    /// As scripts say it; `None` if there is none.
+    pub(super) fn said(said: &[u8]) -> Result<Option<Self>, StoreError> {
+        if said.is_empty() {
+            return Ok(None);
+        }
+        let mut words = said.splitn(4, |byte| *byte == b' ');
+        let mut next = || words.next().ok_or_else(damaged);
+        let mark = Mark { pile: pile_of(next()?)?, epoch: Epoch(number(next()?)?), seq: number(next()?)? };
+        Ok(Some(Self { mark, head: next()?.to_vec() }))
+    }
+}
+
 /// A member as it is kept. A newer release may have more to say, and an older one less.
 #[derive(Serialize, Deserialize)]
 #[serde(default)]
@@ -288,6 +313,9 @@ pub(super) fn pile_of(digits: &[u8]) -> Result<PileCode, StoreError> {
 fn text(bytes: &[u8]) -> Result<&str, StoreError> {
     std::str::from_utf8(bytes).map_err(|_| damaged())
 }
+
+/// As much as the scripts give.
+const HEAD: usize = 24;
 
 /// Something under our keys that we have not written.
 pub(super) fn damaged() -> StoreError {

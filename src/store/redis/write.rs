@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::layout::{
-    self, array, batch, bytes, conflicts, damaged, document, entries, index, key_of, log, number, numbers, own,
+    self, What, array, batch, bytes, conflicts, damaged, document, entries, index, key_of, log, number, numbers, own,
     present, row_tail, run, say, session, versioned,
 };
 use super::link::{Access, Link};
@@ -19,7 +19,11 @@ use crate::store::{
     Precondition, Put, Renewed, Settled, Settlement, StoreError,
 };
 
-pub(super) type Appended = Vec<Arc<Entry>>;
+/// In order; the first with what was in the log before it.
+pub(super) struct Appended {
+    pub(super) entries: Vec<Arc<Entry>>,
+    pub(super) behind: Option<What>,
+}
 
 pub(super) async fn commit(
     link: &Link,
@@ -66,14 +70,15 @@ pub(super) async fn commit(
             let why = format!("batch {} of session {}: the last one was {last}", id.n, id.session);
             Err(StoreError::Invalid(why))
         }
-        b"again" => {
-            Ok((Committed { versions: numbers(&bytes(next()?)?)?, offsets: numbers(&bytes(next()?)?)? }, vec![]))
-        }
+        b"again" => Ok((
+            Committed { versions: numbers(&bytes(next()?)?)?, offsets: numbers(&bytes(next()?)?)? },
+            Appended::nothing(),
+        )),
         b"first" => {
             let committed = Committed { versions: numbers(&bytes(next()?)?)?, offsets: numbers(&bytes(next()?)?)? };
             let told = array(next()?)?.into_iter().zip(append);
             let appended = told.map(|(place, append)| entry(partition, append, place)).collect::<Result<_, _>>()?;
-            Ok((committed, appended))
+            Ok((committed, Appended::of(appended)))
         }
         _ => Err(damaged()),
     }
@@ -161,11 +166,14 @@ pub(super) async fn settle(
     match &*bytes(next()?)? {
         b"first" => {
             let entries = events.iter().map(|event| entry(partition, event, next()?)).collect::<Result<_, _>>()?;
-            Ok((Settled::First, entries))
+            Ok((Settled::First, Appended::of(entries)))
         }
-        b"again" => Ok((Settled::Again, vec![])),
-        b"kept" => Ok((Settled::Conflict { first: false }, vec![])),
-        b"differs" => Ok((Settled::Conflict { first: true }, vec![entry(partition, conflict_event, next()?)?])),
+        b"again" => Ok((Settled::Again, Appended::nothing())),
+        b"kept" => Ok((Settled::Conflict { first: false }, Appended::nothing())),
+        b"differs" => {
+            let told = entry(partition, conflict_event, next()?)?;
+            Ok((Settled::Conflict { first: true }, Appended::of(vec![told])))
+        }
         b"conflict" => Err(conflict(order_is, answer.next())?),
         _ => Err(damaged()),
     }
@@ -232,6 +240,19 @@ fn add_put(call: &mut Invocation, base: &str, put: &Put) {
     }
 }
 
+type Told = (Arc<Entry>, Option<What>);
+
+impl Appended {
+    fn nothing() -> Self {
+        Self { entries: vec![], behind: None }
+    }
+
+    fn of(told: Vec<Told>) -> Self {
+        let behind = told.first().and_then(|(_, behind)| behind.clone());
+        Self { entries: told.into_iter().map(|(entry, _)| entry).collect(), behind }
+    }
+}
+
 /// `Ok` is the error to answer with.
 fn conflict(failed: &Precondition, current: Option<Value>) -> Result<StoreError, StoreError> {
     let row = present(current.unwrap_or(Value::Nil))?;
@@ -239,14 +260,15 @@ fn conflict(failed: &Precondition, current: Option<Value>) -> Result<StoreError,
     Ok(StoreError::Conflict { failed: Box::new(failed.clone()), current })
 }
 
-/// What was appended, and the offset, epoch and seq it got.
-fn entry(partition: Partition, append: &Append, place: Value) -> Result<Arc<Entry>, StoreError> {
-    let [offset, epoch, seq] = array(place)?.try_into().map_err(|_| damaged())?;
+/// What was appended with the offset, epoch and seq it got, and what is before it.
+fn entry(partition: Partition, append: &Append, place: Value) -> Result<Told, StoreError> {
+    let [offset, epoch, seq, behind] = array(place)?.try_into().map_err(|_| damaged())?;
     let number = |value| number(&bytes(value)?);
     let Append { pile, payload } = append;
     let payload: Bytes = payload.clone();
     let (offset, epoch, seq) = (number(offset)?, Epoch(number(epoch)?), number(seq)?);
-    Ok(Arc::new(Entry { partition, offset, pile: *pile, epoch, seq, payload }))
+    let behind = What::said(&bytes(behind)?)?;
+    Ok((Arc::new(Entry { partition, offset, pile: *pile, epoch, seq, payload }), behind))
 }
 
 /// Tells a repeated batch from another one under the same id. Compared only within the life of a session, which is
