@@ -137,7 +137,7 @@ impl Feed {
             match self.seen(partition) {
                 None => self.begin(link, partition, end).await,
                 Some(seen) if seen.offset > end => {
-                    self.begin_again(partition, seen, end);
+                    self.begin_again(partition, &seen, end);
                     Ok(())
                 }
                 Some(seen) if seen.offset < end || anew => self.catch_up(link, partition).await,
@@ -168,7 +168,7 @@ impl Feed {
             if entries.first().is_some_and(|first| first.offset == seen.offset) {
                 let there = entries.remove(0);
                 if seen.what.as_ref() != Some(&What::of(&there)) {
-                    self.begin_again(partition, seen, read::log_end(link, partition).await?);
+                    self.begin_again(partition, &seen, read::log_end(link, partition).await?);
                     return Ok(());
                 }
             }
@@ -176,7 +176,7 @@ impl Feed {
             if entries.is_empty() {
                 let end = read::log_end(link, partition).await?;
                 if end < seen.offset {
-                    self.begin_again(partition, seen, end);
+                    self.begin_again(partition, &seen, end);
                 }
             }
             if entries.len() < READ_AT_ONCE {
@@ -187,7 +187,7 @@ impl Feed {
 
     /// After a fail-over to a copy that was behind, offsets that have been handed on come a second time. So everybody's
     /// feed ends here, which tells them that what they know of the logs may not be so.
-    fn begin_again(&self, partition: Partition, seen: Last, end: Offset) {
+    fn begin_again(&self, partition: Partition, seen: &Last, end: Offset) {
         let seen = seen.offset;
         tracing::warn!(%partition, seen, end, "a log has lost its end, which was acknowledged");
         // The next look begins with its newest.
