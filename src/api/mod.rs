@@ -18,11 +18,13 @@ pub mod deadline;
 pub mod convert;
 mod piles;
 mod charging;
+mod amend;
 mod telemetry;
 mod events;
 mod watch;
 mod cluster;
 mod health;
+pub mod authorizer;
 
 use std::time::Duration;
 
@@ -189,6 +191,8 @@ fn unexpected(reply: &Reply) -> Status {
         Reply::Started(_) => "unexpected reply: started",
         Reply::StartedBefore { .. } => "unexpected reply: started before",
         Reply::Stopped { .. } => "unexpected reply: stopped",
+        Reply::StopPlanned(_) => "unexpected reply: stop planned",
+        Reply::Closed(_) => "unexpected reply: closed",
         Reply::Order(_) => "unexpected reply: order",
         Reply::Session(_) => "unexpected reply: session",
         Reply::Telemetry(_) => "unexpected reply: telemetry",

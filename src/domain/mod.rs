@@ -5,9 +5,12 @@
 
 pub mod ids;
 pub mod units;
+pub mod driver;
 pub mod tariff;
 pub mod record;
+pub mod vehicle;
 pub mod order;
+pub mod alarm;
 pub mod pile;
 pub mod telemetry;
 pub mod command;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::authority::{ChargeAsk, Unanswered, Verdict};
 use super::pending::CommandId;
 use crate::domain::{Command, CommandError, Fence, Order, PileCode, Record, Reply, Serial, Telemetry, WallMs};
 use crate::store::ledger::{Login, SettledOrder, Write, WriteError};
@@ -12,7 +13,7 @@ use crate::wire::{Frame, Packet, Sequence, SequenceCounter};
 pub enum Input {
     /// A valid frame that names this pile.
     Frame(Box<Packet>),
-    /// The ledger has finished what [`Output::Ledger`] started.
+    /// What [`Output::Ledger`] or [`Output::Authorise`] started has been finished.
     Done(Done),
     Command {
         id: CommandId,
@@ -47,6 +48,8 @@ pub enum Output {
     },
     /// To be started, never awaited; its result comes back as [`Input::Done`].
     Ledger(LedgerCall),
+    /// The same of whoever decides who may charge.
+    Authorise(Box<ChargeAsk>),
     /// The claim is won: make the session findable, and end the one it takes the pile from, wherever it is.
     Register {
         fence: Fence,
@@ -221,4 +224,5 @@ pub enum Done {
     Written(Result<Vec<u64>, WriteError>),
     Settled(Result<Box<SettledOrder>, StoreError>),
     LookedUp(Result<Option<Box<(Order, u64)>>, StoreError>),
+    Authorised(Serial, Result<Verdict, Unanswered>),
 }

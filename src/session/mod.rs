@@ -21,6 +21,7 @@
 
 mod config;
 mod neighbours;
+pub mod authority;
 mod node;
 mod fleet;
 mod connection;
@@ -29,8 +30,11 @@ mod io;
 mod state;
 mod commands;
 mod charge;
+mod bms;
 mod writing;
 mod held;
+mod vehicles;
+mod asks;
 mod device;
 mod jobs;
 mod pending;
@@ -56,7 +60,7 @@ use crate::observe;
 use io::{Patience, Reassertion};
 use mailbox::{Mailbox, NotTaken};
 
-pub use config::{Config, Drain};
+pub use config::{Config, Drain, LateStart};
 pub use departed::{Departed, Watch};
 pub use fleet::Reasserted;
 pub use io::EndReason;
@@ -71,6 +75,7 @@ pub struct Policy {
     pub tariff: Tariff,
     /// The zone of the piles' clocks.
     pub offset: UtcOffset,
+    pub asking: authority::Asking,
 }
 
 /// Monotonic and wall time, read once per input. `mono` counts from the start of the node.

@@ -1,8 +1,8 @@
 //! What a session decides: inputs in, outputs out. No socket, no clock, no channel, no await.
 //!
 //! This file holds login, frames, tariff and the end; owning the pile is in [`claims`], doing without in [`provisional`],
-//! presence and guns in [`presence`], plain commands in [`super::commands`], orders in [`super::charge`], what goes to
-//! the store in [`super::jobs`].
+//! presence and guns in [`presence`], plain commands in [`super::commands`], orders in [`super::charge`], what
+//! vehicles say in [`super::bms`], what goes to the store in [`super::jobs`].
 
 mod claims;
 mod provisional;
@@ -11,6 +11,7 @@ mod presence;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::asks::Asks;
 use super::departed::Absent;
 use super::device::device;
 use super::held::Held;
@@ -18,6 +19,7 @@ use super::io::{Done, EndReason, Input, LedgerCall, Out, Output, Patience};
 use super::jobs::{Job, Jobs};
 use super::pending::{Await, CommandId, Pending};
 use super::translate::{self, accepted, wire_pile};
+use super::vehicles::UnknownVehicles;
 use super::{Now, Policy};
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::{GunState, Presence};
@@ -38,6 +40,8 @@ pub struct Session {
     pub(super) orders: Vec<Held>,
     pub(super) pending: Pending,
     pub(super) jobs: Jobs,
+    /// Who wants to charge with a card or a VIN.
+    pub(super) asks: Asks,
     /// What 0x05 last named; 0 until it did.
     reported_tariff: u16,
     /// Waits until no gun charges, until its deadline.
@@ -51,6 +55,7 @@ pub struct Session {
     pub(super) provisional: Option<Box<Provisional>>,
     /// Charges that were stopped then, of serials that are being looked up.
     stops: Vec<(Now, Serial)>,
+    pub(super) vehicles: UnknownVehicles,
     /// What it was last counted as: its connection does that.
     pub(super) counted: Option<&'static str>,
     /// The node is going down, and what it still waits for.
@@ -89,6 +94,7 @@ impl Session {
             orders: vec![],
             pending: Pending::default(),
             jobs: Jobs::begun_with_claim(),
+            asks: Asks::default(),
             reported_tariff: 0,
             disconnect: None,
             random: random | 1,
@@ -96,6 +102,7 @@ impl Session {
             heard_elsewhere: false,
             provisional: None,
             stops: vec![],
+            vehicles: UnknownVehicles::default(),
             counted: None,
             draining: None,
         };
@@ -129,7 +136,7 @@ impl Session {
         let orders = self.orders.iter().filter_map(Held::due).min();
         let orders = orders.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
         let disconnect = self.disconnect.map(|(_, deadline)| deadline);
-        [orders, self.pending.due(), self.jobs.due(), disconnect].into_iter().flatten().min()
+        [orders, self.pending.due(), self.jobs.due(), self.asks.due(), disconnect].into_iter().flatten().min()
     }
 
     pub fn pile_code(&self) -> PileCode {
@@ -187,7 +194,7 @@ impl Session {
             return;
         }
         match &frame {
-            Frame::LoginRequest(again) => self.login_again(sequence, again, out),
+            Frame::LoginRequest(again) => self.login_again(now, sequence, again, out),
             Frame::Heartbeat(heartbeat) => self.heartbeat(now, sequence, heartbeat, out),
             Frame::TariffCheckRequest(check) => self.tariff_check(sequence, check, out),
             Frame::TariffRequest(_) => self.tariff_request(sequence, out),
@@ -207,7 +214,15 @@ impl Session {
                     publish(telemetry, out);
                 }
             }
-            Frame::BmsChargeEnd(end) => self.charge_ended(now, end.transaction_serial, out),
+            Frame::BmsHandshake(_)
+            | Frame::BmsParameters(_)
+            | Frame::BmsError(_)
+            | Frame::BmsStop(_)
+            | Frame::ChargerStop(_) => self.bms(now, &frame),
+            Frame::BmsChargeEnd(end) => {
+                self.bms(now, &frame);
+                self.charge_ended(now, end.transaction_serial, out);
+            }
             Frame::RemoteStartResponse(answer) => {
                 let (serial, reason) = (answer.transaction_serial, answer.fail_reason);
                 self.start_answer(now, (serial, answer.start_result, reason), out);
@@ -217,9 +232,9 @@ impl Session {
                 self.start_answer(now, (serial, answer.start_result, reason), out);
             }
             Frame::RemoteStopResponse(answer) => self.stop_answer(now, answer, sequence, out),
-            Frame::StartRequest(ask) => self.deny_start(sequence, ask.gun_no, out),
-            Frame::StartRequestV18(ask) => self.deny_start_v18(sequence, ask.gun_no, out),
-            Frame::ParallelStartRequest(ask) => self.deny_parallel(sequence, ask, out),
+            Frame::StartRequest(_) | Frame::StartRequestV18(_) | Frame::ParallelStartRequest(_) => {
+                self.start_asked(now, now.mono, (sequence, &frame), out);
+            }
             Frame::TransactionRecord(_) | Frame::TransactionRecordV14(_) | Frame::TransactionRecordV17(_) => {
                 self.record(sequence, &frame, &tail);
             }
@@ -237,11 +252,13 @@ impl Session {
     }
 
     /// A pile that has missed 0x02 repeats 0x01 on the same connection.
-    fn login_again(&mut self, sequence: Sequence, request: &wire::LoginRequest, out: &mut Out) {
+    fn login_again(&mut self, now: Now, sequence: Sequence, request: &wire::LoginRequest, out: &mut Out) {
         let identity = translate::identity(request);
         if identity != self.pile.identity {
-            self.pile.guns = presence::guns(&identity, &self.pile.guns, self.pile.last_seen);
+            let guns = presence::guns(&identity, &self.pile.guns, self.pile.last_seen);
+            let known = std::mem::replace(&mut self.pile.guns, guns);
             self.pile.identity = identity;
+            self.clear_alarms_of_lost(now, known);
             self.jobs.pile_changed();
         }
         out.reply(sequence, login_response(self.pile.code));
@@ -306,7 +323,7 @@ impl Session {
         let telemetry = translate::live(self.pile.code, gun, now.wall, data, self.faults_from_bit0());
         if let Measured::Live(live) = &telemetry.measured {
             self.metered(now, gun, data, live.status, out);
-            self.set_gun(now, gun, self.gun_state(gun, live), live.fault_bits);
+            self.report_gun(now, gun, self.gun_state(gun, live), live.fault_bits);
         }
         telemetry
     }
@@ -320,6 +337,7 @@ impl Session {
             out.list.push(Output::Reply { to, result: Err(error) });
         }
         self.disconnect_timer(now, out);
+        self.ask_timers(now, out);
         self.order_timers(now, out);
     }
 
@@ -336,6 +354,7 @@ impl Session {
             // What the caller wanted has come about by itself.
             out.list.push(Output::Reply { to, result: Ok(Reply::Disconnected) });
         }
+        self.asks.clear();
         let fence = self.fence();
         self.phase = Phase::Ended;
         self.taken_over = reason == EndReason::TakenOver;
@@ -358,12 +377,14 @@ impl Session {
             Done::Written(result) => self.written(now, result, out),
             Done::Settled(result) => self.settle_done(result, out),
             Done::LookedUp(result) => self.look_up_done(now, result, out),
+            Done::Authorised(serial, result) => self.authorised(now, serial, result, out),
         }
     }
 
     /// A session that is told to goes as soon as nobody needs it. The last thing of every input.
     fn drain_if_ready(&mut self, out: &mut Out) {
-        let answering = || self.pending.holds(|what| matches!(what, Await::Start(_) | Await::Stop(..)));
+        let answering =
+            || self.asks.pending() || self.pending.holds(|what| matches!(what, Await::Start(_) | Await::Stop(..)));
         let ready = match self.draining {
             None => false,
             Some(Patience::Idle) => !answering() && !self.is_busy(),

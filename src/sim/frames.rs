@@ -9,13 +9,13 @@ use super::gun::{Gun, Phase};
 use super::pile::{Cx, Pile};
 use super::vehicle::{Flow, Vehicle};
 use crate::wire::{
-    Amount, AmpHours, Amps, AmpsOffset, Ascii, BatteryStateByte1, BatteryStateByte2, BatteryType, Bcd, BmsChargeEnd,
-    BmsDemandAndOutput, BmsHandshake, BmsInfo, BmsParameters, BmsStop, BmsStopCause, BmsStopErrors, BmsStopFaults,
-    CellVoltageAndGroup, CellVolts, ChargeMode, ChargerStop, ChargerStopCause, ChargerStopErrors, ChargerStopFaults,
-    Energy, EnergyTenths, Frame, GunReturned, GunStatus, HardwareFaults, MeterEnergy, Minutes, Opaque, Ordinal,
-    Ownership, Percent, PercentTenths, Price, ProductionYear, RealtimeData, Serial, StartMode, StartRequest,
-    StartRequestV18, StopReason, Temp, TempOrNone, TransactionRecord, TransactionRecordV14, TransactionRecordV17, U24,
-    VinReversed, Volts, YesNo,
+    Amount, AmpHours, Amps, AmpsOffset, Ascii, BatteryStateByte1, BatteryStateByte2, BatteryType, Bcd, BemByte1,
+    BemByte2, BemByte3, BemByte4, BmsChargeEnd, BmsDemandAndOutput, BmsError, BmsHandshake, BmsInfo, BmsParameters,
+    BmsStop, BmsStopCause, BmsStopErrors, BmsStopFaults, CellVoltageAndGroup, CellVolts, CemByte1, CemByte2, CemByte3,
+    CemByte4, ChargeMode, ChargerStop, ChargerStopCause, ChargerStopErrors, ChargerStopFaults, Energy, EnergyTenths,
+    Frame, GunReturned, GunStatus, HardwareFaults, MeterEnergy, Minutes, Opaque, Ordinal, Ownership, Percent,
+    PercentTenths, Price, ProductionYear, RealtimeData, Serial, StartMode, StartRequest, StartRequestV18, StopReason,
+    Temp, TempOrNone, TransactionRecord, TransactionRecordV14, TransactionRecordV17, U24, VinReversed, Volts, YesNo,
 };
 
 impl Pile {
@@ -70,7 +70,7 @@ impl Pile {
             row.gun_cable_temp = TempOrNone::from_celsius(Some(flow.cable_temp));
             row.charge_minutes = Minutes(charge.minutes());
             row.energy = energy(bill.total_energy());
-            row.loss_energy = row.energy;
+            row.loss_energy = energy(bill.total_loss_energy());
             row.amount = Amount(saturated(bill.total_amount()));
             if self.config.dc {
                 row.soc = Percent((flow.soc / 10) as u8);
@@ -177,6 +177,23 @@ impl Pile {
         }
         let (transaction_serial, pile_code, gun_no) = (charge.order.serial, self.code, self.guns[index].number());
         let flow: Flow = charge.flow(self.limit(cx, index));
+        if self.has(Behaviour::BmsError) {
+            let error = BmsError {
+                transaction_serial,
+                pile_code,
+                gun_no,
+                bem_byte1: BemByte1(0),
+                bem_byte2: BemByte2(0),
+                bem_byte3: BemByte3(0),
+                bem_byte4: BemByte4(0),
+                cem_byte1: CemByte1(0),
+                cem_byte2: CemByte2(0),
+                // The vehicle's demand did not come in time.
+                cem_byte3: CemByte3(0b01_00),
+                cem_byte4: CemByte4(0),
+            };
+            self.send(cx, error);
+        }
         if reason == StopReason::FinishedFull {
             let (stop_faults, stop_errors) = (BmsStopFaults(0), BmsStopErrors(0));
             self.send(
@@ -256,6 +273,7 @@ impl Pile {
         let bill = charge.bill();
         let price = |class: usize| Price(bill.unit_prices[class]);
         let kwh = |class: usize| energy(bill.energies[class]);
+        let loss = |class: usize| energy(bill.loss_energies[class]);
         let cny = |class: usize| Amount(saturated(bill.amounts[class]));
         let surcharge = self.behaviour(|b| if let Behaviour::Overcharge(by) = b { Some(u64::from(*by)) } else { None });
         let row = TransactionRecord {
@@ -266,24 +284,24 @@ impl Pile {
             end_time: cp56(charge.local(&self.clock)),
             sharp_unit_price: price(0),
             sharp_energy: kwh(0),
-            sharp_loss_energy: kwh(0),
+            sharp_loss_energy: loss(0),
             sharp_amount: cny(0),
             peak_unit_price: price(1),
             peak_energy: kwh(1),
-            peak_loss_energy: kwh(1),
+            peak_loss_energy: loss(1),
             peak_amount: cny(1),
             flat_unit_price: price(2),
             flat_energy: kwh(2),
-            flat_loss_energy: kwh(2),
+            flat_loss_energy: loss(2),
             flat_amount: cny(2),
             valley_unit_price: price(3),
             valley_energy: kwh(3),
-            valley_loss_energy: kwh(3),
+            valley_loss_energy: loss(3),
             valley_amount: cny(3),
             meter_start: MeterEnergy::from_raw(gun.meter),
             meter_end: MeterEnergy::from_raw(gun.meter + bill.total_energy()),
             total_energy: energy(bill.total_energy()),
-            total_loss_energy: energy(bill.total_energy()),
+            total_loss_energy: energy(bill.total_loss_energy()),
             total_amount: Amount(saturated(bill.total_amount() + surcharge.unwrap_or(0))),
             vin: self.vin(index),
             start_type: charge.order.start_type,

@@ -256,5 +256,5 @@ macro_rules! expected {
 
 expected! {
     LoginResponse HeartbeatResponse TariffCheckResponse TariffResponse RealtimeQuery StartConfirm RemoteStart
-    RemoteStop TransactionRecordAck TimeSync Reboot
+    RemoteStop TransactionRecordAck TimeSync Reboot StartConfirmV18 ParallelStartConfirm
 }

@@ -1,9 +1,9 @@
 //! Events of the log as callers see them.
 
-use super::{gap, integer, order, pile, pile_time, timestamp};
+use super::{gap, integer, order, pile, pile_time, timestamp, vehicle};
 use crate::api::pb;
 use crate::domain::units::UtcOffset;
-use crate::domain::{EventKind, WallMs};
+use crate::domain::{EventKind, PileCode, WallMs};
 use crate::groups::{Delivery, Lag, PartitionLag};
 use crate::store::document::{ConsumerId, EventCursor, Group, GroupStart, StoredEvent, read_stored_event};
 use crate::store::{Entry, Position, Replayed};
@@ -135,7 +135,7 @@ fn event(entry: &Entry, cursor: &EventCursor, zone: UtcOffset) -> (pb::Event, pb
             return (bare, pb::EventKind::Unspecified);
         }
     };
-    let (name, kind) = kind(event.kind, zone);
+    let (name, kind) = kind(*pile, event.kind, zone);
     let told = pb::Event {
         recorded_at: Some(timestamp(event.recorded_at)),
         pile_time: event.pile_time.map(|local| pile_time(local, zone)),
@@ -147,7 +147,7 @@ fn event(entry: &Entry, cursor: &EventCursor, zone: UtcOffset) -> (pb::Event, pb
 }
 
 /// Every kind of event there is, and the name of its filter.
-fn kind(kind: EventKind, zone: UtcOffset) -> (pb::EventKind, Kind) {
+fn kind(of: PileCode, kind: EventKind, zone: UtcOffset) -> (pb::EventKind, Kind) {
     let pile = |pile: crate::domain::Pile| Some(pile::pile(pile, None));
     match kind {
         EventKind::PileOnline(after) => {
@@ -164,6 +164,19 @@ fn kind(kind: EventKind, zone: UtcOffset) -> (pb::EventKind, Kind) {
             let duplicate = Some(pb::DuplicatePile { address, iccid });
             let told = pb::DuplicatePileCode { pile: pile(*after), duplicate };
             (pb::EventKind::DuplicatePileCode, Kind::DuplicatePileCode(told))
+        }
+        EventKind::AlarmRaised { pile: after, gun, alarm } => {
+            let alarm = Some(pile::gun_alarm(gun, alarm));
+            (pb::EventKind::AlarmRaised, Kind::AlarmRaised(pb::AlarmRaised { pile: pile(*after), alarm }))
+        }
+        EventKind::AlarmCleared { pile: after, gun, alarm } => {
+            let alarm = Some(pile::gun_alarm(gun, alarm));
+            (pb::EventKind::AlarmCleared, Kind::AlarmCleared(pb::AlarmCleared { pile: pile(*after), alarm }))
+        }
+        EventKind::Bms { gun, serial, report, order: after } => {
+            let report = Some(vehicle::reported(of, gun, serial, *report));
+            let told = pb::VehicleReported { report, order: after.map(|after| order::order(*after, zone)) };
+            (pb::EventKind::VehicleReported, Kind::VehicleReported(told))
         }
         EventKind::Order { order: after, change } => {
             let (change, anomaly) = order::change_and_anomaly(change);
@@ -186,6 +199,12 @@ pub fn serial_of(event: &pb::Event) -> Option<&str> {
     match event.kind.as_ref()? {
         Kind::OrderChanged(changed) => changed.order.as_ref().map(|order| order.serial.as_str()),
         Kind::RecordConflict(conflict) => Some(&conflict.serial),
-        Kind::PileOnline(_) | Kind::PileOffline(_) | Kind::GunChanged(_) | Kind::DuplicatePileCode(_) => None,
+        Kind::VehicleReported(reported) => reported.report.as_ref().map(|report| report.serial.as_str()),
+        Kind::PileOnline(_)
+        | Kind::PileOffline(_)
+        | Kind::GunChanged(_)
+        | Kind::DuplicatePileCode(_)
+        | Kind::AlarmRaised(_)
+        | Kind::AlarmCleared(_) => None,
     }
 }

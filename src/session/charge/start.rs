@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   a caller: StartCharging ──▶ Unsent{Opening::Remote} ──▶ Job::Create ──durable──▶ 0x34 ──▶ 0x33
+//!   the pile: 0x31 ──allowed──▶ Unsent{Opening::AtPile} ──▶ Job::Create ──durable──▶ 0x32
 //! ```
 
 use std::time::Duration;
@@ -98,8 +99,11 @@ impl Session {
             return;
         }
         match unsent.opening {
-            Opening::Remote(start) => out.command(self.remote_start(serial, &start), unsent.deadline),
-        };
+            Opening::Remote(start) => {
+                out.command(self.remote_start(serial, &start), unsent.deadline);
+            }
+            Opening::AtPile => self.confirm(now, serial, out),
+        }
     }
 
     fn remote_start(&self, serial: Serial, start: &Start) -> wire::RemoteStart {
@@ -151,6 +155,10 @@ impl Session {
     /// Nobody waits for this start any more.
     pub(in crate::session) fn start_failed(&mut self, serial: Serial, error: &CommandError, out: &mut Out) {
         self.answer_all(Await::Start(serial), &Err(error.clone()), out);
+        // Nor does a driver: the pile asks again.
+        if self.asks.of_serial(serial).is_some_and(|ask| ask.state.is_pending()) {
+            self.asks.forget(serial);
+        }
     }
 
     /// 0x33. A success may follow "not plugged in"; one that never comes is judged by the order's own deadlines (A23).
@@ -179,7 +187,7 @@ impl Session {
         self.answer_all(Await::Start(serial), &result, out);
     }
 
-    fn new_serial(&mut self, now: Now, gun: Gun) -> Serial {
+    pub(super) fn new_serial(&mut self, now: Now, gun: Gun) -> Serial {
         // The digits need only differ from those of other nodes.
         let salt = self.any_number();
         Serial::compose(self.pile.code, gun, now.wall.local(self.policy.offset), salt)

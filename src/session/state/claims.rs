@@ -39,6 +39,7 @@ impl Session {
             Ok(login) => {
                 self.claimed(now, *login, ClaimOf::Login, out);
                 out.reply(sequence, login_response(self.pile.code));
+                self.ask_before_planned_stops(now, out);
             }
             Err(StoreError::Unavailable(_)) => self.goes_on_provisionally(now, sequence, out),
             Err(StoreError::Contested { .. }) => self.contested(sequence, out),
@@ -67,9 +68,10 @@ impl Session {
                 self.pile.presence_since = stored.presence_since;
             }
             self.pile.tariff = stored.tariff;
-            for (gun, known) in self.pile.guns.iter_mut().zip(stored.guns) {
-                *gun = known;
+            for (gun, known) in self.pile.guns.iter_mut().zip(&stored.guns) {
+                *gun = known.clone();
             }
+            self.clear_alarms_of_lost(now, stored.guns);
         }
         // A short reconnect costs the store one script, and this would be the second.
         if before.is_none_or(|before| !presence::says_the_same(&before, &self.pile)) {
@@ -176,6 +178,7 @@ impl Session {
             Ok(login) => {
                 self.claimed(now, *login, ClaimOf::Provisional, out);
                 self.catch_up(now, out);
+                self.ask_before_planned_stops(now, out);
             }
             Err(StoreError::Unavailable(_)) => self.claim_later(now),
             Err(StoreError::Superseded { .. }) => self.end(EndReason::TakenOver, out),

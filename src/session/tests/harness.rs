@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::ledger::{Mode, Store};
 use crate::domain::command::{Start, When};
+use crate::domain::order::Close;
 use crate::domain::pile::GunState;
 use crate::domain::tariff::PricePair;
 use crate::domain::units::UtcOffset;
@@ -17,6 +18,7 @@ use crate::domain::{
     Command, CommandError, EventKind, Fence, Gun, OrderState, Period, PileCode, Price, Reply, RequestId, Serial,
     SessionId, Tariff, Telemetry, WallMs,
 };
+use crate::session::authority::{Asking, ChargeAsk, Denial, Verdict};
 use crate::session::departed::Absent;
 use crate::session::io::{Done, LedgerCall};
 use crate::session::io::{EndReason, Input, Out, Output, Reassertion};
@@ -39,6 +41,9 @@ pub struct Pile {
     out: Out,
     /// What the ledger has been asked and has not answered.
     pub calls: VecDeque<LedgerCall>,
+    /// What the authority has been asked; it says no to everything unless it is told to wait.
+    pub asked: VecDeque<ChargeAsk>,
+    pub authority_waits: bool,
     received: VecDeque<Down>,
     pub replies: BTreeMap<u64, Result<Reply, CommandError>>,
     pub published: Vec<Telemetry>,
@@ -86,6 +91,17 @@ impl Pile {
         Self::log_in(mode, policy(energy_price), ADDRESS, shared)
     }
 
+    /// Logged in, with other settings.
+    pub fn online_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut policy = policy(100_000).as_ref().clone();
+        change(&mut policy.config);
+        let clock = Now { mono: Duration::from_secs(100), wall: WallMs(1_700_000_000_000) };
+        let shared = (Rc::default(), Rc::new(Cell::new(clock)), Rc::default());
+        let mut pile = Self::log_in(Mode::Prompt, Arc::new(policy), ADDRESS, shared);
+        pile.receives(0x02);
+        pile
+    }
+
     /// The same pile, on another connection.
     pub fn elsewhere(&self) -> Self {
         self.elsewhere_with(self.policy.clone())
@@ -130,6 +146,8 @@ impl Pile {
             policy,
             out,
             calls: VecDeque::new(),
+            asked: VecDeque::new(),
+            authority_waits: false,
             received: VecDeque::new(),
             replies: BTreeMap::new(),
             published: vec![],
@@ -190,14 +208,26 @@ impl Pile {
         self.sends(0x13, &[("gun_no", 1), ("status", 2)]);
     }
 
-    /// A bill of 12.34 CNY.
+    /// A bill of 10 kWh, by the tariff.
     pub fn bills(&mut self, serial: Serial) -> Sequence {
         self.bills_with(serial, 0x41)
     }
 
     pub fn bills_with(&mut self, serial: Serial, stop_reason: u64) -> Sequence {
-        let energy = if stop_reason == 0x41 { 100_000 } else { 0 };
-        let fields = [("gun_no", 1), ("stop_reason", stop_reason), ("total_energy", energy), ("total_amount", 123_400)];
+        let unit = self.policy.tariff.prices_of(Period::Flat).unit();
+        let (energy, amount) = if stop_reason == 0x41 { (100_000, u64::from(unit.0)) } else { (0, 0) };
+        let fields = [
+            ("gun_no", 1),
+            ("stop_reason", stop_reason),
+            ("flat_unit_price", u64::from(unit.0)),
+            ("flat_energy", energy),
+            ("flat_loss_energy", energy),
+            ("flat_amount", amount),
+            ("meter_end", energy),
+            ("total_energy", energy),
+            ("total_loss_energy", energy),
+            ("total_amount", amount),
+        ];
         self.sends_of(serial, 0x3B, &fields)
     }
 
@@ -237,6 +267,11 @@ impl Pile {
 
     pub fn stop(&mut self, serial: Serial) -> u64 {
         self.command(Command::StopCharging { serial }, 10)
+    }
+
+    pub fn close(&mut self, serial: Serial, force: bool) -> u64 {
+        let close = Box::new(Close { reason: "never billed".into(), given: None, force });
+        self.command(Command::CloseOrder { serial, close }, 10)
     }
 
     pub fn disconnect(&mut self, when: When) -> u64 {
@@ -357,6 +392,7 @@ impl Pile {
                     self.calls.push_back(call);
                     assert_eq!(self.calls.len(), 1, "one call of a pile at a time");
                 }
+                Output::Authorise(ask) => self.asked.push_back(*ask),
                 Output::Register { fence, previous: _, claim: _ } => self.registered = Some(fence),
                 Output::ClaimedInVain { fence: _, previous } => self.evicted = Some(previous),
                 Output::RegisterProvisionally(guess) => self.registered = Some(guess),
@@ -374,8 +410,15 @@ impl Pile {
         }
     }
 
-    /// The store answers until it has nothing left to do, unless it is slow.
+    /// The store answers until it has nothing left to do, unless it is slow; and so does the authority.
     fn settle_down(&mut self) {
+        while !self.authority_waits
+            && let Some(ask) = self.asked.pop_front()
+        {
+            let no = Ok(Verdict::Deny(Denial::unknown(&ask.shown)));
+            self.session.apply(self.now(), Input::Done(Done::Authorised(ask.serial, no)), &mut self.out);
+            self.perform();
+        }
         while self.mode != Mode::Slow
             && let Some(call) = self.calls.pop_front()
         {
@@ -420,7 +463,7 @@ pub fn policy(energy_price: u32) -> Arc<Policy> {
     let price = PricePair { energy: Price(energy_price), service: Price(40_000) };
     let tariff = Tariff { prices: [price; 4], half_hours: [Period::Flat; 48] };
     let offset = UtcOffset::parse("+08:00").expect("an offset");
-    Arc::new(Policy { config: Config::default(), tariff, offset })
+    Arc::new(Policy { config: Config::default(), tariff, offset, asking: Asking::default() })
 }
 
 /// 0x01 of a DC pile.
@@ -472,7 +515,10 @@ fn name(event: &EventKind) -> &'static str {
         EventKind::PileOnline(_) => "online",
         EventKind::PileOffline { .. } => "offline",
         EventKind::GunChanged(_) => "gun",
+        EventKind::AlarmRaised { .. } => "alarm",
+        EventKind::AlarmCleared { .. } => "no alarm",
         EventKind::Order { .. } => "order",
+        EventKind::Bms { .. } => "bms",
         EventKind::RecordConflict { .. } => "conflict",
         EventKind::DuplicatePileCode { .. } => "duplicate",
     }
