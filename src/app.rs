@@ -22,6 +22,7 @@ use crate::api::{self, authorizer::AuthorizerError};
 use crate::cluster::{self, Cluster, Credentials, CredentialsError};
 use crate::config::{Config, Drain};
 use crate::domain::WallMs;
+use crate::groups::Groups;
 use crate::hub::Hub;
 use crate::session::{self, Departed, Node, Policy, Sessions, Watch};
 use crate::store::embedded::OpenError;
@@ -37,6 +38,7 @@ pub struct App {
     pub peer: Option<SocketAddr>,
     stores: Stores,
     cluster: Cluster,
+    groups: Groups,
     drain: Drain,
     draining: CancellationToken,
     stop_piles: CancellationToken,
@@ -110,6 +112,7 @@ impl App {
             redis: _,
             peer,
             cluster,
+            events,
             drain,
             store: _,
             retention,
@@ -181,9 +184,12 @@ impl App {
         pile_port.spawn(session::listen::run(node, pile_listener, stop_piles.clone(), handed_over));
         keepers.spawn(ledger.clone().drain());
         let mut api_port = JoinSet::new();
+        let groups = Groups::new(events, cluster.clone(), &ledger, wall, stop_api.clone());
+        keepers.spawn(groups.clone().keep());
         let services = api::Services {
             cluster: cluster.clone(),
             ledger,
+            groups: groups.clone(),
             offset,
             curves_kept: retention.curves,
             draining: draining.clone(),
@@ -195,6 +201,7 @@ impl App {
             peer: peer_address,
             stores,
             cluster,
+            groups,
             drain,
             draining,
             stop_piles,
@@ -249,6 +256,8 @@ impl App {
         }
         self.stop_api.cancel();
         while self.api_port.join_next().await.is_some() {}
+        // So that others take over at once.
+        let _ = timeout(TELL, self.groups.left()).await;
         while self.peer_port.join_next().await.is_some() {}
         self.keepers.shutdown().await;
         // Counted when nobody is left who writes: absent piles were watched over until now.

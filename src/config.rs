@@ -20,7 +20,7 @@ use toml::{Table, Value};
 use crate::domain::Tariff;
 use crate::domain::units::UtcOffset;
 use crate::settings::{Problem, duration};
-use crate::{api, cluster, observe, session};
+use crate::{api, cluster, groups, observe, session};
 
 pub use nodes::{Drain, Durability, Node, Redis};
 pub use retention::Retention;
@@ -35,6 +35,7 @@ pub struct Config {
     pub redis: Redis,
     pub peer: cluster::PeerConfig,
     pub cluster: cluster::Config,
+    pub events: groups::Config,
     pub drain: Drain,
     pub store: Store,
     pub retention: Retention,
@@ -207,6 +208,7 @@ impl Layers {
         let peer = self.section::<cluster::PeerConfig>("peer");
         let cluster = self.section::<cluster::Config>("cluster");
         let drain = self.section::<Drain>("drain");
+        let events = self.section::<groups::Config>("events");
         let pile = self.section::<Pile>("pile");
         let grpc = self.section::<api::Config>("grpc");
         let authorizer = self.section::<api::authorizer::Config>("authorizer");
@@ -239,18 +241,42 @@ impl Layers {
         if let Some(cluster) = &cluster {
             self.found("cluster", cluster.problems());
         }
+        if let Some(events) = &events {
+            self.found("events", events.problems());
+        }
         if let Some(drain) = &drain {
             self.found("drain", drain.problems());
         }
         let tariff = tariff.map_err(|problems| self.problems.extend(problems)).ok();
         let of_nodes = (node, redis, peer, cluster, drain);
-        match (of_nodes, (pile, grpc, authorizer, store, retention, log, tariff)) {
+        match (of_nodes, (pile, grpc, events, authorizer, store, retention, log, tariff)) {
             (
                 (Some(node), Some(redis), Some(peer), Some(cluster), Some(drain)),
-                (Some(pile), Some(grpc), Some(authorizer), Some(store), Some(retention), Some(log), Some(tariff)),
-            ) if self.problems.is_empty() => {
-                Ok(Config { node, pile, grpc, authorizer, redis, peer, cluster, drain, store, retention, log, tariff })
-            }
+                (
+                    Some(pile),
+                    Some(grpc),
+                    Some(events),
+                    Some(authorizer),
+                    Some(store),
+                    Some(retention),
+                    Some(log),
+                    Some(tariff),
+                ),
+            ) if self.problems.is_empty() => Ok(Config {
+                node,
+                pile,
+                grpc,
+                authorizer,
+                redis,
+                peer,
+                cluster,
+                events,
+                drain,
+                store,
+                retention,
+                log,
+                tariff,
+            }),
             _ => Err(ConfigError(self.problems)),
         }
     }

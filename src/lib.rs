@@ -15,6 +15,7 @@
 //!   config.rs     composes every component's Config; defaults < file < environment < flags; all errors at once
 //!   config/       the commented default file, sections of nodes among others, and the tariff as people write it
 //!   api/          gRPC in, gRPC out: one file per service, convert, error, layers, deadline
+//!   groups/       events delivered to groups of consumers, and how long the log keeps them
 //!   cluster/      which node holds a pile, and how to reach it
 //!   session/      a pile's life on a socket
 //!   hub.rs        live telemetry: the latest of each gun, and who watches
@@ -29,7 +30,7 @@
 //! Imports run strictly downward and never in a circle:
 //!
 //! ```text
-//! main > cli > sim, app > config > api > cluster > session > store, hub > domain      wire, observe, settings: leaves
+//! main > cli > sim, app > config > api > groups > cluster > session > store, hub > domain      wire, observe, settings: leaves
 //! ```
 //!
 //! `wire` and `domain` import nothing of ours and not each other; only `session/translate.rs` maps one to the other.
@@ -67,6 +68,7 @@ pub mod sim;
 pub mod app;
 pub mod config;
 pub mod api;
+pub mod groups;
 pub mod cluster;
 pub mod session;
 pub mod hub;

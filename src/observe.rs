@@ -171,6 +171,35 @@ pub fn orphan_adopted() {
     METRICS.orphans_adopted.add(1, &[]);
 }
 
+/// `pileway.events.delivered` to groups, by group; `pileway.events.redelivered` what of it had been delivered before.
+pub fn event_delivered(group: &str, again: bool) {
+    let labels = [KeyValue::new("group", group.to_owned())];
+    METRICS.events_delivered.add(1, &labels);
+    if again {
+        METRICS.events_redelivered.add(1, &labels);
+    }
+}
+
+/// `pileway.events.unacknowledged` by group, in the partitions of one of its consumers here.
+pub fn events_unacknowledged(group: &str, events: u64) {
+    METRICS.events_unacknowledged.record(events, &[KeyValue::new("group", group.to_owned())]);
+}
+
+/// `pileway.events.gaps` by group and reason.
+pub fn events_gap(group: &str, reason: &'static str) {
+    METRICS.events_gaps.add(1, &[KeyValue::new("group", group.to_owned()), KeyValue::new("reason", reason)]);
+}
+
+/// `pileway.events.trimmed`: deleted from the log.
+pub fn events_trimmed(events: u64) {
+    METRICS.events_trimmed.add(events, &[]);
+}
+
+/// `pileway.events.groups.lapsed` by group: it keeps no events any more.
+pub fn events_group_lapsed(group: &str) {
+    METRICS.events_lapsed.add(1, &[KeyValue::new("group", group.to_owned())]);
+}
+
 struct Metrics {
     frames_received: Counter<u64>,
     frames_sent: Counter<u64>,
@@ -195,6 +224,12 @@ struct Metrics {
     lease_renewals: Counter<u64>,
     lease_age: Gauge<f64>,
     orphans_adopted: Counter<u64>,
+    events_delivered: Counter<u64>,
+    events_redelivered: Counter<u64>,
+    events_unacknowledged: Gauge<u64>,
+    events_gaps: Counter<u64>,
+    events_trimmed: Counter<u64>,
+    events_lapsed: Counter<u64>,
 }
 
 /// Made at first use, which is after [`init`] has set the provider.
@@ -241,6 +276,15 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .with_unit("s")
             .build(),
         orphans_adopted: counter(&meter, "pileway.orphans.adopted", "Piles taken over from runs that are over"),
+        events_delivered: counter(&meter, "pileway.events.delivered", "Events delivered to groups, by group"),
+        events_redelivered: counter(&meter, "pileway.events.redelivered", "Events delivered before, by group"),
+        events_unacknowledged: meter
+            .u64_gauge("pileway.events.unacknowledged")
+            .with_description("Events behind the cursors of a group's consumers here, by group")
+            .build(),
+        events_gaps: counter(&meter, "pileway.events.gaps", "Times a group misses events, by group and reason"),
+        events_trimmed: counter(&meter, "pileway.events.trimmed", "Events deleted from the log"),
+        events_lapsed: counter(&meter, "pileway.events.groups.lapsed", "Groups idle for too long, by group"),
         command_duration: meter
             .f64_histogram("pileway.command.duration")
             .with_description("From a command's arrival to its answer, by command and outcome")

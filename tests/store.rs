@@ -13,6 +13,8 @@ mod ownership;
 mod ledger;
 #[path = "store/curves.rs"]
 mod curves;
+#[path = "store/groups.rs"]
+mod groups;
 
 /// One test per name: a fresh store, then the function of that name.
 macro_rules! suite {
@@ -71,6 +73,15 @@ macro_rules! all {
                 what_ended_runs_have_left_is_found_in_pieces_and_nothing_else
                 runs_are_known_while_they_renew_their_lease
                 the_lineage_names_every_partition_and_stays_what_it_is
+            }
+        }
+
+        mod groups {
+            suite! { groups on $fresh:
+                documents_may_belong_to_no_pile
+                a_log_is_trimmed_from_its_beginning_and_never_whole
+                a_reader_goes_on_where_it_was_and_is_told_what_is_missing
+                a_place_in_the_log_is_found_by_its_time
             }
         }
 

@@ -18,12 +18,13 @@ use std::collections::{BTreeMap, BTreeSet};
 /// `session`. `observe` is a leaf that anyone but the pure two may use. `config` composes the components' own Configs,
 /// so it stands above them, and only those who start the components see it.
 const MAY_IMPORT: &[(&str, &str)] = &[
-    ("main", "cli sim app config api control session cluster store hub domain observe settings"),
-    ("cli", "sim app config api control session cluster store hub domain wire observe settings"),
+    ("main", "cli sim app config api groups control session cluster store hub domain observe settings"),
+    ("cli", "sim app config api groups control session cluster store hub domain wire observe settings"),
     ("sim", "wire domain observe"),
-    ("app", "config api control session cluster store hub domain observe settings"),
-    ("config", "api control session cluster store hub domain observe settings"),
-    ("api", "control cluster session store hub domain observe settings"),
+    ("app", "config api groups control session cluster store hub domain observe settings"),
+    ("config", "api groups control session cluster store hub domain observe settings"),
+    ("api", "groups control cluster session store hub domain observe settings"),
+    ("groups", "cluster store domain observe settings"),
     ("control", "cluster session store hub domain observe settings"),
     ("cluster", "session store hub domain observe settings"),
     ("session", "store hub domain wire observe settings"),

@@ -12,6 +12,7 @@
 
 mod bare;
 mod codec;
+mod events;
 mod heartbeats;
 mod load;
 mod logins;
@@ -33,7 +34,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use report::Report;
 
 /// pileway's figures: codec, heartbeats against a bare server, memory per idle session, logins against redis-benchmark,
-/// settlements against fsync.
+/// settlements against fsync, events to consumers against XREAD.
 #[derive(Parser)]
 #[command(name = "make bench")]
 struct Args {
@@ -57,6 +58,7 @@ enum Part {
     Memory,
     Logins,
     Settlements,
+    Events,
 }
 
 /// What this program is when it has run itself again.
@@ -140,6 +142,10 @@ async fn measure_processes(wanted: &impl Fn(Part) -> bool, report: &mut Report) 
     if wanted(Part::Settlements) {
         eprintln!("settlements ...");
         report.settlements = Some(settlements::measure().await.context("settlements not measured")?);
+    }
+    if wanted(Part::Events) {
+        eprintln!("events ...");
+        report.events = Some(events::measure().await.context("events not measured")?);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::heartbeats::Side;
 use crate::process::workers;
 use crate::rounds::{Ratio, Speed};
-use crate::{codec, heartbeats, logins, memory, settlements};
+use crate::{codec, events, heartbeats, logins, memory, settlements};
 
 #[derive(Serialize)]
 pub struct Report {
@@ -22,6 +22,7 @@ pub struct Report {
     pub memory: Vec<memory::Figure>,
     pub logins: Option<logins::Figure>,
     pub settlements: Option<settlements::Figure>,
+    pub events: Option<events::Figure>,
 }
 
 impl Report {
@@ -29,7 +30,8 @@ impl Report {
         let cores = std::thread::available_parallelism()?.get();
         let load = [load()?, 0.0];
         let (codec, heartbeats, memory, logins, settlements) = (vec![], vec![], vec![], None, None);
-        Ok(Self { cores, workers: workers(), load, codec, heartbeats, memory, logins, settlements })
+        let events = None;
+        Ok(Self { cores, workers: workers(), load, codec, heartbeats, memory, logins, settlements, events })
     }
 
     pub fn ended(&mut self) -> anyhow::Result<()> {
@@ -40,7 +42,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cores, workers, load: [before, after], codec, heartbeats, memory, logins, settlements } = self;
+        let Self { cores, workers, load: [before, after], codec, heartbeats, memory, logins, settlements, events } =
+            self;
         writeln!(
             f,
             "\n{cores} cores, {workers} worker threads per server; load average {before} before, {after} after"
@@ -59,6 +62,9 @@ impl fmt::Display for Report {
         }
         if let Some(figure) = settlements {
             settlement_table(f, figure)?;
+        }
+        if let Some(figure) = events {
+            event_table(f, figure)?;
         }
         Ok(())
     }
@@ -145,6 +151,17 @@ fn settlement_table(f: &mut fmt::Formatter<'_>, figure: &settlements::Figure) ->
             one_ratio(f, of_xadd)?;
         }
         writeln!(f)?;
+    }
+    Ok(())
+}
+
+fn event_table(f: &mut fmt::Formatter<'_>, figure: &events::Figure) -> fmt::Result {
+    let events::Figure { redis, rows } = figure;
+    writeln!(f, "\nEVENTS (one at a time, from before it is appended until a consumer has it; in turns, medians)")?;
+    writeln!(f, "  Redis: {redis}; beside it XADD until a connection that blocks in XREAD has it")?;
+    writeln!(f, "                          per second    p50 us    p99 us")?;
+    for events::Row { what, speed: Speed { per_second, p50_us, p99_us } } in rows {
+        writeln!(f, "  {what:<25}{per_second:>9.0}{p50_us:>10.0}{p99_us:>10.0}")?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use super::{Context, unexpected};
 use crate::domain::order::{Failure, Happening};
 use crate::domain::{Command, CommandError, EventKind, Order, OrderState, PileCode, Reply, RequestId, Serial};
 use crate::store::ledger::StartAttempt;
-use crate::store::{EventWatch, OrderQuery};
+use crate::store::{EventWatch, OrderQuery, Seen};
 
 #[derive(Clone)]
 pub struct Charging(pub Context);
@@ -251,7 +251,13 @@ async fn changes(
     }
     send(&client, Update::SnapshotEnd(pb::SnapshotEnd { count })).await?;
     loop {
-        let stamped = events.next().await?;
+        let stamped = match events.next().await? {
+            Seen::Event(stamped) => stamped,
+            Seen::Gap(gap) => {
+                send(&client, Update::Gap(convert::gap(gap))).await?;
+                continue;
+            }
+        };
         let pile = stamped.event.pile;
         if !wanted.is_empty() && wanted.binary_search(&pile).is_err() {
             continue;

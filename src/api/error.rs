@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::cluster::DrainError;
 use crate::domain::order::Failure;
 use crate::domain::{CommandError, PileCode, Serial, WallMs};
+use crate::groups::GroupError;
 use crate::store::QueryError;
 use crate::store::StoreError;
 
@@ -32,6 +33,8 @@ pub enum ApiError {
     #[error(transparent)]
     Drain(#[from] DrainError),
     #[error(transparent)]
+    Group(GroupError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// Something of ours answered what it cannot answer.
     #[error("internal error: {0}")]
@@ -45,6 +48,18 @@ impl From<QueryError> for ApiError {
                 Self::Arguments(Violations::one("page_token", "is not from a page of this list with these filters"))
             }
             QueryError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<GroupError> for ApiError {
+    fn from(error: GroupError) -> Self {
+        match error {
+            GroupError::Store(error) => Self::Store(error),
+            GroupError::Unknown(_)
+            | GroupError::Full { .. }
+            | GroupError::CursorUnknown { .. }
+            | GroupError::CursorNotYours { .. } => Self::Group(error),
         }
     }
 }
@@ -152,12 +167,30 @@ impl ApiError {
             Self::Drain(DrainError::Unreachable { node, .. }) => {
                 Line::new(Code::Unavailable, "NODE_UNREACHABLE").with("node", node).retry(SOON)
             }
+            Self::Group(error) => group_line(error),
             Self::Store(StoreError::Unavailable(_)) => Line::new(Code::Unavailable, "STORE_UNAVAILABLE").retry(SOON),
             Self::Store(StoreError::Conflict { .. }) => Line::new(Code::Aborted, "STORE_CONFLICT").retry(SOON),
             // Only a claim is contested or superseded.
             Self::Store(StoreError::Contested { .. } | StoreError::Superseded { .. } | StoreError::Invalid(_))
             | Self::Defect(_) => Line::new(Code::Internal, "INTERNAL"),
         }
+    }
+}
+
+fn group_line(error: &GroupError) -> Line {
+    match error {
+        GroupError::Unknown(group) => Line::new(Code::NotFound, "GROUP_UNKNOWN").with("group", group),
+        GroupError::Full { group, consumers } => {
+            Line::new(Code::ResourceExhausted, "GROUP_FULL").with("group", group).with("consumers", consumers)
+        }
+        GroupError::CursorUnknown { group } => Line::new(Code::InvalidArgument, "CURSOR_UNKNOWN")
+            .with("group", group)
+            .violations(Violations::one("cursor", "is not of an event that this group was delivered")),
+        GroupError::CursorNotYours { group, partition } => {
+            Line::new(Code::FailedPrecondition, "CURSOR_NOT_YOURS").with("group", group).with("partition", partition)
+        }
+        // As the store's own errors are.
+        GroupError::Store(error) => ApiError::Store(error.clone()).line(),
     }
 }
 
@@ -342,6 +375,17 @@ mod tests {
         check(QueryError::Store(unavailable()), Code::Unavailable, "STORE_UNAVAILABLE", true, &[]);
         check(StoreError::Invalid("?".into()), Code::Internal, "INTERNAL", false, &[]);
         check(QueryError::BadPageToken, Code::InvalidArgument, "INVALID_ARGUMENT", false, &[]);
+        let group = || "billing".to_owned();
+        check(GroupError::Unknown(group()), Code::NotFound, "GROUP_UNKNOWN", false, &[("group", "billing")]);
+        let full = GroupError::Full { group: group(), consumers: 1000 };
+        let meta = [("group", "billing"), ("consumers", "1000")];
+        check(full, Code::ResourceExhausted, "GROUP_FULL", false, &meta);
+        let unknown = GroupError::CursorUnknown { group: group() };
+        check(unknown, Code::InvalidArgument, "CURSOR_UNKNOWN", false, &[("group", "billing")]);
+        let stale = GroupError::CursorNotYours { group: group(), partition: crate::store::Partition(7) };
+        let meta = [("group", "billing"), ("partition", "7")];
+        check(stale, Code::FailedPrecondition, "CURSOR_NOT_YOURS", false, &meta);
+        check(GroupError::Store(unavailable()), Code::Unavailable, "STORE_UNAVAILABLE", true, &[]);
         let failed = |failure, record| ApiError::StartFailed { failure, record };
         let rejected = Failure::Rejected { code: 3, name: "equipment fault".into() };
         let meta = [("frame", "0x33"), ("code", "3"), ("name", "equipment fault")];

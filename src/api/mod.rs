@@ -21,6 +21,7 @@ mod charging;
 mod amend;
 mod curve;
 mod telemetry;
+mod events;
 mod watch;
 mod cluster;
 mod health;
@@ -40,11 +41,13 @@ pub use config::Config;
 use crate::cluster::{Cluster, accept};
 use crate::domain::units::UtcOffset;
 use crate::domain::{Command, Pile, PileCode, Reply};
+use crate::groups::Groups;
 use crate::settings::Problem;
 use crate::store::ledger::Ledger;
 use error::ApiError;
 use pb::charging_service_server::ChargingServiceServer;
 use pb::cluster_service_server::ClusterServiceServer;
+use pb::event_service_server::EventServiceServer;
 use pb::pile_service_server::PileServiceServer;
 use pb::telemetry_service_server::TelemetryServiceServer;
 
@@ -76,6 +79,7 @@ pub mod pb {
 pub struct Services {
     pub cluster: Cluster,
     pub ledger: Ledger,
+    pub groups: Groups,
     /// The zone of the piles' clocks.
     pub offset: UtcOffset,
     /// How long chunks of charging curves are kept.
@@ -98,7 +102,7 @@ pub async fn serve(
         return Err(Error::Config(problems));
     }
 
-    let Services { cluster, ledger, offset, curves_kept, draining } = services;
+    let Services { cluster, ledger, groups, offset, curves_kept, draining } = services;
     let context = Context { cluster, ledger: ledger.clone(), offset, curves_kept, shutdown: shutdown.clone() };
     let (reporter, health) = tonic_health::server::health_reporter();
     let limit = config.max_request_bytes;
@@ -115,6 +119,10 @@ pub async fn serve(
         .add_service(
             TelemetryServiceServer::new(telemetry::Measurements(context.clone())).max_decoding_message_size(limit),
         )
+        .add_service(
+            EventServiceServer::new(events::Events { context: context.clone(), groups })
+                .max_decoding_message_size(limit),
+        )
         .add_service(ClusterServiceServer::new(cluster::Nodes(context)).max_decoding_message_size(limit))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(Error::Reflection)?)
@@ -126,6 +134,7 @@ pub async fn serve(
         PileServiceServer::<piles::Piles>::NAME,
         ChargingServiceServer::<charging::Charging>::NAME,
         TelemetryServiceServer::<telemetry::Measurements>::NAME,
+        EventServiceServer::<events::Events>::NAME,
         ClusterServiceServer::<cluster::Nodes>::NAME,
     ];
     let out_of_patience = async {

@@ -11,7 +11,7 @@ use super::pb::{self, watch_piles_response::Update};
 use super::watch::{Client, Ended, Messages, watch};
 use super::{Context, unexpected};
 use crate::domain::{CommandError, PileCode, Reply};
-use crate::store::{EventWatch, PileQuery};
+use crate::store::{EventWatch, PileQuery, Seen};
 
 #[derive(Clone)]
 pub struct Piles(pub Context);
@@ -104,7 +104,13 @@ async fn changes(
     };
     send(&client, Update::SnapshotEnd(pb::SnapshotEnd { count })).await?;
     loop {
-        let stamped = events.next().await?;
+        let stamped = match events.next().await? {
+            Seen::Event(stamped) => stamped,
+            Seen::Gap(gap) => {
+                send(&client, Update::Gap(convert::gap(gap))).await?;
+                continue;
+            }
+        };
         if !wanted.is_empty() && wanted.binary_search(&stamped.event.pile).is_err() {
             continue;
         }

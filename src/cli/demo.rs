@@ -144,7 +144,8 @@ async fn all_online(piles: &mut PileServiceClient<Channel>) -> anyhow::Result<()
         let pile = match message.update {
             Some(pb::watch_piles_response::Update::Snapshot(pile)) => Some(pile),
             Some(pb::watch_piles_response::Update::Event(event)) => event.pile,
-            Some(pb::watch_piles_response::Update::SnapshotEnd(_)) | None => None,
+            Some(pb::watch_piles_response::Update::SnapshotEnd(_) | pb::watch_piles_response::Update::Gap(_))
+            | None => None,
         };
         let Some(pile) = pile else { continue };
         // Logged in, and every gun has reported: the pile has its tariff by then.

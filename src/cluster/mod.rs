@@ -208,6 +208,18 @@ impl Cluster {
         nodes
     }
 
+    /// Whether a run is over, as far as can be told without asking. One that is wrongly said to be may find that out: so
+    /// only for what a run can be given back.
+    pub fn is_gone(&self, incarnation: u64) -> bool {
+        if self.0.alone {
+            return incarnation != self.me().incarnation;
+        }
+        let view = self.0.router.members.view();
+        // After the store was away everybody has the time to come back first.
+        let steady = view.steady_since.is_some_and(|since| since.elapsed() >= 2 * self.0.config.renew_every);
+        steady && !view.members.contains_key(&incarnation)
+    }
+
     /// This run.
     pub fn me(&self) -> Member {
         self.0.router.members.me()

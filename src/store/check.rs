@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Append, Batch, IndexEntry, Key, Partition, Precondition, Put, Scan, Settlement, StoreError};
+use super::{Append, Batch, IndexEntry, Key, Of, Partition, Precondition, Put, Scan, Settlement, StoreError};
 
 impl Batch {
     pub(super) fn check(&self, partition: Partition, partitions: u16) -> Result<(), StoreError> {
@@ -13,12 +13,12 @@ impl Batch {
         }
         check_bytes(put.iter(), append.iter())?;
 
-        let here = |pile| Partition::of(pile, partitions) == partition;
+        let here = |of: Of| of.partition(partitions) == partition;
         let keys = put.iter().map(|p| &p.key).chain(delete);
-        let required = require.iter().map(Precondition::pile);
-        let piles = keys.clone().map(|k| k.pile).chain(required).chain(append.iter().map(|a| a.pile));
-        if let Some(stray) = piles.into_iter().find(|pile| !here(*pile)) {
-            return refuse(format!("pile {stray} is not in partition {partition}"));
+        let required = require.iter().map(Precondition::of);
+        let all = keys.clone().map(|k| k.of).chain(required).chain(append.iter().map(|a| Of::Pile(a.pile)));
+        if let Some(stray) = all.into_iter().find(|of| !here(*of)) {
+            return refuse(format!("{stray} is not in partition {partition}"));
         }
 
         let mut written = BTreeSet::new();
@@ -42,10 +42,11 @@ impl Settlement {
         if value.len() > Batch::MAX_BYTES {
             return refuse(format!("a record of {} bytes", value.len()));
         }
-        let piles = [order.key.pile, conflict.key.pile, conflict_event.pile, order_is.pile()];
-        let mut piles = piles.into_iter().chain(events.iter().map(|event| event.pile));
-        if let Some(stray) = piles.find(|pile| *pile != record.pile) {
-            return refuse(format!("a record of pile {} with something of pile {stray}", record.pile));
+        let told = Of::Pile(conflict_event.pile);
+        let all = [order.key.of, conflict.key.of, told, order_is.of()];
+        let mut all = all.into_iter().chain(events.iter().map(|event| Of::Pile(event.pile)));
+        if let Some(stray) = all.find(|of| *of != record.of) {
+            return refuse(format!("a record of {} with something of {stray}", record.of));
         }
         match order_is {
             Precondition::Absent(key) | Precondition::Version(key, _) if *key == order.key => {}
@@ -94,10 +95,10 @@ impl Key {
 }
 
 impl Precondition {
-    fn pile(&self) -> crate::domain::PileCode {
+    fn of(&self) -> Of {
         match self {
-            Self::Absent(key) | Self::Version(key, _) => key.pile,
-            Self::Owner(pile, _) => *pile,
+            Self::Absent(key) | Self::Version(key, _) => key.of,
+            Self::Owner(pile, _) => Of::Pile(*pile),
         }
     }
 }

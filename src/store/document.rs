@@ -11,8 +11,13 @@ mod curve;
 mod order;
 mod event;
 mod journal;
+mod group;
 
 pub use event::StoredEvent;
+pub use group::{
+    ConsumerId, EventCursor, Group, GroupCursor, GroupStart, group_cursor_key, group_key, put_group, put_group_cursor,
+    read_group, read_group_cursor,
+};
 pub use journal::{JournalEntry, Journaled};
 
 use bytes::{BufMut, Bytes};
@@ -59,25 +64,25 @@ pub const ORDER_KEPT_MS: u64 = 14 * 24 * 3600 * 1000;
 pub const START_ATTEMPT_KEPT_MS: u64 = 24 * 3600 * 1000;
 
 pub fn pile_key(pile: PileCode) -> Key {
-    Key { kind: Kind::Pile, pile, id: vec![] }
+    Key::of_pile(Kind::Pile, pile, vec![])
 }
 
 pub fn order_key(pile: PileCode, serial: Serial) -> Key {
-    Key { kind: Kind::Order, pile, id: serial.bytes().to_vec() }
+    Key::of_pile(Kind::Order, pile, serial.bytes().to_vec())
 }
 
 pub fn record_key(pile: PileCode, serial: Serial) -> Key {
-    Key { kind: Kind::Record, pile, id: serial.bytes().to_vec() }
+    Key::of_pile(Kind::Record, pile, serial.bytes().to_vec())
 }
 
 /// One per digest: the same conflicting copy is kept once, and of a serial at most
 /// [`super::Settlement::MAX_CONFLICTS`].
 pub fn record_conflict_key(pile: PileCode, serial: Serial, digest: [u8; 32]) -> Key {
-    Key { kind: Kind::RecordConflict, pile, id: [&serial.bytes()[..], &digest].concat() }
+    Key::of_pile(Kind::RecordConflict, pile, [&serial.bytes()[..], &digest].concat())
 }
 
 pub fn start_attempt_key(pile: PileCode, id: RequestId) -> Key {
-    Key { kind: Kind::StartRequest, pile, id: id.bytes().to_vec() }
+    Key::of_pile(Kind::StartRequest, pile, id.bytes().to_vec())
 }
 
 /// What tells a copy of a record from a conflicting one: frame code and body.
@@ -128,7 +133,7 @@ pub fn put_start_attempt(attempt: &StartAttempt) -> Put {
 
 /// One per first moment of a chunk.
 pub fn curve_key(chunk: &Chunk) -> Key {
-    Key { kind: Kind::Curve, pile: chunk.pile, id: [&chunk.serial.bytes()[..], &chunk.number().to_be_bytes()].concat() }
+    Key::of_pile(Kind::Curve, chunk.pile, [&chunk.serial.bytes()[..], &chunk.number().to_be_bytes()].concat())
 }
 
 pub fn put_curve(chunk: &Chunk, expires: WallMs) -> Put {
@@ -166,7 +171,7 @@ pub fn late_batch(batch: Batch) -> Batch {
 
 /// Unlike any other entry's, and in the order of `seq` within the pile.
 pub fn journal_key(pile: PileCode, seq: u64) -> Key {
-    Key { kind: Kind::Journal, pile, id: seq.to_be_bytes().to_vec() }
+    Key::of_pile(Kind::Journal, pile, seq.to_be_bytes().to_vec())
 }
 
 /// An entry that is not in the store yet.
@@ -220,6 +225,11 @@ pub fn read_stored_event(position: &str, payload: &[u8]) -> Result<StoredEvent, 
     decode::<v1::Event, _>(payload).map_err(|Unreadable(why)| StoreError::Invalid(format!("event {position}: {why}")))
 }
 
+/// Bytes of a text of at most 1024 hex digits: page tokens are far shorter.
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
+    field::unhex(text, 1024)
+}
+
 /// What the sort strings of [`IndexName::PilePresence`] begin with.
 pub fn presence_prefix(presence: Presence) -> String {
     format!("{}/", presence.name())
@@ -260,8 +270,8 @@ where
 }
 
 fn unreadable(key: &Key, Unreadable(why): &Unreadable) -> StoreError {
-    let Key { kind, pile, id } = key;
-    StoreError::Invalid(format!("{kind:?} {pile}/{}: {why}", crate::domain::ids::hex(id)))
+    let Key { kind, of, id } = key;
+    StoreError::Invalid(format!("{kind:?} {of}/{}: {why}", crate::domain::ids::hex(id)))
 }
 
 /// Before every value.

@@ -227,7 +227,7 @@ impl Embedded {
     }
 
     fn check_partition(&self, partition: Partition) -> Result<(), StoreError> {
-        if partition.0 < self.partitions {
+        if partition.0 < self.partitions || partition == Partition::GLOBAL {
             return Ok(());
         }
         Err(StoreError::Invalid(format!("partition {partition} of {}", self.partitions)))
@@ -329,6 +329,11 @@ impl Store for Embedded {
             }
             self.write(move |tables| tables.expire(partition, &before, limit)).await
         })
+    }
+
+    fn trim(&self, partition: Partition, before: Offset, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
+        let limit = limit.min(Scan::MAX_LIMIT);
+        Box::pin(self.write(move |tables| tables.trim(partition, before, limit)))
     }
 
     fn partitions(&self) -> u16 {

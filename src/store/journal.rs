@@ -213,7 +213,9 @@ impl Journal {
         let next = found.last().filter(|_| found.len() == PAGE).map(|last| last.cursor.clone());
         let listed = found.into_iter().map(|Indexed { cursor, document }| {
             let entry = document::read_journal_entry(&cursor.key, &document.value);
-            Ok(Listed { pile: cursor.key.pile, seq: document::journal_seq(&cursor.key)?, entry })
+            let no_pile = || StoreError::Invalid(format!("{:?} in a journal", cursor.key));
+            let pile = cursor.key.pile().ok_or_else(no_pile)?;
+            Ok(Listed { pile, seq: document::journal_seq(&cursor.key)?, entry })
         });
         Ok((listed.collect::<Result<_, StoreError>>()?, next))
     }
@@ -396,7 +398,7 @@ impl Placed<'_> {
         match self.journal.keep(self.key.clone(), self.value.clone()).await {
             Ok(()) => self.waiting = None,
             // It is marked later, by whoever drains.
-            Err(error) => tracing::warn!(pile = %self.key.pile, %error, "settled record not marked in the journal yet"),
+            Err(error) => tracing::warn!(of = %self.key.of, %error, "settled record not marked in the journal yet"),
         }
     }
 

@@ -8,6 +8,7 @@
 //!   session, api ──▶ ledger (domain values) ──▶ dyn Store (bytes) ──▶ embedded (redb, group-committed fsync)
 //!                    │                                        └─▶ redis (many nodes; one script per operation)
 //!                    ├─ query    lists over partitions        ▲
+//!                    ├─ replay   the log, from some time on
 //!                    ├─ watch    the log, from now on      check (bounds every implementation enforces)
 //!                    └─ journal  where writes wait while a store that may be away is
 //! ```
@@ -16,26 +17,33 @@
 //! `tests/store.rs` is the contract as a suite, `tests/kill.rs` what remains of it after `kill -9`.
 
 pub mod ledger;
+mod value;
 mod query;
+mod position;
 mod watch;
+mod replay;
 pub mod document;
 mod check;
 pub mod embedded;
 pub mod redis;
 pub mod journal;
 
+pub use position::{Gap, GapReason, Mark, Position, recorded_at};
 pub use query::{DEFAULT_PAGE, MAX_PAGE, OrderQuery, Page, PileQuery, QueryError};
-pub use watch::{EventWatch, Stamped};
+pub use replay::{Begin, Replay, ReplayError, Replayed};
+pub use value::{
+    Claim, Claimed, Held, IndexCursor, Indexed, Lease, Member, Orphan, Renewed, Scan, Settled, Settlement, StoreError,
+};
+pub use watch::{EventWatch, Seen, Stamped, stamped};
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
-use crate::domain::{Epoch, Fence, PileCode, SessionId, WallMs};
+use crate::domain::{Epoch, Fence, PileCode, SessionId};
 
 /// The one contract. Every call is bounded in time by its implementation and ends in an answer or a [`StoreError`].
 ///
@@ -86,6 +94,10 @@ pub trait Store: Send + Sync + 'static {
     /// is told that it lagged and goes on with [`Store::read_log`].
     fn feed(&self) -> broadcast::Receiver<Arc<Entry>>;
 
+    /// Deletes log entries with an offset below `before`, oldest first, at most `limit` ([`Scan::MAX_LIMIT`] at most); how
+    /// many it deleted. The newest entry of a log always stays: it is what a log that was lost is told by.
+    fn trim(&self, partition: Partition, before: Offset, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
+
     /// Deletes documents whose [`IndexName::Expiry`] sort string is below `before`, at most `limit`; how many it deleted.
     fn expire(&self, partition: Partition, before: String, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
 
@@ -121,6 +133,9 @@ pub trait Store: Send + Sync + 'static {
 pub struct Partition(pub u16);
 
 impl Partition {
+    /// Where documents are that belong to no pile. It has no log, and is none of [`Store::partitions`].
+    pub const GLOBAL: Self = Self(u16::MAX);
+
     pub fn of(pile: PileCode, partitions: u16) -> Self {
         let crc = crc::Crc::<u16>::new(&crc::CRC_16_XMODEM);
         Self(crc.checksum(pile.to_string().as_bytes()) % partitions)
@@ -137,14 +152,61 @@ pub type Offset = u64;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Key {
     pub kind: Kind,
-    pub pile: PileCode,
-    /// What tells documents of one kind and pile apart: a serial, a request id; empty if there is only one. At most
+    pub of: Of,
+    /// What tells documents of one kind and owner apart: a serial, a request id; empty if there is only one. At most
     /// [`Key::MAX_ID`] bytes.
     pub id: Vec<u8>,
 }
 
 impl Key {
     pub const MAX_ID: usize = 64;
+
+    pub fn of_pile(kind: Kind, pile: PileCode, id: Vec<u8>) -> Self {
+        Self { kind, of: Of::Pile(pile), id }
+    }
+
+    /// `None` if it belongs to no pile.
+    pub fn pile(&self) -> Option<PileCode> {
+        match self.of {
+            Of::Pile(pile) => Some(pile),
+            Of::Partition(_) => None,
+        }
+    }
+}
+
+/// What a document belongs to, and by that where it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Of {
+    Pile(PileCode),
+    /// A partition as such, or [`Partition::GLOBAL`].
+    Partition(Partition),
+}
+
+impl Of {
+    pub fn partition(self, partitions: u16) -> Partition {
+        match self {
+            Self::Pile(pile) => Partition::of(pile, partitions),
+            Self::Partition(partition) => partition,
+        }
+    }
+
+    /// A pile's decimal digits are packed, so that no byte of them is 0xFF.
+    pub fn to_bytes(self) -> [u8; 7] {
+        match self {
+            Self::Pile(pile) => pile.bcd(),
+            Self::Partition(Partition(number)) => {
+                let [high, low] = number.to_be_bytes();
+                [0xFF, 0, 0, 0, 0, high, low]
+            }
+        }
+    }
+
+    pub fn from_bytes(bytes: [u8; 7]) -> Option<Self> {
+        match bytes {
+            [0xFF, 0, 0, 0, 0, high, low] => Some(Self::Partition(Partition(u16::from_be_bytes([high, low])))),
+            bcd => PileCode::from_bcd(bcd).ok().map(Self::Pile),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -162,11 +224,24 @@ pub enum Kind {
     Journal = 6,
     /// A chunk of a charging curve, by serial and number.
     Curve = 7,
+    /// A group of event consumers, by name. In [`Partition::GLOBAL`].
+    Group = 20,
+    /// How far a group has come in a partition, and who reads it there. In the partition.
+    GroupCursor = 21,
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] =
-        [Self::Pile, Self::Order, Self::Record, Self::RecordConflict, Self::StartRequest, Self::Journal, Self::Curve];
+    pub const ALL: [Self; 9] = [
+        Self::Pile,
+        Self::Order,
+        Self::Record,
+        Self::RecordConflict,
+        Self::StartRequest,
+        Self::Journal,
+        Self::Curve,
+        Self::Group,
+        Self::GroupCursor,
+    ];
 }
 
 /// A document as stored.
@@ -266,6 +341,8 @@ pub enum IndexName {
     JournalPending = 8,
     /// Chunks of charging curves: pile code, serial, number.
     Curve = 9,
+    /// Groups of event consumers: name.
+    Group = 20,
 }
 
 /// An event to append. The store gives it offset, epoch and the pile's next seq.
@@ -295,202 +372,17 @@ pub struct Committed {
     pub offsets: Vec<Offset>,
 }
 
-/// A login, or a session that says again that it is there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Claim {
-    pub pile: PileCode,
-    pub session: SessionId,
-    /// The claimer's clock: the epoch becomes max(stored + 1, this).
-    pub now_ms: u64,
-    /// Tells two devices with one pile code apart: a hash of where it calls from and of its SIM card.
-    ///
-    /// A login that would take the pile from a session with another identity is refused with
-    /// [`StoreError::Contested`] if that has happened [`Claim::TAKEOVERS`] times in the last [`Claim::CONTEST_MS`].
-    pub identity: u64,
-    pub held: Held,
-}
-
-impl Claim {
-    /// Times a pile may go back and forth between two identities ...
-    pub const TAKEOVERS: usize = 3;
-    /// ... within this time.
-    pub const CONTEST_MS: u64 = 5 * 60 * 1000;
-    /// Owners of a pile that are remembered after they were superseded.
-    pub const REMEMBERED: usize = 8;
-
-    pub fn login(pile: PileCode, session: SessionId, now: WallMs, identity: u64) -> Self {
-        Self { pile, session, now_ms: now.0.max(0).cast_unsigned(), identity, held: Held::Nothing }
-    }
-}
-
-/// What a session that claims held before.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Held {
-    /// Nothing: a login. The newest one wins.
-    Nothing,
-    /// This fence, which the store may have forgotten. If a higher epoch is stored under another session, somebody newer
-    /// is or was there: [`StoreError::Superseded`], and nothing changes. Otherwise the session is the owner. The fence
-    /// stays what it was if exactly that is stored, unless `anew`: after a loss of writes the pile's events must not
-    /// repeat an (epoch, seq), so the epoch goes up. A higher epoch of the session itself is the answer to an earlier
-    /// attempt, and is given again. In all other cases the epoch goes up too.
-    Fence { fence: Fence, anew: bool },
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Claimed {
-    pub fence: Fence,
-    pub previous: Option<Fence>,
-    /// The pile document, if the pile was here before.
-    pub pile: Option<Versioned>,
-    /// Its open orders by gun and serial ([`IndexName::OrderOpen`]). At most [`Claimed::MAX_OPEN_ORDERS`], the highest:
-    /// orders whose record never comes stay open, and a login must stay cheap.
-    pub open_orders: Vec<(Key, Versioned)>,
-}
-
-impl Claimed {
-    pub const MAX_OPEN_ORDERS: usize = 256;
-}
-
-/// One run of one node, as others see it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Member {
-    pub incarnation: u64,
-    /// What people call the node; stays the same over runs.
-    pub node: String,
-    /// Where other nodes reach it (`host:port`); empty if it stands alone.
-    pub peer: String,
-    /// Of pileway.
-    pub version: String,
-    /// It is going down and takes no new piles.
-    pub draining: bool,
-    pub started_at_ms: u64,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Lease {
-    pub member: Member,
-    pub ttl: Duration,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Renewed {
-    /// The lease had not been there: the first renewal, or it had run out, or the store has lost it.
-    pub fresh: bool,
-    /// Everybody whose lease has not run out, by incarnation; the renewer among them.
-    pub members: Vec<Member>,
-}
-
-/// A pile owned by a session of a run that is over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Orphan {
-    pub pile: PileCode,
-    pub fence: Fence,
-}
-
-/// The bounds of a [`Batch`] hold here too, and everything is of one pile.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Settlement {
-    /// The immutable record: key and bytes. What is there already is compared by `digest`.
-    pub record: Key,
-    pub digest: [u8; 32],
-    pub value: Bytes,
-    /// The order as it is once settled, and what must hold for it: [`Precondition::Absent`] or
-    /// [`Precondition::Version`]. Checked only if the record is new.
-    pub order: Put,
-    pub order_is: Precondition,
-    /// Appended with the order, in this order: 1 to [`Settlement::MAX_EVENTS`].
-    pub events: Vec<Append>,
-    /// Kept and appended instead, if a record with another digest is there: once per key, so the key is the record's id
-    /// and then the digest, and at most [`Settlement::MAX_CONFLICTS`] of a record.
-    pub conflict: Put,
-    pub conflict_event: Append,
-}
-
-impl Settlement {
-    /// That it is settled, and what its record gives cause to say.
-    pub const MAX_EVENTS: usize = 8;
-    /// Who sends so many different records of one order would send them for ever.
-    pub const MAX_CONFLICTS: usize = 16;
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Settled {
-    /// This call settled the order.
-    First,
-    /// The same record was there.
-    Again,
-    /// Another record was there; this one is kept beside it. `first` is false if it was kept before, or is not kept
-    /// because [`Settlement::MAX_CONFLICTS`] others are.
-    Conflict { first: bool },
-    /// The record is durable in the node's journal and gets to the store later. A [`ledger`] with a journal answers
-    /// this, a store never does.
-    Journaled,
-}
-
-impl Settled {
-    /// The metric label.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::First => "first",
-            Self::Again => "again",
-            Self::Conflict { .. } => "conflict",
-            Self::Journaled => "journaled",
-        }
-    }
-}
-
-/// A range of one index, by prefix. All bounds hold together.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Scan {
-    pub index: IndexName,
-    pub prefix: String,
-    /// Exclusive start within the prefix: only entries after this one (before it, if descending).
-    pub after: Option<IndexCursor>,
-    /// Inclusive bounds on the sort string; empty = none.
-    pub from: String,
-    pub to: String,
-    pub descending: bool,
-    /// At most [`Scan::MAX_LIMIT`].
-    pub limit: usize,
-}
-
-impl Scan {
-    pub const MAX_LIMIT: usize = 1024;
-}
-
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct IndexCursor {
-    pub sort: String,
-    pub key: Key,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Indexed {
-    pub cursor: IndexCursor,
-    pub document: Versioned,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum StoreError {
-    /// A precondition did not hold. `current` is the document as it is (for a fence: none).
-    #[error("precondition {failed:?} does not hold")]
-    Conflict { failed: Box<Precondition>, current: Option<Versioned> },
-    /// Time-out, full disk, failing disk, shutting down: nothing is known to be durable.
-    #[error("store unavailable: {0}")]
-    Unavailable(String),
-    /// The pile goes back and forth between two devices that both call themselves so ([`Claim::identity`]).
-    #[error("two devices use pile code {pile}; this one has to wait")]
-    Contested { pile: PileCode },
-    /// Somebody newer holds the pile, or has held it.
-    #[error("a newer login has taken pile {pile}")]
-    Superseded { pile: PileCode },
-    /// A batch beyond its bounds, a value that cannot be read: a defect on our side.
-    #[error("store refused: {0}")]
-    Invalid(String),
-}
-
 impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pile(pile) => pile.fmt(f),
+            Self::Partition(partition) => write!(f, "partition {partition}"),
+        }
     }
 }

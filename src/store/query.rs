@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::document::{self, v1};
 use super::ledger::Ledger;
-use super::{IndexCursor, IndexName, Indexed, Key, Kind, Partition, Scan, Store, StoreError};
+use super::{IndexCursor, IndexName, Indexed, Key, Kind, Of, Partition, Scan, Store, StoreError};
 use crate::domain::pile::Presence;
 use crate::domain::{Order, OrderState, Pile, PileCode, WallMs, ids};
 
@@ -167,22 +167,21 @@ impl Walk {
     }
 
     fn seal_token(&self, IndexCursor { sort, key }: IndexCursor) -> String {
-        let pile = Bytes::copy_from_slice(&key.pile.bcd());
+        let pile = Bytes::copy_from_slice(&key.of.to_bytes());
         let mut token = v1::PageToken { check: Bytes::new(), sort, pile, id: key.id.into() };
         token.check = self.check(&token);
         ids::hex(&token.encode_to_vec())
     }
 
     fn open_token(&self, text: &str) -> Result<IndexCursor, QueryError> {
-        let bytes = unhex(text).ok_or(QueryError::BadPageToken)?;
+        let bytes = document::unhex(text).ok_or(QueryError::BadPageToken)?;
         let token = v1::PageToken::decode(&*bytes).map_err(|_| QueryError::BadPageToken)?;
         if token.check != self.check(&token) {
             return Err(QueryError::BadPageToken);
         }
         let v1::PageToken { check: _, sort, pile, id } = token;
-        let pile = pile[..].try_into().ok().and_then(|pile| PileCode::from_bcd(pile).ok());
-        let pile = pile.ok_or(QueryError::BadPageToken)?;
-        Ok(IndexCursor { sort, key: Key { kind: self.kind, pile, id: id.into() } })
+        let of = pile[..].try_into().ok().and_then(Of::from_bytes).ok_or(QueryError::BadPageToken)?;
+        Ok(IndexCursor { sort, key: Key { kind: self.kind, of, id: id.into() } })
     }
 
     fn check(&self, token: &v1::PageToken) -> Bytes {
@@ -234,15 +233,6 @@ fn next(heads: &mut [Head], descending: bool) -> Option<&mut Head> {
         a.cmp(&b)
     };
     if descending { waiting.max_by(by_cursor) } else { waiting.min_by(by_cursor) }
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    // Ours are far shorter: what a caller sends must not size an allocation.
-    if text.len() > 1024 || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    let nibble = |b: &u8| (*b as char).to_digit(16).map(|n| n as u8);
-    text.as_bytes().chunks_exact(2).map(|pair| Some(nibble(&pair[0])? << 4 | nibble(&pair[1])?)).collect()
 }
 
 /// Entries one page looks at: a filter that matches little ends in a short page with a token, not in a long call.

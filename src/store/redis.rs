@@ -152,7 +152,7 @@ impl Redis {
     }
 
     fn check_partition(&self, partition: Partition) -> Result<(), StoreError> {
-        if partition.0 < self.partitions {
+        if partition.0 < self.partitions || partition == Partition::GLOBAL {
             return Ok(());
         }
         Err(StoreError::Invalid(format!("partition {partition} of {}", self.partitions)))
@@ -187,7 +187,7 @@ impl Store for Redis {
     fn settle(&self, settlement: Settlement) -> BoxFuture<'_, Result<Settled, StoreError>> {
         Box::pin(async move {
             settlement.check()?;
-            let partition = self.of(settlement.record.pile);
+            let partition = settlement.record.of.partition(self.partitions);
             let (settled, appended) = write::settle(&self.link, partition, &settlement).await?;
             self.feed.appended(&appended);
             Ok(settled)
@@ -195,7 +195,7 @@ impl Store for Redis {
     }
 
     fn get(&self, key: Key) -> BoxFuture<'_, Result<Option<Versioned>, StoreError>> {
-        Box::pin(async move { read::get(&self.link, self.of(key.pile), &key).await })
+        Box::pin(async move { read::get(&self.link, key.of.partition(self.partitions), &key).await })
     }
 
     fn owner(&self, pile: PileCode) -> BoxFuture<'_, Result<Option<Fence>, StoreError>> {
@@ -230,6 +230,10 @@ impl Store for Redis {
 
     fn expire(&self, partition: Partition, before: String, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
         Box::pin(async move { write::expire(&self.link, partition, &before, limit.min(Scan::MAX_LIMIT)).await })
+    }
+
+    fn trim(&self, partition: Partition, before: Offset, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
+        Box::pin(write::trim(&self.link, partition, before, limit.min(Scan::MAX_LIMIT)))
     }
 
     fn renew(&self, lease: Lease) -> BoxFuture<'_, Result<Renewed, StoreError>> {

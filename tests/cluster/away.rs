@@ -139,6 +139,10 @@ impl Store for Interrupted {
         unless_away!(self, self.store.expire(partition, before, limit))
     }
 
+    fn trim(&self, partition: Partition, before: Offset, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
+        unless_away!(self, self.store.trim(partition, before, limit))
+    }
+
     fn renew(&self, lease: Lease) -> BoxFuture<'_, Result<Renewed, StoreError>> {
         unless_away!(self, self.store.renew(lease))
     }

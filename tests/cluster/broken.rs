@@ -95,7 +95,7 @@ async fn a_dead_nodes_pile_that_cannot_be_read_does_not_keep_the_others_from_bei
     }
     let mut events = a.api.watch_piles().await;
     b.kill();
-    let key = Key { kind: Kind::Pile, pile: piles[0], id: vec![] };
+    let key = Key::of_pile(Kind::Pile, piles[0], vec![]);
     let batch = Batch {
         id: None,
         require: vec![],

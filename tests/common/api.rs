@@ -6,6 +6,7 @@ use std::time::Duration;
 use pileway::api::pb;
 use pileway::api::pb::charging_service_client::ChargingServiceClient;
 use pileway::api::pb::cluster_service_client::ClusterServiceClient;
+use pileway::api::pb::event_service_client::EventServiceClient;
 use pileway::api::pb::pile_service_client::PileServiceClient;
 use pileway::api::pb::telemetry_service_client::TelemetryServiceClient;
 use pileway::wire::Serial;
@@ -22,6 +23,7 @@ pub struct Api {
     pub charging: ChargingServiceClient<Channel>,
     pub telemetry: TelemetryServiceClient<Channel>,
     pub cluster: ClusterServiceClient<Channel>,
+    pub events: EventServiceClient<Channel>,
     pub channel: Channel,
 }
 
@@ -38,6 +40,7 @@ impl Api {
             charging: ChargingServiceClient::new(channel.clone()),
             telemetry: TelemetryServiceClient::new(channel.clone()),
             cluster: ClusterServiceClient::new(channel.clone()),
+            events: EventServiceClient::new(channel.clone()),
             channel,
         }
     }

@@ -107,6 +107,10 @@ impl Store for Recorder {
         self.inner.expire(partition, before, limit)
     }
 
+    fn trim(&self, partition: Partition, before: Offset, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
+        self.inner.trim(partition, before, limit)
+    }
+
     fn renew(&self, lease: Lease) -> BoxFuture<'_, Result<Renewed, StoreError>> {
         self.inner.renew(lease)
     }

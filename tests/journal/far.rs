@@ -258,6 +258,13 @@ impl Store for Far {
         self.store().feed()
     }
 
+    fn trim(&self, partition: Partition, before: Offset, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
+        Box::pin(async move {
+            let store = self.store();
+            self.read(store.trim(partition, before, limit)).await
+        })
+    }
+
     fn expire(&self, partition: Partition, before: String, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
         Box::pin(async move {
             let store = self.store();

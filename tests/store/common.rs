@@ -43,7 +43,7 @@ pub fn batch(counter: u64, n: u64) -> Batch {
 }
 
 pub fn key(pile: PileCode, id: &str) -> Key {
-    Key { kind: Kind::Order, pile, id: id.as_bytes().to_vec() }
+    Key::of_pile(Kind::Order, pile, id.as_bytes().to_vec())
 }
 
 pub fn put(pile: PileCode, id: &str, value: &str) -> Put {

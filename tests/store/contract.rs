@@ -165,7 +165,7 @@ pub async fn a_claim_brings_the_open_orders(store: Any) {
     let open = |pile, id: &str| indexed(pile, id, &[(IndexName::OrderOpen, &format!("{pile}001{id}"))]);
     let mut writes = batch(1, 1);
     writes.put = vec![open(ours, "b"), open(ours, "a"), put(ours, "closed", "x")];
-    let document = Put { key: Key { kind: Kind::Pile, pile: ours, id: vec![] }, ..put(ours, "", "the pile") };
+    let document = Put { key: Key::of_pile(Kind::Pile, ours, vec![]), ..put(ours, "", "the pile") };
     writes.put.push(document);
     store.commit(partition(&*store, ours), writes).await.expect("commits");
     let mut writes = batch(2, 1);
@@ -206,7 +206,7 @@ pub async fn only_the_exact_owner_releases(store: Any) {
 
 pub fn settlement(n: u64, digest: u8, order_is: Precondition) -> Settlement {
     let pile = pile(n);
-    let record = |kind, id: &[u8]| Key { kind, pile, id: id.to_vec() };
+    let record = |kind, id: &[u8]| Key::of_pile(kind, pile, id.to_vec());
     let text = format!("record {digest}");
     Settlement {
         record: record(Kind::Record, b"serial"),

@@ -14,7 +14,7 @@ use pileway::domain::{
 };
 use pileway::store::ledger::{Document, Expect, Ledger, StartAttempt, Write, WriteError};
 use pileway::store::{BatchId, Claim, Settled, Store, document};
-use pileway::store::{EventWatch, OrderQuery, PileQuery, QueryError};
+use pileway::store::{EventWatch, OrderQuery, PileQuery, QueryError, Seen};
 
 use crate::common::{partition, pile, session};
 
@@ -386,7 +386,10 @@ pub async fn a_watch_that_lags_goes_on_from_the_log(store: Any) {
 /// The next event; a watch that has none is broken, so that it may not wait for ever.
 async fn next(watch: &mut EventWatch) -> pileway::store::Stamped {
     let limit = std::time::Duration::from_secs(20);
-    tokio::time::timeout(limit, watch.next()).await.expect("there is one").expect("reads")
+    match tokio::time::timeout(limit, watch.next()).await.expect("there is one").expect("reads") {
+        Seen::Event(stamped) => *stamped,
+        Seen::Gap(gap) => panic!("{gap:?}"),
+    }
 }
 
 pub fn write(pile: PileCode, n: u64, documents: Vec<(Document, Expect)>) -> Write {

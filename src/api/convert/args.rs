@@ -1,8 +1,13 @@
 //! Requests to commands and queries. Every wrong field of a request is named at once, none is repaired.
 
 mod charging;
+mod event;
 
 use std::collections::HashMap;
+
+pub use event::{
+    Acknowledge, ListEvents, Subscribe, acknowledge, bad_cursor, group, list_events, list_groups, subscribe,
+};
 
 use super::{order, pile, steps, telemetry, to_wall};
 use crate::api::error::{ApiError, Violations};

@@ -8,6 +8,7 @@ pub mod args;
 pub mod authorizer;
 pub mod cluster;
 pub mod curve;
+pub mod event;
 pub mod order;
 pub mod pile;
 pub mod terms;
@@ -19,7 +20,7 @@ use jiff::civil::DateTime;
 use super::pb;
 use crate::domain::units::UtcOffset;
 use crate::domain::{Amount, Energy, Price, WallMs};
-use crate::store::Stamped;
+use crate::store::{Gap, GapReason, Stamped};
 use pb::google::r#type::Money;
 
 /// Money of a charge: steps of 0.0001 CNY.
@@ -102,6 +103,16 @@ pub fn position(stamped: &Stamped, offset: UtcOffset) -> pb::EventPosition {
         pile_time: stamped.event.pile_time.map(|local| pile_time(local, offset)),
         late: stamped.late,
     }
+}
+
+/// That events are missing. Of partitions and offsets callers need to know no more than that they tell gaps apart.
+pub fn gap(gap: Gap) -> pb::EventGap {
+    let Gap { partition, from, to, reason } = gap;
+    let reason = match reason {
+        GapReason::Trimmed => pb::EventGapReason::Trimmed,
+        GapReason::Lost => pb::EventGapReason::Lost,
+    };
+    pb::EventGap { partition: i32::from(partition.0), from: integer(from), to: integer(to), reason: reason.into() }
 }
 
 /// A byte that piles extend at will, with its name from a table of the document's names.

@@ -193,6 +193,12 @@ fn anomaly(anomaly: Anomaly) -> pb::OrderAnomaly {
     pb::OrderAnomaly { kind: anomaly_kind(kind).into(), at: Some(timestamp(at)) }
 }
 
+/// For callers who are told of every event of the log. That a stop was sent again has no name for them.
+pub(super) fn change_and_anomaly(what: Change) -> (pb::OrderChange, pb::OrderAnomalyKind) {
+    let (change, anomaly) = change(what).unwrap_or((pb::OrderChange::Unspecified, None));
+    (change, anomaly.map_or(pb::OrderAnomalyKind::Unspecified, anomaly_kind))
+}
+
 fn anomaly_kind(kind: AnomalyKind) -> pb::OrderAnomalyKind {
     match kind {
         AnomalyKind::StartTimeout => pb::OrderAnomalyKind::StartTimeout,

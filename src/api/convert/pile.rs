@@ -146,7 +146,7 @@ fn tariff_on_pile(tariff: TariffOnPile) -> Option<pb::TariffOnPile> {
     (number != 0).then(|| pb::TariffOnPile { number: format!("{number:04x}"), confirmed })
 }
 
-fn offline_reason(reason: OfflineReason) -> pb::OfflineReason {
+pub(super) fn offline_reason(reason: OfflineReason) -> pb::OfflineReason {
     match reason {
         OfflineReason::Silent => pb::OfflineReason::Silent,
         OfflineReason::Disconnected => pb::OfflineReason::Disconnected,

@@ -18,7 +18,7 @@ use crate::session::{Departed, Now, Sessions, Watch};
 use crate::store::embedded::{Config, Embedded};
 use crate::store::journal::{self, Journal};
 use crate::store::ledger::{Document, Expect, Ledger, Write};
-use crate::store::{BatchId, Claim, EventWatch, Orphan, Partition, Store};
+use crate::store::{BatchId, Claim, EventWatch, Orphan, Partition, Seen, Store};
 
 use super::node::{Switched, until};
 
@@ -86,7 +86,8 @@ impl Watched {
         let mut told = vec![];
         while told.len() < events {
             let next = timeout(Duration::from_secs(30), self.feed.next()).await;
-            told.push(next.expect("an event in time").expect("readable").event.kind);
+            let Seen::Event(stamped) = next.expect("an event in time").expect("readable") else { panic!("a gap") };
+            told.push(stamped.event.kind);
         }
         told
     }

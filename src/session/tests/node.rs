@@ -62,6 +62,7 @@ impl Store for Switched {
         read_log(partition: Partition, after: Offset, limit: usize) -> Vec<Arc<Entry>>;
         log_end(partition: Partition) -> Offset;
         expire(partition: Partition, before: String, limit: usize) -> usize;
+        trim(partition: Partition, before: Offset, limit: usize) -> usize;
         renew(lease: Lease) -> Renewed;
         retire(incarnation: u64) -> ();
         orphans(partition: Partition, living: Vec<u64>, after: Option<Orphan>, limit: usize) -> Vec<Orphan>;

@@ -43,6 +43,15 @@ pub(super) fn serial(value: &Bytes) -> Result<Serial, Unreadable> {
     bytes("serial", value).map(Serial::from_bytes)
 }
 
+/// Hex digits of at most `limit`: what a caller sends must not size an allocation.
+pub(in crate::store) fn unhex(text: &str, limit: usize) -> Option<Vec<u8>> {
+    if text.len() > limit || !text.len().is_multiple_of(2) {
+        return None;
+    }
+    let nibble = |b: &u8| (*b as char).to_digit(16).map(|n| n as u8);
+    text.as_bytes().chunks_exact(2).map(|pair| Some(nibble(&pair[0])? << 4 | nibble(&pair[1])?)).collect()
+}
+
 pub(super) fn packed(value: &[u8]) -> Bytes {
     Bytes::copy_from_slice(value)
 }

@@ -2,8 +2,8 @@
 
 use super::field::{self, Unreadable, bad, packed, required};
 use super::v1;
-use crate::domain::{Epoch, Fence, Order, PileCode, Record, SessionId, WallMs};
-use crate::store::{Append, Batch, BatchId, IndexEntry, IndexName, Key, Kind, Precondition, Put};
+use crate::domain::{Epoch, Fence, Order, PileCode, Record, SessionId, WallMs, ids};
+use crate::store::{Append, Batch, BatchId, IndexEntry, IndexName, Key, Kind, Of, Precondition, Put};
 
 /// One thing that has to get to the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,8 +88,8 @@ fn read_batch(stored: v1::JournalBatch) -> Result<Journaled, Unreadable> {
 
 impl From<&Key> for v1::JournalKey {
     fn from(key: &Key) -> Self {
-        let Key { kind, pile, id } = key;
-        Self { kind: *kind as u32, pile: packed(&pile.bcd()), id: packed(id) }
+        let Key { kind, of, id } = key;
+        Self { kind: *kind as u32, pile: packed(&of.to_bytes()), id: packed(id) }
     }
 }
 
@@ -99,7 +99,9 @@ impl TryFrom<v1::JournalKey> for Key {
     fn try_from(stored: v1::JournalKey) -> Result<Self, Unreadable> {
         let v1::JournalKey { kind, pile, id } = stored;
         let known = Kind::ALL.into_iter().find(|k| *k as u32 == kind);
-        Ok(Self { kind: known.ok_or_else(|| bad("key.kind", kind))?, pile: field::pile(&pile)?, id: id.into() })
+        let kind = known.ok_or_else(|| bad("key.kind", kind))?;
+        let of = Of::from_bytes(field::bytes("key.pile", &pile)?).ok_or_else(|| bad("key.pile", ids::hex(&pile)))?;
+        Ok(Self { kind, of, id: id.into() })
     }
 }
 

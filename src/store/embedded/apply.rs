@@ -2,13 +2,13 @@
 
 use redb::ReadableTable;
 
-use super::layout::{BatchRow, Failure, PileRow, Row, age_key, document_key, session_key};
+use super::layout::{BatchRow, Failure, PileRow, Row, age_key, document_key, log_key, session_key};
 use super::read::{claimable_orders, due};
-use super::tables::{NOTHING, Tables};
+use super::tables::{NOTHING, Tables, log_end};
 use crate::domain::{Epoch, Fence, PileCode};
 use crate::store::{
-    Batch, BatchId, Claim, Claimed, Committed, Held, Key, Kind, Partition, Precondition, Put, Settled, Settlement,
-    StoreError,
+    Batch, BatchId, Claim, Claimed, Committed, Held, Key, Kind, Offset, Partition, Precondition, Put, Settled,
+    Settlement, StoreError,
 };
 
 impl Tables<'_> {
@@ -46,7 +46,7 @@ impl Tables<'_> {
 
     pub(super) fn claim(&mut self, claim: Claim) -> Result<Claimed, Failure> {
         let Claim { pile, session, now_ms, identity, held } = claim;
-        let document = self.row(&Key { kind: Kind::Pile, pile, id: vec![] })?;
+        let document = self.row(&Key::of_pile(Kind::Pile, pile, vec![]))?;
         let open_orders = claimable_orders(&self.indexes, &self.documents, self.partition(pile), pile)?;
         let mut row = self.pile(pile)?;
         let (before, was) = (row.owner, row.fence());
@@ -132,6 +132,17 @@ impl Tables<'_> {
         let due = due(&self.indexes, partition, before, limit)?;
         due.iter().try_for_each(|key| self.delete(key))?;
         Ok(due.len())
+    }
+
+    pub(super) fn trim(&mut self, partition: Partition, before: Offset, limit: usize) -> Result<usize, Failure> {
+        let (start, end) = (log_key(partition, 0), log_key(partition, before.min(log_end(&self.log_ends, partition)?)));
+        let old = self.log.range::<&[u8]>(&start[..]..&end[..])?.take(limit);
+        let old = old.map(|entry| Ok(entry?.0.value().to_vec())).collect::<Result<Vec<_>, Failure>>()?;
+        for key in &old {
+            self.written = true;
+            self.log.remove(&**key)?;
+        }
+        Ok(old.len())
     }
 
     fn require(&self, precondition: &Precondition) -> Result<(), Failure> {

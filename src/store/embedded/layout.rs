@@ -19,7 +19,7 @@ use bytes::Bytes;
 use redb::{ReadableTable, TableDefinition};
 
 use crate::domain::{Epoch, Fence, PileCode, SessionId};
-use crate::store::{Committed, Entry, IndexCursor, IndexName, Key, Kind, Offset, Partition, StoreError, Versioned};
+use crate::store::{Committed, Entry, IndexCursor, IndexName, Key, Kind, Of, Offset, Partition, StoreError, Versioned};
 
 pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -223,7 +223,7 @@ impl BatchRow {
 pub(super) fn document_key(key: &Key) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 + key.id.len());
     bytes.push(key.kind as u8);
-    bytes.extend(key.pile.bcd());
+    bytes.extend(key.of.to_bytes());
     bytes.extend(&key.id);
     bytes
 }
@@ -252,8 +252,8 @@ pub(super) fn index_cursor(bytes: &[u8]) -> Result<(IndexCursor, &[u8]), Failure
     let mut key = Reader(document);
     let kind = key.u8()?;
     let kind = Kind::ALL.into_iter().find(|k| *k as u8 == kind).ok_or_else(damaged)?;
-    let pile = key.pile()?;
-    let key = Key { kind, pile, id: key.0.to_vec() };
+    let of = Of::from_bytes(key.take()?).ok_or_else(damaged)?;
+    let key = Key { kind, of, id: key.0.to_vec() };
     Ok((IndexCursor { sort, key }, document))
 }
 

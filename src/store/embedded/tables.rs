@@ -70,7 +70,7 @@ impl<'t> Tables<'t> {
         self.written = true;
         let Put { key, value, indexes } = put;
         let document = document_key(key);
-        let partition = self.partition(key.pile);
+        let partition = key.of.partition(self.partitions);
         let old = row(&self.documents, &document)?;
         let version = old.as_ref().map_or(1, |row| row.version + 1);
 
@@ -94,7 +94,7 @@ impl<'t> Tables<'t> {
         let document = document_key(key);
         let Some(old) = row(&self.documents, &document)? else { return Ok(()) };
         self.written = true;
-        let partition = self.partition(key.pile);
+        let partition = key.of.partition(self.partitions);
         for entry in &old.indexes {
             self.indexes.remove(&*index_key(partition, entry, &document))?;
         }

@@ -330,6 +330,7 @@ fn name(kind: Kind) -> &'static str {
         Kind::StartRequest => "start_request",
         Kind::Journal => "journal",
         Kind::Curve => "curve",
+        Kind::Group | Kind::GroupCursor => "group",
     }
 }
 

@@ -10,8 +10,9 @@ impl Ledger {
     /// Deletes what is due, at most [`EXPIRE_LIMIT`] documents of each partition; how many it deleted.
     pub async fn expire(&self, now: WallMs) -> Result<usize, StoreError> {
         let mut deleted = 0;
-        for partition in 0..self.store.partitions() {
-            deleted += self.store.expire(Partition(partition), document::sortable(now), EXPIRE_LIMIT).await?;
+        let partitions = (0..self.store.partitions()).map(Partition);
+        for partition in partitions.chain([Partition::GLOBAL]) {
+            deleted += self.store.expire(partition, document::sortable(now), EXPIRE_LIMIT).await?;
         }
         Ok(deleted)
     }

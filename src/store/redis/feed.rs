@@ -14,16 +14,31 @@ use redis::aio::PubSubStream;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::layout::What;
 use super::link::Link;
 use super::read;
+use super::write::Appended;
 use crate::store::{Entry, Offset, Partition, StoreError};
+
+/// The end of a log as it was last seen. What the entry there was tells a log that was lost and has grown again.
+#[derive(Clone)]
+struct Last {
+    offset: Offset,
+    what: Option<What>,
+}
+
+impl Last {
+    fn of(entry: &Entry) -> Self {
+        Self { offset: entry.offset, what: Some(What::of(entry)) }
+    }
+}
 
 pub(super) struct Feed {
     listeners: Mutex<broadcast::Sender<Arc<Entry>>>,
     capacity: usize,
     wanted: Notify,
-    /// By partition: the offset of the last entry that was handed on; `None` before the first look.
-    seen: Mutex<Vec<Option<Offset>>>,
+    /// By partition: the last entry that was handed on; `None` before the first look.
+    seen: Mutex<Vec<Option<Last>>>,
 }
 
 impl Feed {
@@ -40,20 +55,23 @@ impl Feed {
         listener
     }
 
-    /// Entries of one partition that this node has just appended, in order.
-    pub(super) fn appended(&self, entries: &[Arc<Entry>]) {
+    /// What this node has just appended. If it is not next, or not behind what was seen last, all of it is left to the log,
+    /// which has to be read then: what the script published sees to that.
+    pub(super) fn appended(&self, appended: &Appended) {
+        let Appended { entries, behind } = appended;
         if !self.is_wanted() {
             return;
         }
+        let Some(first) = entries.first() else { return };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(seen) = seen.get_mut(usize::from(first.partition.0)) else { return };
+        if seen.as_ref().is_some_and(|seen| seen.offset + 1 != first.offset || seen.what != *behind) {
+            return;
+        }
         for entry in entries {
-            let Some(seen) = seen.get_mut(usize::from(entry.partition.0)) else { continue };
-            // Others were faster, and theirs has to be read first: what the script published sees to that.
-            if seen.unwrap_or(entry.offset - 1) + 1 == entry.offset {
-                *seen = Some(entry.offset);
-                // Nobody listens any more: fine.
-                let _ = self.listeners().send(entry.clone());
-            }
+            *seen = Some(Last::of(entry));
+            // Nobody listens any more: fine.
+            let _ = self.listeners().send(entry.clone());
         }
     }
 
@@ -78,7 +96,7 @@ impl Feed {
     /// Until nobody listens (`Ok`) or the connection is lost.
     async fn follow_one(&self, link: &Link) -> Result<(), StoreError> {
         let (mut sink, mut published) = link.listen().await?.split();
-        let mut renewed = link.renewed();
+        let (mut renewed, mut anew) = (link.renewed(), true);
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick is at once: what was appended before the subscription.
@@ -95,7 +113,8 @@ impl Feed {
                     // A server that hangs does not close its sockets.
                     let pong = tokio::time::timeout(link.limit, sink.ping::<redis::Value>());
                     pong.await.map_err(|_| lost())?.map_err(|_| lost())?;
-                    self.look_at_all(link).await?;
+                    self.look_at_all(link, anew).await?;
+                    anew = false;
                 }
                 // Perhaps to another server, and this one still talks to the old one.
                 _ = renewed.changed() => return Err(lost()),
@@ -111,16 +130,17 @@ impl Feed {
         }
     }
 
-    async fn look_at_all(&self, link: &Link) -> Result<(), StoreError> {
+    /// `anew` over a new connection: perhaps to another server, whose log is as long and not the same.
+    async fn look_at_all(&self, link: &Link, anew: bool) -> Result<(), StoreError> {
         let looking = (0..self.partitions()).map(Partition).map(|partition| async move {
             let end = read::log_end(link, partition).await?;
             match self.seen(partition) {
                 None => self.begin(link, partition, end).await,
-                Some(seen) if seen > end => {
-                    self.begin_again(partition, seen, end);
+                Some(seen) if seen.offset > end => {
+                    self.begin_again(partition, &seen, end);
                     Ok(())
                 }
-                Some(seen) if seen < end => self.catch_up(link, partition).await,
+                Some(seen) if seen.offset < end || anew => self.catch_up(link, partition).await,
                 Some(_) => Ok(()),
             }
         });
@@ -133,7 +153,7 @@ impl Feed {
         let newest = read::log(link, partition, end.saturating_sub(1), 1).await?;
         self.hand_on(partition, &newest);
         // Nothing in it, or nothing any more.
-        self.change(partition, |seen| seen.or(Some(end)));
+        self.change(partition, |seen| seen.or(Some(Last { offset: end, what: None })));
         Ok(())
     }
 
@@ -142,12 +162,21 @@ impl Feed {
             let Some(seen) = self.seen(partition) else {
                 return self.begin(link, partition, read::log_end(link, partition).await?).await;
             };
-            let entries = read::log(link, partition, seen, READ_AT_ONCE).await?;
+            // With the entry that was seen last: it must still be the same one.
+            let (after, more) = if seen.what.is_some() { (seen.offset.saturating_sub(1), 1) } else { (seen.offset, 0) };
+            let mut entries = read::log(link, partition, after, READ_AT_ONCE + more).await?;
+            if entries.first().is_some_and(|first| first.offset == seen.offset) {
+                let there = entries.remove(0);
+                if seen.what.as_ref() != Some(&What::of(&there)) {
+                    self.begin_again(partition, &seen, read::log_end(link, partition).await?);
+                    return Ok(());
+                }
+            }
             self.hand_on(partition, &entries);
             if entries.is_empty() {
                 let end = read::log_end(link, partition).await?;
-                if end < seen {
-                    self.begin_again(partition, seen, end);
+                if end < seen.offset {
+                    self.begin_again(partition, &seen, end);
                 }
             }
             if entries.len() < READ_AT_ONCE {
@@ -158,9 +187,11 @@ impl Feed {
 
     /// After a fail-over to a copy that was behind, offsets that have been handed on come a second time. So everybody's
     /// feed ends here, which tells them that what they know of the logs may not be so.
-    fn begin_again(&self, partition: Partition, seen: Offset, end: Offset) {
-        tracing::warn!(%partition, seen, end, "a log has become shorter: what it has lost was acknowledged");
-        self.change(partition, |_| Some(end));
+    fn begin_again(&self, partition: Partition, seen: &Last, end: Offset) {
+        let seen = seen.offset;
+        tracing::warn!(%partition, seen, end, "a log has lost its end, which was acknowledged");
+        // The next look begins with its newest.
+        self.change(partition, |_| None);
         *self.listeners() = broadcast::channel(self.capacity).0;
     }
 
@@ -169,8 +200,8 @@ impl Feed {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(seen) = seen.get_mut(usize::from(partition.0)) else { return };
         for entry in entries {
-            if seen.is_none_or(|seen| entry.offset > seen) {
-                *seen = Some(entry.offset);
+            if seen.as_ref().is_none_or(|seen| entry.offset > seen.offset) {
+                *seen = Some(Last::of(entry));
                 let _ = self.listeners().send(entry.clone());
             }
         }
@@ -184,15 +215,15 @@ impl Feed {
         let _ = tokio::time::timeout_at(until, renewed.changed()).await;
     }
 
-    fn seen(&self, partition: Partition) -> Option<Offset> {
+    fn seen(&self, partition: Partition) -> Option<Last> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.get(usize::from(partition.0)).copied().flatten()
+        seen.get(usize::from(partition.0)).cloned().flatten()
     }
 
-    fn change(&self, partition: Partition, change: impl FnOnce(Option<Offset>) -> Option<Offset>) {
+    fn change(&self, partition: Partition, change: impl FnOnce(Option<Last>) -> Option<Last>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seen) = seen.get_mut(usize::from(partition.0)) {
-            *seen = change(*seen);
+            *seen = change(seen.take());
         }
     }
 

@@ -14,7 +14,7 @@
 //! | `pw:{pg}:node:<run>` | string | a member, as JSON; goes with its lease                                           |
 //! | `pw:{pg}:nodes`     | zset   | runs that may have a lease                                                        |
 //!
-//! The name of a document is the digit of its kind, its pile and its id. A run is an incarnation as 16 hex digits. All
+//! The name of a document is the digit of its kind, its pile (or `p` and the 13 digits of a partition) and its id. A run is an incarnation as 16 hex digits. All
 //! zsets have score 0 and are sorted by their members, bytewise.
 
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Epoch, Fence, PileCode, SessionId};
 use crate::store::{
-    BatchId, Entry, IndexCursor, IndexEntry, IndexName, Key, Kind, Member, Offset, Partition, Put, Scan, StoreError,
-    Versioned,
+    BatchId, Entry, IndexCursor, IndexEntry, IndexName, Key, Kind, Mark, Member, Of, Offset, Partition, Put, Scan,
+    StoreError, Versioned,
 };
 
 /// The names of keys, under the prefix of this deployment.
@@ -47,7 +47,7 @@ impl Keys {
 
     /// What the keys of no pile begin with.
     pub(super) fn global(&self) -> String {
-        format!("{}:{{pg}}:", self.prefix)
+        self.base(Partition::GLOBAL)
     }
 
     /// Where it is said that a partition's log has grown: its number.
@@ -58,7 +58,12 @@ impl Keys {
 
 /// Decides the slot.
 pub(super) fn tag(partition: Partition) -> String {
-    format!("p{partition:02}")
+    if partition == Partition::GLOBAL { "pg".to_owned() } else { format!("p{partition:02}") }
+}
+
+/// One character for each kind and index: a digit, and behind 9 what follows it in ASCII, which 40 of them leave at `X`.
+fn digit(number: u8) -> u8 {
+    b'0' + number
 }
 
 pub(super) fn document(base: &str, key: &Key) -> Vec<u8> {
@@ -66,7 +71,7 @@ pub(super) fn document(base: &str, key: &Key) -> Vec<u8> {
 }
 
 pub(super) fn index(base: &str, index: IndexName) -> String {
-    format!("{base}i:{}", index as u8)
+    format!("{base}i:{}", char::from(digit(index as u8)))
 }
 
 pub(super) fn log(base: &str) -> String {
@@ -92,8 +97,12 @@ pub(super) fn session(session: SessionId) -> String {
 }
 
 pub(super) fn name(key: &Key) -> Vec<u8> {
-    let Key { kind, pile, id } = key;
-    [format!("{}{pile}", *kind as u8).as_bytes(), id].concat()
+    let Key { kind, of, id } = key;
+    let of = match of {
+        Of::Pile(pile) => pile.to_string(),
+        Of::Partition(Partition(number)) => format!("p{number:013}"),
+    };
+    [&[digit(*kind as u8)], of.as_bytes(), id].concat()
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -109,7 +118,7 @@ pub(super) fn row_tail(value: &Bytes, entries: &[String], digest: Option<&[u8; 3
 
 /// The index entries of a put as they are kept: each once, the digit of the index first.
 pub(super) fn entries(put: &Put) -> Vec<String> {
-    let entry = |IndexEntry { index, sort }: &IndexEntry| format!("{}{sort}", *index as u8);
+    let entry = |IndexEntry { index, sort }: &IndexEntry| format!("{}{sort}", char::from(digit(*index as u8)));
     let mut entries: Vec<_> = put.indexes.iter().map(entry).collect();
     if put.key.kind == Kind::RecordConflict {
         entries.push("0".to_owned());
@@ -132,9 +141,13 @@ pub(super) fn versioned(row: &[u8]) -> Result<Versioned, StoreError> {
 
 pub(super) fn key_of(name: &[u8]) -> Result<Key, StoreError> {
     let (kind, rest) = name.split_first().ok_or_else(damaged)?;
-    let kind = Kind::ALL.into_iter().find(|known| *known as u8 + b'0' == *kind).ok_or_else(damaged)?;
-    let (pile, id) = rest.split_at_checked(14).ok_or_else(damaged)?;
-    Ok(Key { kind, pile: pile_of(pile)?, id: id.to_vec() })
+    let kind = Kind::ALL.into_iter().find(|known| digit(*known as u8) == *kind).ok_or_else(damaged)?;
+    let (of, id) = rest.split_at_checked(14).ok_or_else(damaged)?;
+    let of = match of.strip_prefix(b"p") {
+        Some(partition) => Of::Partition(Partition(text(partition)?.parse().map_err(|_| damaged())?)),
+        None => Of::Pile(pile_of(of)?),
+    };
+    Ok(Key { kind, of, id: id.to_vec() })
 }
 
 pub(super) fn cursor(member: &[u8]) -> Result<IndexCursor, StoreError> {
@@ -210,6 +223,31 @@ pub(super) fn log_entry(partition: Partition, entry: Value) -> Result<Arc<Entry>
     Ok(Arc::new(Entry { partition, offset, pile, epoch, seq, payload }))
 }
 
+/// What an entry is: tells it from any other, one of a log that was lost among them.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct What {
+    mark: Mark,
+    /// The beginning of its payload, which says when it was recorded.
+    head: Vec<u8>,
+}
+
+impl What {
+    pub(super) fn of(entry: &Entry) -> Self {
+        Self { mark: Mark::of(entry), head: entry.payload[..entry.payload.len().min(HEAD)].to_vec() }
+    }
+
+    /// As scripts say it; `None` if there is none.
+    pub(super) fn said(said: &[u8]) -> Result<Option<Self>, StoreError> {
+        if said.is_empty() {
+            return Ok(None);
+        }
+        let mut words = said.splitn(4, |byte| *byte == b' ');
+        let mut next = || words.next().ok_or_else(damaged);
+        let mark = Mark { pile: pile_of(next()?)?, epoch: Epoch(number(next()?)?), seq: number(next()?)? };
+        Ok(Some(Self { mark, head: next()?.to_vec() }))
+    }
+}
+
 /// A member as it is kept. A newer release may have more to say, and an older one less.
 #[derive(Serialize, Deserialize)]
 #[serde(default)]
@@ -276,6 +314,9 @@ fn text(bytes: &[u8]) -> Result<&str, StoreError> {
     std::str::from_utf8(bytes).map_err(|_| damaged())
 }
 
+/// As much as the scripts give.
+const HEAD: usize = 24;
+
 /// Something under our keys that we have not written.
 pub(super) fn damaged() -> StoreError {
     StoreError::Invalid("what Redis answers cannot be read".to_owned())
@@ -286,7 +327,7 @@ mod tests {
     use super::*;
 
     fn key(kind: Kind, id: &[u8]) -> Key {
-        Key { kind, pile: "32010200000001".parse().expect("a pile"), id: id.to_vec() }
+        Key::of_pile(kind, "32010200000001".parse().expect("a pile"), id.to_vec())
     }
 
     #[test]

@@ -22,6 +22,7 @@ scripts! {
     SETTLE = "lua/settle.lua"
     LIST = "lua/list.lua"
     EXPIRE = "lua/expire.lua"
+    TRIM = "lua/trim.lua"
     LOG_END = "lua/log_end.lua"
     ORPHANS = "lua/orphans.lua"
     RENEW = "lua/renew.lua"

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::layout::{
-    self, array, batch, bytes, conflicts, damaged, document, entries, index, key_of, log, number, numbers, own,
+    self, What, array, batch, bytes, conflicts, damaged, document, entries, index, key_of, log, number, numbers, own,
     present, row_tail, run, say, session, versioned,
 };
 use super::link::{Access, Link};
@@ -15,11 +15,15 @@ use super::read::pairs;
 use super::script::{self, Invocation};
 use crate::domain::{Epoch, Fence, PileCode};
 use crate::store::{
-    Append, Batch, BatchId, Claim, Claimed, Committed, Entry, Held, IndexName, Key, Kind, Lease, Partition,
+    Append, Batch, BatchId, Claim, Claimed, Committed, Entry, Held, IndexName, Key, Kind, Lease, Offset, Partition,
     Precondition, Put, Renewed, Settled, Settlement, StoreError,
 };
 
-pub(super) type Appended = Vec<Arc<Entry>>;
+/// In order; the first with what was in the log before it.
+pub(super) struct Appended {
+    pub(super) entries: Vec<Arc<Entry>>,
+    pub(super) behind: Option<What>,
+}
 
 pub(super) async fn commit(
     link: &Link,
@@ -66,14 +70,15 @@ pub(super) async fn commit(
             let why = format!("batch {} of session {}: the last one was {last}", id.n, id.session);
             Err(StoreError::Invalid(why))
         }
-        b"again" => {
-            Ok((Committed { versions: numbers(&bytes(next()?)?)?, offsets: numbers(&bytes(next()?)?)? }, vec![]))
-        }
+        b"again" => Ok((
+            Committed { versions: numbers(&bytes(next()?)?)?, offsets: numbers(&bytes(next()?)?)? },
+            Appended::nothing(),
+        )),
         b"first" => {
             let committed = Committed { versions: numbers(&bytes(next()?)?)?, offsets: numbers(&bytes(next()?)?)? };
             let told = array(next()?)?.into_iter().zip(append);
             let appended = told.map(|(place, append)| entry(partition, append, place)).collect::<Result<_, _>>()?;
-            Ok((committed, appended))
+            Ok((committed, Appended::of(appended)))
         }
         _ => Err(damaged()),
     }
@@ -85,7 +90,7 @@ pub(super) async fn claim(link: &Link, partition: Partition, claim: Claim) -> Re
     let mut call = script::CLAIM
         .on(&base)
         .key(own(&base, pile))
-        .key(document(&base, &Key { kind: Kind::Pile, pile, id: vec![] }))
+        .key(document(&base, &Key::of_pile(Kind::Pile, pile, vec![])))
         .key(index(&base, IndexName::OrderOpen))
         .number(pile)
         .arg(session(claimer))
@@ -144,7 +149,7 @@ pub(super) async fn settle(
     let base = link.keys.base(partition);
     let mut call = script::SETTLE.on(&base).arg(link.keys.channel()).number(partition);
     call = call.key(document(&base, record)).arg(layout::hex(digest));
-    call = call.arg(row_tail(value, &[], Some(digest))).number(record.pile);
+    call = call.arg(row_tail(value, &[], Some(digest))).number(conflict_event.pile);
     add_precondition(&mut call, &base, order_is);
     add_put(&mut call, &base, order);
     call.add_number(events.len());
@@ -161,11 +166,14 @@ pub(super) async fn settle(
     match &*bytes(next()?)? {
         b"first" => {
             let entries = events.iter().map(|event| entry(partition, event, next()?)).collect::<Result<_, _>>()?;
-            Ok((Settled::First, entries))
+            Ok((Settled::First, Appended::of(entries)))
         }
-        b"again" => Ok((Settled::Again, vec![])),
-        b"kept" => Ok((Settled::Conflict { first: false }, vec![])),
-        b"differs" => Ok((Settled::Conflict { first: true }, vec![entry(partition, conflict_event, next()?)?])),
+        b"again" => Ok((Settled::Again, Appended::nothing())),
+        b"kept" => Ok((Settled::Conflict { first: false }, Appended::nothing())),
+        b"differs" => {
+            let told = entry(partition, conflict_event, next()?)?;
+            Ok((Settled::Conflict { first: true }, Appended::of(vec![told])))
+        }
         b"conflict" => Err(conflict(order_is, answer.next())?),
         _ => Err(damaged()),
     }
@@ -174,6 +182,12 @@ pub(super) async fn settle(
 pub(super) async fn expire(link: &Link, partition: Partition, before: &str, limit: usize) -> Result<usize, StoreError> {
     let base = link.keys.base(partition);
     let call = script::EXPIRE.on(&base).key(index(&base, IndexName::Expiry)).arg(format!("({before}")).number(limit);
+    Ok(number(&bytes(link.call(Access::Write, call).await?)?)? as usize)
+}
+
+pub(super) async fn trim(link: &Link, partition: Partition, before: Offset, limit: usize) -> Result<usize, StoreError> {
+    let base = link.keys.base(partition);
+    let call = script::TRIM.on(&base).key(log(&base)).number(before).number(limit);
     Ok(number(&bytes(link.call(Access::Write, call).await?)?)? as usize)
 }
 
@@ -226,6 +240,19 @@ fn add_put(call: &mut Invocation, base: &str, put: &Put) {
     }
 }
 
+type Told = (Arc<Entry>, Option<What>);
+
+impl Appended {
+    fn nothing() -> Self {
+        Self { entries: vec![], behind: None }
+    }
+
+    fn of(told: Vec<Told>) -> Self {
+        let behind = told.first().and_then(|(_, behind)| behind.clone());
+        Self { entries: told.into_iter().map(|(entry, _)| entry).collect(), behind }
+    }
+}
+
 /// `Ok` is the error to answer with.
 fn conflict(failed: &Precondition, current: Option<Value>) -> Result<StoreError, StoreError> {
     let row = present(current.unwrap_or(Value::Nil))?;
@@ -233,14 +260,15 @@ fn conflict(failed: &Precondition, current: Option<Value>) -> Result<StoreError,
     Ok(StoreError::Conflict { failed: Box::new(failed.clone()), current })
 }
 
-/// What was appended, and the offset, epoch and seq it got.
-fn entry(partition: Partition, append: &Append, place: Value) -> Result<Arc<Entry>, StoreError> {
-    let [offset, epoch, seq] = array(place)?.try_into().map_err(|_| damaged())?;
+/// What was appended with the offset, epoch and seq it got, and what is before it.
+fn entry(partition: Partition, append: &Append, place: Value) -> Result<Told, StoreError> {
+    let [offset, epoch, seq, behind] = array(place)?.try_into().map_err(|_| damaged())?;
     let number = |value| number(&bytes(value)?);
     let Append { pile, payload } = append;
     let payload: Bytes = payload.clone();
     let (offset, epoch, seq) = (number(offset)?, Epoch(number(epoch)?), number(seq)?);
-    Ok(Arc::new(Entry { partition, offset, pile: *pile, epoch, seq, payload }))
+    let behind = What::said(&bytes(behind)?)?;
+    Ok((Arc::new(Entry { partition, offset, pile: *pile, epoch, seq, payload }), behind))
 }
 
 /// Tells a repeated batch from another one under the same id. Compared only within the life of a session, which is

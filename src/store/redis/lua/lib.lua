@@ -66,21 +66,35 @@ local function plan_delete(at)
     for _, entry in ipairs(old) do plan_entry('ZREM', entry, string.sub(at, #base + 3)) end
 end
 
--- The newest offset; survives that the log is cut off behind.
+-- The newest offset; survives that the log is cut off behind. What that entry is goes into `previous`: pile, epoch,
+-- seq, and how its payload begins.
+local previous = ''
 local function log_end()
     local log = base .. 'log'
     if redis.call('EXISTS', log) == 0 then return 0 end
     local info = redis.call('XINFO', 'STREAM', log)
+    local offset
     for i = 1, #info, 2 do
-        if info[i] == 'last-generated-id' then return tonumber(string.match(info[i + 1], '^%d+')) end
+        if info[i] == 'last-generated-id' then offset = tonumber(string.match(info[i + 1], '^%d+')) end
+        if info[i] == 'last-entry' and info[i + 1] then
+            local fields = info[i + 1][2]
+            previous = table.concat({fields[2], fields[4], fields[6], string.sub(fields[8], 1, 24)}, ' ')
+        end
     end
+    return offset
 end
 
 local last, piles = nil, {}
 
 -- Offset, epoch and seq are the store's to give; one script at a time is what makes them gapless.
 local function plan_append(pile, payload)
-    last = (last or log_end()) + 1
+    -- Only the first entry of a script is behind one that was there before.
+    local behind = ''
+    if not last then
+        last = log_end()
+        behind = previous
+    end
+    last = last + 1
     local own = base .. 'o:' .. pile
     if not piles[pile] then
         local row = redis.call('HMGET', own, 'epoch', 'seq')
@@ -91,7 +105,7 @@ local function plan_append(pile, payload)
     local offset, seq = num(last), num(row.seq)
     plan('XADD', base .. 'log', offset .. '-0', 'pile', pile, 'epoch', row.epoch, 'seq', seq, 'payload', payload)
     plan('HSET', own, 'seq', seq)
-    return {offset, row.epoch, seq}
+    return {offset, row.epoch, seq, behind}
 end
 
 -- Wakes who follows the log. Nobody relies on it, so it may fail.

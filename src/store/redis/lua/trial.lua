@@ -20,6 +20,8 @@ try('HMGET', at .. 'hash', 'a')
 try('HDEL', at .. 'hash', 'a')
 try('XADD', at .. 'stream', '1-0', 'a', '')
 try('XINFO', 'STREAM', at .. 'stream')
+try('XRANGE', at .. 'stream', '-', '+', 'COUNT', 1)
+try('XTRIM', at .. 'stream', 'MINID', '1-0')
 try('PUBLISH', channel, '')
 try('DEL', at .. 'string', at .. 'zset', at .. 'hash', at .. 'stream')
 return 1

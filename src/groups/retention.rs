@@ -1,0 +1,115 @@
+//! What is deleted from the log: what is older than it has to be kept and every group has acknowledged, and what is too
+//! much, whoever has not seen it.
+//!
+//! Every node does it, a partition at a time; nothing is looked through: the bound is found by halving the log, and the log
+//! is cut off below it. Whoever comes later finds nothing to do.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::config::Config;
+use super::cursor;
+use super::registry::Registry;
+use crate::observe;
+use crate::store::document::Group;
+use crate::store::{Partition, Position, Scan, StoreError, recorded_at};
+
+/// Looks every so often, for as long as it is polled.
+pub async fn run(config: &Config, registry: &Registry) {
+    let mut ticks = interval(config.trim_every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match round(config, registry).await {
+            Ok(0) => {}
+            Ok(deleted) => tracing::debug!(deleted, "old events deleted"),
+            Err(error) => tracing::warn!(%error, "old events could not be deleted, will try again"),
+        }
+    }
+}
+
+/// How many entries were deleted.
+async fn round(config: &Config, registry: &Registry) -> Result<usize, StoreError> {
+    let pinning = pinning(config, registry).await?;
+    let mut deleted = 0;
+    for partition in (0..registry.store.partitions()).map(Partition) {
+        let cut = trim(config, registry, &pinning, partition).await?;
+        if cut > 0 {
+            observe::events_trimmed(cut as u64);
+        }
+        deleted += cut;
+    }
+    Ok(deleted)
+}
+
+/// Groups for which events are kept. One that nobody has been in for long is none of them, and is marked so, once.
+async fn pinning(config: &Config, registry: &Registry) -> Result<Vec<Group>, StoreError> {
+    let (mut all, mut after) = (vec![], String::new());
+    loop {
+        let page = registry.list(&after, Scan::MAX_LIMIT).await?;
+        let full = page.len() == Scan::MAX_LIMIT;
+        after = page.last().map(|group| group.name.clone()).unwrap_or_default();
+        all.extend(page);
+        if !full {
+            break;
+        }
+    }
+    let mut pinning = vec![];
+    for group in all {
+        let now = (registry.now)();
+        let idle = |group: &Group| {
+            let since = group.idle_since.filter(|_| group.consumers.is_empty());
+            since.is_some_and(|since| Duration::from_millis(now.since(since)) >= config.idle_group)
+        };
+        if !idle(&group) {
+            pinning.push(group);
+        } else if !group.lapsed {
+            let lapse = |group: &mut Group| {
+                let lapses = idle(group) && !group.lapsed;
+                group.lapsed |= lapses;
+                lapses
+            };
+            registry.change(&group.name, group.birth, lapse).await?;
+            let idle = config.idle_group;
+            tracing::warn!(group = group.name, ?idle, "nobody is in this group: events are not kept for it any more");
+            observe::events_group_lapsed(&group.name);
+        }
+    }
+    Ok(pinning)
+}
+
+async fn trim(
+    config: &Config,
+    registry: &Registry,
+    pinning: &[Group],
+    partition: Partition,
+) -> Result<usize, StoreError> {
+    let store = &*registry.store;
+    let Some(oldest) = store.read_log(partition, 0, 1).await?.into_iter().next() else { return Ok(0) };
+    let end = store.log_end(partition).await?;
+    // Too much is too much, whoever needs it.
+    let mut before = (end + 1).saturating_sub(config.max_per_partition);
+    let young = (registry.now)().0 - config.keep.as_millis() as i64;
+    let young = crate::domain::WallMs(young);
+    if recorded_at(&oldest, young) < young {
+        let mut old = Position::before(store, partition, young).await?.offset + 1;
+        for group in pinning {
+            let (cursor, _) = cursor::stored(store, group, partition, None).await?;
+            // The entry a cursor is behind stays as well: it tells whether the log is still the same one.
+            old = old.min(cursor.acknowledged.offset);
+        }
+        before = before.max(old);
+    }
+    let mut deleted = 0;
+    if before <= oldest.offset {
+        return Ok(0);
+    }
+    loop {
+        let cut = store.trim(partition, before, Scan::MAX_LIMIT).await?;
+        deleted += cut;
+        if cut < Scan::MAX_LIMIT {
+            return Ok(deleted);
+        }
+    }
+}
