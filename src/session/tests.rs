@@ -16,6 +16,7 @@ mod close;
 mod plan;
 mod balance;
 mod limits;
+mod tariff;
 mod record;
 mod end;
 mod claims;
