@@ -160,7 +160,9 @@ impl Start {
                 soc_percent.map(u64::from),
                 max_power_w.map(u64::from),
             ];
-            numbers.iter().for_each(|number| eat(&number.map_or([0xFF; 8], u64::to_be_bytes)));
+            for number in numbers {
+                eat(&number.map_or([0xFF; 8], u64::to_be_bytes));
+            }
         }
         if let Some(fingerprint) = self.expected_tariff {
             eat(&fingerprint.to_be_bytes());
