@@ -102,7 +102,20 @@ impl App {
 
     /// Over stores that are open.
     pub async fn start_on(config: Config, stores: Stores) -> Result<Self, StartError> {
-        let Config { node, pile, grpc, authorizer, redis: _, peer, cluster, drain, store: _, log: _, tariff } = config;
+        let Config {
+            node,
+            pile,
+            grpc,
+            authorizer,
+            redis: _,
+            peer,
+            cluster,
+            drain,
+            store: _,
+            retention,
+            log: _,
+            tariff,
+        } = config;
         let ledger = stores.ledger.clone();
         let (authority, asking) = api::authorizer::authority(&authorizer, pile.utc_offset)?;
         let pile_listener = listen("pile.listen", pile.listen).await?;
@@ -132,7 +145,7 @@ impl App {
         });
         let (started, offset, lost_after) = (Instant::now(), pile.utc_offset, pile.session.lost_after);
         let node = Arc::new(Node {
-            policy: Arc::new(Policy { config: pile.session, tariff, offset, asking }),
+            policy: Arc::new(Policy { config: pile.session, tariff, offset, asking, curves_kept: retention.curves }),
             sessions: sessions.clone(),
             ledger: ledger.clone(),
             hub,
@@ -168,7 +181,13 @@ impl App {
         pile_port.spawn(session::listen::run(node, pile_listener, stop_piles.clone(), handed_over));
         keepers.spawn(ledger.clone().drain());
         let mut api_port = JoinSet::new();
-        let services = api::Services { cluster: cluster.clone(), ledger, offset, draining: draining.clone() };
+        let services = api::Services {
+            cluster: cluster.clone(),
+            ledger,
+            offset,
+            curves_kept: retention.curves,
+            draining: draining.clone(),
+        };
         api_port.spawn(api::serve(grpc, grpc_listener, services, stop_api.clone()));
         Ok(Self {
             piles,

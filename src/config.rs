@@ -5,6 +5,7 @@
 //! where the value came from.
 
 mod nodes;
+mod retention;
 mod tariff;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::settings::{Problem, duration};
 use crate::{api, cluster, observe, session};
 
 pub use nodes::{Drain, Durability, Node, Redis};
+pub use retention::Retention;
 
 /// A whole and valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +37,7 @@ pub struct Config {
     pub cluster: cluster::Config,
     pub drain: Drain,
     pub store: Store,
+    pub retention: Retention,
     pub log: Log,
     pub tariff: Tariff,
 }
@@ -208,6 +211,7 @@ impl Layers {
         let grpc = self.section::<api::Config>("grpc");
         let authorizer = self.section::<api::authorizer::Config>("authorizer");
         let store = self.section::<Store>("store");
+        let retention = self.section::<Retention>("retention");
         let log = self.section::<Log>("log");
         let tariff = tariff::read(&self.values);
         if let Some(pile) = &pile {
@@ -221,6 +225,9 @@ impl Layers {
         }
         if let Some(store) = &store {
             self.found("store", store.problems());
+        }
+        if let Some(retention) = &retention {
+            self.found("retention", retention.problems());
         }
         if let Some(redis) = &redis {
             self.found("redis", redis.problems());
@@ -237,12 +244,12 @@ impl Layers {
         }
         let tariff = tariff.map_err(|problems| self.problems.extend(problems)).ok();
         let of_nodes = (node, redis, peer, cluster, drain);
-        match (of_nodes, (pile, grpc, authorizer, store, log, tariff)) {
+        match (of_nodes, (pile, grpc, authorizer, store, retention, log, tariff)) {
             (
                 (Some(node), Some(redis), Some(peer), Some(cluster), Some(drain)),
-                (Some(pile), Some(grpc), Some(authorizer), Some(store), Some(log), Some(tariff)),
+                (Some(pile), Some(grpc), Some(authorizer), Some(store), Some(retention), Some(log), Some(tariff)),
             ) if self.problems.is_empty() => {
-                Ok(Config { node, pile, grpc, authorizer, redis, peer, cluster, drain, store, log, tariff })
+                Ok(Config { node, pile, grpc, authorizer, redis, peer, cluster, drain, store, retention, log, tariff })
             }
             _ => Err(ConfigError(self.problems)),
         }

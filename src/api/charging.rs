@@ -120,6 +120,13 @@ impl ChargingService for Charging {
         Ok(Response::new(pb::ListOrdersResponse { orders, next_page_token: page.next_page_token }))
     }
 
+    async fn get_charging_curve(
+        &self,
+        request: Request<pb::GetChargingCurveRequest>,
+    ) -> Result<Response<pb::GetChargingCurveResponse>, Status> {
+        super::curve::get_charging_curve(&self.0, request).await
+    }
+
     type WatchOrdersStream = Messages<pb::WatchOrdersResponse>;
 
     async fn watch_orders(

@@ -19,6 +19,7 @@ pub mod convert;
 mod piles;
 mod charging;
 mod amend;
+mod curve;
 mod telemetry;
 mod watch;
 mod cluster;
@@ -77,6 +78,8 @@ pub struct Services {
     pub ledger: Ledger,
     /// The zone of the piles' clocks.
     pub offset: UtcOffset,
+    /// How long chunks of charging curves are kept.
+    pub curves_kept: Duration,
     /// The node is about to end: health says so, calls are served all the same.
     pub draining: CancellationToken,
 }
@@ -95,8 +98,8 @@ pub async fn serve(
         return Err(Error::Config(problems));
     }
 
-    let Services { cluster, ledger, offset, draining } = services;
-    let context = Context { cluster, ledger: ledger.clone(), offset, shutdown: shutdown.clone() };
+    let Services { cluster, ledger, offset, curves_kept, draining } = services;
+    let context = Context { cluster, ledger: ledger.clone(), offset, curves_kept, shutdown: shutdown.clone() };
     let (reporter, health) = tonic_health::server::health_reporter();
     let limit = config.max_request_bytes;
     let server = Server::builder()
@@ -158,6 +161,7 @@ struct Context {
     cluster: Cluster,
     ledger: Ledger,
     offset: UtcOffset,
+    curves_kept: Duration,
     /// Ends watches.
     shutdown: CancellationToken,
 }
@@ -186,6 +190,7 @@ fn unexpected(reply: &Reply) -> Status {
         Reply::StopPlanned(_) => "unexpected reply: stop planned",
         Reply::Closed(_) => "unexpected reply: closed",
         Reply::Order(_) => "unexpected reply: order",
+        Reply::Curve(_) => "unexpected reply: curve",
         Reply::Session(_) => "unexpected reply: session",
         Reply::Telemetry(_) => "unexpected reply: telemetry",
         Reply::RebootAccepted => "unexpected reply: reboot accepted",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
+use super::curve::Point;
 use super::ids::{Gun, RequestId, Serial};
 use super::order::{Close, Limits, Order, OrderState};
 use super::pile::SessionSeen;
@@ -28,6 +29,8 @@ pub enum Command {
     CloseOrder { serial: Serial, close: Box<Close> },
     /// The order as its session knows it, which may be ahead of what is stored; nothing goes to the pile.
     ReadOrder { serial: Serial },
+    /// What the session has of a charge's curve and has not stored yet; nothing goes to the pile.
+    ReadCurve { serial: Serial },
     /// The session itself, which only its node knows; nothing goes to the pile.
     ReadSession,
     /// 0x12 → 0x13
@@ -44,7 +47,7 @@ impl Command {
     /// Whether nothing is left undone or done twice if nobody knows what became of it.
     pub fn only_reads(&self) -> bool {
         match self {
-            Self::ReadOrder { .. } | Self::ReadSession | Self::ReadTelemetry { .. } => true,
+            Self::ReadOrder { .. } | Self::ReadCurve { .. } | Self::ReadSession | Self::ReadTelemetry { .. } => true,
             Self::StartCharging(_)
             | Self::StopCharging { .. }
             | Self::UpdateBalance(_)
@@ -62,6 +65,7 @@ impl Command {
             Self::StopAtLogin { .. } | Self::CloseOrder { .. } => false,
             // Whether a pile is there is part of the answer.
             Self::ReadOrder { .. }
+            | Self::ReadCurve { .. }
             | Self::ReadSession
             | Self::ReadTelemetry { .. }
             | Self::StartCharging(_)
@@ -81,7 +85,8 @@ impl Command {
             Self::StopCharging { serial }
             | Self::StopAtLogin { serial, .. }
             | Self::CloseOrder { serial, .. }
-            | Self::ReadOrder { serial } => Some(*serial),
+            | Self::ReadOrder { serial }
+            | Self::ReadCurve { serial } => Some(*serial),
             Self::ReadSession
             | Self::ReadTelemetry { .. }
             | Self::Reboot { .. }
@@ -99,6 +104,7 @@ impl Command {
             Self::StopAtLogin { .. } => "stop_at_login",
             Self::CloseOrder { .. } => "close_order",
             Self::ReadOrder { .. } => "read_order",
+            Self::ReadCurve { .. } => "read_curve",
             Self::ReadSession => "read_session",
             Self::ReadTelemetry { .. } => "read_telemetry",
             Self::Reboot { .. } => "reboot",
@@ -225,6 +231,8 @@ pub enum Reply {
     Closed(Box<Order>),
     /// `None`: it is not open here; what is stored is all there is.
     Order(Option<Box<Order>>),
+    /// Oldest first; empty if there is none.
+    Curve(Vec<Point>),
     Session(Box<SessionSeen>),
     Telemetry(Box<Telemetry>),
     RebootAccepted,

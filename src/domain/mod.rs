@@ -13,6 +13,7 @@ pub mod order;
 pub mod alarm;
 pub mod pile;
 pub mod telemetry;
+pub mod curve;
 pub mod command;
 pub mod event;
 

@@ -1,13 +1,13 @@
 //! Orders of a session: watching and settling. Starting is in [`start`], stopping in [`stop`], cards and VINs in
-//! [`authorise`], ending without a record in [`close`],
-//! stops that wait for the pile in [`plan`], the account's balance in [`balance`], how
-//! far a charge may go in [`limits`], the tariff a start insists on in [`tariff`].
+//! [`authorise`], ending without a record in [`close`], stops that wait for the pile in [`plan`], the account's balance in
+//! [`balance`], how far a charge may go in [`limits`], the tariff a start insists on in [`tariff`], curves in [`curve`].
 
 mod start;
 mod authorise;
 mod stop;
 mod close;
 mod plan;
+mod curve;
 mod balance;
 mod limits;
 mod tariff;
@@ -58,6 +58,7 @@ impl Session {
 
     /// 0x19
     pub(super) fn charge_ended(&mut self, now: Now, serial: wire::Serial, out: &mut Out) {
+        self.curves.end_of(now, translate::serial(serial));
         self.happened(now, translate::serial(serial), Happening::ChargeEnded, out);
     }
 

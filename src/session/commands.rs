@@ -49,6 +49,11 @@ impl Session {
                 out.list.push(Output::Reply { to: id, result: Ok(Reply::Order(order.map(Box::new))) });
                 Ok(())
             }
+            Command::ReadCurve { serial } => {
+                let points = self.curves.points(serial);
+                out.list.push(Output::Reply { to: id, result: Ok(Reply::Curve(points)) });
+                Ok(())
+            }
             // The table of sessions answers it before it gets here.
             Command::ReadSession => Err(CommandError::Unsupported { what: command.name().into() }),
             Command::ReadTelemetry { gun } => self.read_telemetry(id, gun, deadline, out),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::authority::{ChargeAsk, Unanswered, Verdict};
 use super::pending::CommandId;
+use crate::domain::curve::Chunk;
 use crate::domain::{Command, CommandError, Fence, Order, PileCode, Record, Reply, Serial, Telemetry, WallMs};
 use crate::store::ledger::{Login, SettledOrder, Write, WriteError};
 use crate::store::{BatchId, Claim, StoreError};
@@ -208,6 +209,13 @@ pub enum LedgerCall {
         pile: PileCode,
         serial: Serial,
     },
+    /// A chunk of a charging curve, to be kept until `expires`.
+    KeepCurve {
+        chunk: Box<Chunk>,
+        /// `None` for a session that has ended.
+        fence: Option<Fence>,
+        expires: WallMs,
+    },
     /// Tell that the device at `address` was turned away, because its pile code is somebody else's.
     TellDuplicate {
         id: BatchId,
@@ -225,4 +233,5 @@ pub enum Done {
     Settled(Result<Box<SettledOrder>, StoreError>),
     LookedUp(Result<Option<Box<(Order, u64)>>, StoreError>),
     Authorised(Serial, Result<Verdict, Unanswered>),
+    CurveKept(Result<(), WriteError>),
 }

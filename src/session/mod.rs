@@ -35,6 +35,7 @@ mod writing;
 mod held;
 mod vehicles;
 mod asks;
+mod curves;
 mod device;
 mod jobs;
 mod pending;
@@ -76,6 +77,8 @@ pub struct Policy {
     /// The zone of the piles' clocks.
     pub offset: UtcOffset,
     pub asking: authority::Asking,
+    /// How long chunks of charging curves are kept.
+    pub curves_kept: Duration,
 }
 
 /// Monotonic and wall time, read once per input. `mono` counts from the start of the node.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::asks::Asks;
+use super::curves::Curves;
 use super::departed::Absent;
 use super::device::device;
 use super::held::{Held, TariffPush};
@@ -57,6 +58,7 @@ pub struct Session {
     /// Charges that were stopped then, of serials that are being looked up.
     stops: Vec<(Now, Serial)>,
     pub(super) vehicles: UnknownVehicles,
+    pub(super) curves: Curves,
     /// What it was last counted as: its connection does that.
     pub(super) counted: Option<&'static str>,
     /// The node is going down, and what it still waits for.
@@ -105,6 +107,7 @@ impl Session {
             provisional: None,
             stops: vec![],
             vehicles: UnknownVehicles::default(),
+            curves: Curves::default(),
             counted: None,
             draining: None,
         };
@@ -125,8 +128,10 @@ impl Session {
             Input::TellDuplicate => self.jobs.push(Job::TellDuplicate),
             Input::End(reason) => self.end(reason, out),
         }
+
         self.disconnect_if_idle(out);
         self.drain_if_ready(out);
+        self.curves_end_with_session(now);
         self.jobs_go_on(now, out);
     }
 
@@ -138,7 +143,8 @@ impl Session {
         let orders = self.orders.iter().filter_map(Held::due).min();
         let orders = orders.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
         let disconnect = self.disconnect.map(|(_, deadline)| deadline);
-        [orders, self.pending.due(), self.jobs.due(), self.asks.due(), disconnect].into_iter().flatten().min()
+        let own = [self.pending.due(), self.jobs.due(), self.asks.due(), self.curve_due()];
+        own.into_iter().chain([orders, disconnect]).flatten().min()
     }
 
     pub fn pile_code(&self) -> PileCode {
@@ -168,7 +174,7 @@ impl Session {
 
     /// Ended, and nothing left for the store.
     pub fn is_done(&self) -> bool {
-        self.has_ended() && self.jobs.is_idle()
+        self.has_ended() && self.jobs.is_idle() && self.curves.is_empty()
     }
 
     /// What is left for whoever watches over the pile now; `None` if the pile is somebody else's, never was ours, or is
@@ -203,17 +209,17 @@ impl Session {
             Frame::RealtimeData(data) => self.realtime(now, data, out),
             Frame::BmsDemandAndOutput(data) => {
                 if let Some(gun) = self.gun(data.gun_no) {
-                    publish(translate::demand(self.pile.code, gun, now.wall, data), out);
+                    self.publish(now, translate::demand(self.pile.code, gun, now.wall, data), out);
                 }
             }
             Frame::BmsInfo(data) => {
                 if let Some(gun) = self.gun(data.gun_no) {
-                    publish(translate::battery(self.pile.code, gun, now.wall, data), out);
+                    self.publish(now, translate::battery(self.pile.code, gun, now.wall, data), out);
                 }
             }
             Frame::GroundLockStatus(data) => {
                 if let Some(telemetry) = translate::ground_lock(self.pile.code, now.wall, data) {
-                    publish(telemetry, out);
+                    self.publish(now, telemetry, out);
                 }
             }
             Frame::BmsHandshake(_)
@@ -238,6 +244,9 @@ impl Session {
                 self.start_asked(now, now.mono, (sequence, &frame), out);
             }
             Frame::TransactionRecord(_) | Frame::TransactionRecordV14(_) | Frame::TransactionRecordV17(_) => {
+                if let Some(serial) = frame.serial() {
+                    self.curves.end_of(now, translate::serial(serial));
+                }
                 self.record(sequence, &frame, &tail);
             }
             Frame::TariffSetResponse(answer) => self.tariff_answer(now, answer, out),
@@ -319,7 +328,7 @@ impl Session {
             let result = Ok(Reply::Telemetry(Box::new(telemetry.clone())));
             self.answer(asked, None, &result, out);
         }
-        publish(telemetry, out);
+        self.publish(now, telemetry, out);
     }
 
     /// What a 0x13 means for its gun and orders.
@@ -330,6 +339,11 @@ impl Session {
             self.report_gun(now, gun, self.gun_state(gun, live), live.fault_bits);
         }
         telemetry
+    }
+
+    fn publish(&mut self, now: Now, telemetry: Telemetry, out: &mut Out) {
+        self.curve(now, &telemetry);
+        out.list.push(Output::Publish(Box::new(telemetry)));
     }
 
     fn timer(&mut self, now: Now, out: &mut Out) {
@@ -382,6 +396,7 @@ impl Session {
             Done::Settled(result) => self.settle_done(result, out),
             Done::LookedUp(result) => self.look_up_done(now, result, out),
             Done::Authorised(serial, result) => self.authorised(now, serial, result, out),
+            Done::CurveKept(result) => self.curve_kept(now, result),
         }
     }
 
@@ -423,8 +438,4 @@ impl Session {
 
 fn login_response(pile: PileCode) -> wire::LoginResponse {
     wire::LoginResponse { pile_code: wire_pile(pile), result: wire::LoginResult::Accepted }
-}
-
-fn publish(telemetry: Telemetry, out: &mut Out) {
-    out.list.push(Output::Publish(Box::new(telemetry)));
 }

@@ -11,6 +11,7 @@ mod answer;
 mod watch;
 mod alarms;
 mod bms;
+mod curve;
 mod stop;
 mod close;
 mod plan;

@@ -37,6 +37,10 @@ impl Session {
                 return out.list.push(Output::Ledger(call));
             }
         }
+        // Last: everything else is worth more.
+        if let Some(call) = self.next_curve(now) {
+            out.list.push(Output::Ledger(call));
+        }
     }
 
     /// While the fence is in doubt, only what needs none.
@@ -149,7 +153,10 @@ impl Session {
             Some(Running::Create { serial, write }) => self.create_done(now, serial, write, result, out),
             Some(Running::TellDuplicate { call }) => self.told_duplicate(now, call, result),
             Some(Running::Remember { write }) => self.remembered(now, write, result),
-            other @ (Some(Running::Settle(_) | Running::LookUp { .. } | Running::Claim { .. }) | None) => {
+            other @ (Some(
+                Running::Settle(_) | Running::LookUp { .. } | Running::Claim { .. } | Running::KeepCurve(_),
+            )
+            | None) => {
                 self.jobs.running = other;
             }
         }
@@ -293,7 +300,7 @@ impl Session {
     }
 
     /// Either a newer owner is there, or the store has lost us: it knows, and is asked by claiming again.
-    fn fence_refused(&mut self, now: Now) {
+    pub(super) fn fence_refused(&mut self, now: Now) {
         if !matches!(self.phase, Phase::Live(_)) {
             // Who watches over it finds out which, and reports it gone if nobody else does.
             return self.give_up();

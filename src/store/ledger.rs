@@ -6,6 +6,7 @@ mod journaled;
 mod drain;
 mod housekeeping;
 mod amend;
+mod curves;
 
 use std::fmt;
 use std::sync::Arc;

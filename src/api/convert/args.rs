@@ -77,6 +77,12 @@ pub fn get_order(request: &pb::GetOrderRequest) -> Result<(PileCode, Serial), Ap
     fields.finish(pile.zip(serial))
 }
 
+pub fn get_charging_curve(request: &pb::GetChargingCurveRequest) -> Result<(PileCode, Serial), ApiError> {
+    let mut fields = Fields::default();
+    let (pile, serial) = (fields.pile(&request.pile), fields.serial(&request.serial));
+    fields.finish(pile.zip(serial))
+}
+
 pub fn list_orders(request: pb::ListOrdersRequest) -> Result<OrderQuery, ApiError> {
     let pb::ListOrdersRequest { page_size, page_token, pile, state, created_from, created_to } = request;
     let mut fields = Fields::default();

@@ -1,12 +1,13 @@
 //! Domain values to protobuf and back: the only place that knows both.
 //!
-//! Requests become commands and queries in [`args`]; resources are written by [`pile`], [`order`], [`vehicle`] and
-//! [`telemetry`].
+//! Requests become commands and queries in [`args`]; resources are written by [`pile`], [`order`], [`vehicle`],
+//! [`curve`] and [`telemetry`].
 //! Conversions destructure without `..`, so that a new field stops the build where it must be handled.
 
 pub mod args;
 pub mod authorizer;
 pub mod cluster;
+pub mod curve;
 pub mod order;
 pub mod pile;
 pub mod terms;

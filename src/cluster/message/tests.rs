@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::command::{NewBalance, Start, StopProof, When};
+use crate::domain::curve::{Demanded, Extremes, Point};
 use crate::domain::order::{
     Anomaly, AnomalyKind, Close, Closing, ClosingSource, Failure, Limits, Metered, RecordAfterClose, Stop, StopCause,
 };
@@ -11,6 +12,7 @@ use crate::domain::record::audit::{Check, Field, Finding};
 use crate::domain::record::{Fees, RecordedPeriod};
 use crate::domain::tariff::PricePair;
 use crate::domain::telemetry::{Battery, Demand, GroundLock, Live, Measured, Status};
+use crate::domain::vehicle::{Flag, Said, StopReasons, Vehicle};
 use crate::domain::{
     Amount, Bill, Energy, Gun, Order, OrderState, Period, Price, Record, RequestId, Serial, Tariff, WallMs,
 };
@@ -97,7 +99,14 @@ fn order() -> Order {
         source: ClosingSource::LastTelemetry,
     });
     order.record_after_close = Some(RecordAfterClose { energy: -7, amount: Amount(-8) });
+    order.vehicle = Some(Box::new(vehicle()));
     order
+}
+
+fn vehicle() -> Vehicle {
+    let causes = vec![Flag { name: "bms_initiated".into(), value: 1 }];
+    let what = StopReasons { causes, faults: vec![], errors: vec![] };
+    Vehicle { charger_stop: Some(Said { at: WallMs(9), what }), ..Vehicle::default() }
 }
 
 fn telemetry(measured: Measured) -> Telemetry {
@@ -180,6 +189,7 @@ fn commands() -> Vec<Command> {
             close: Box::new(Close { reason: "lost".into(), given: Some((Energy(1), Amount(2))), force: true }),
         },
         Command::ReadOrder { serial: serial() },
+        Command::ReadCurve { serial: serial() },
         Command::ReadSession,
         Command::ReadTelemetry { gun: gun() },
         Command::Reboot { when: When::Immediately },
@@ -211,6 +221,8 @@ fn replies() -> Vec<Reply> {
         Reply::Closed(Box::new(order())),
         Reply::Order(Some(Box::new(order()))),
         Reply::Order(None),
+        Reply::Curve(vec![]),
+        Reply::Curve(vec![point()]),
         Reply::Session(Box::new(seen)),
         Reply::RebootAccepted,
         Reply::Clock { pile_time: Some(time) },
@@ -219,6 +231,22 @@ fn replies() -> Vec<Reply> {
     ];
     replies.extend(measurements().into_iter().map(|measured| Reply::Telemetry(Box::new(measured))));
     replies
+}
+
+fn point() -> Point {
+    let demand = Demanded { voltage_mv: 5, current_ma: 6, charge_mode: 7, max_cell_voltage_mv: 8 };
+    Point {
+        at: WallMs(1),
+        energy: Energy(u64::MAX),
+        amount: Amount(-2),
+        soc_percent: Some(3),
+        voltage_mv: 4,
+        current_ma: u32::MAX,
+        cable_celsius: Some(-9),
+        battery_max_celsius: None,
+        demand: Some(demand),
+        extremes: Some(Extremes { max_celsius: 10, min_celsius: -11 }),
+    }
 }
 
 fn errors() -> Vec<CommandError> {
@@ -267,7 +295,7 @@ fn every_command_reply_error_and_measurement_comes_back_as_it_was() {
 #[test]
 fn none_is_left_out() {
     let commands: BTreeSet<_> = commands().iter().map(Command::name).collect();
-    assert_eq!(commands.len(), 11);
+    assert_eq!(commands.len(), 12);
     for name in &commands {
         // Every variant is a name, and the other way round: an unknown one lists them all.
         assert!(known("Command").contains(&(*name).to_owned()), "{name}");
@@ -322,6 +350,7 @@ fn what_one_release_writes_the_next_one_reads() {
                 r#""given":[1,2],"force":true}}}"#
             ),
             r#"{"read_order":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"}}"#,
+            r#"{"read_curve":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"}}"#,
             r#""read_session""#,
             r#"{"read_telemetry":{"gun":2}}"#,
             r#"{"reboot":{"when":"immediately"}}"#,

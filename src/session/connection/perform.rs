@@ -195,6 +195,9 @@ fn perform_call(ledger: Ledger, session: SessionId, call: LedgerCall) -> BoxFutu
             LedgerCall::LookUp { pile, serial } => {
                 Done::LookedUp(ledger.order(pile, serial).await.map(|found| found.map(Box::new)))
             }
+            LedgerCall::KeepCurve { chunk, fence, expires } => {
+                Done::CurveKept(ledger.keep_curve(&chunk, fence, expires).await)
+            }
             LedgerCall::TellDuplicate { id, pile, address, iccid, now } => {
                 Done::Written(tell_duplicate(&ledger, (id, pile), (address, iccid), now).await)
             }

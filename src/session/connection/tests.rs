@@ -43,7 +43,13 @@ fn policy() -> Arc<Policy> {
     let price = PricePair { energy: Price(100_000), service: Price(40_000) };
     let tariff = Tariff { prices: [price; 4], half_hours: [Period::Flat; 48] };
     let offset = UtcOffset::parse("+08:00").expect("an offset");
-    Arc::new(Policy { config: crate::session::Config::default(), tariff, offset, asking: Asking::default() })
+    Arc::new(Policy {
+        config: crate::session::Config::default(),
+        tariff,
+        offset,
+        asking: Asking::default(),
+        curves_kept: Duration::from_hours(48),
+    })
 }
 
 fn heartbeat() -> Frame {

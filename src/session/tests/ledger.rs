@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::domain::curve::Chunk;
 use crate::domain::order::{Change, Happening};
 use crate::domain::{Epoch, Event, EventKind, Fence, Order, Pile, Record, RequestId, Serial, SessionId, WallMs};
 use crate::session::io::{Done, LedgerCall};
@@ -33,6 +34,8 @@ pub struct Store {
     /// By serial, the first one first.
     pub records: BTreeMap<Serial, Vec<Record>>,
     pub events: Vec<EventKind>,
+    /// Chunks by serial and number, and when they expire.
+    pub curves: BTreeMap<(Serial, u64), (Chunk, WallMs)>,
     batches: HashMap<SessionId, (u64, Vec<u64>)>,
     /// Batches that were done; a repeat is not done again.
     pub written: usize,
@@ -62,6 +65,10 @@ impl Store {
                 let settled = self.settle(record, latest.as_deref().cloned(), *now);
                 Done::Settled(if lost { Err(away()) } else { Ok(Box::new(settled)) })
             }
+            LedgerCall::KeepCurve { chunk, fence, expires } => {
+                let kept = self.keep_curve(chunk, *fence, *expires);
+                Done::CurveKept(if lost { Err(away().into()) } else { kept })
+            }
             LedgerCall::LookUp { serial, .. } => Done::LookedUp(Ok(self.orders.get(serial).cloned().map(Box::new))),
         }
     }
@@ -87,6 +94,14 @@ impl Store {
         let order = order.clone();
         let told = |change| EventKind::Order { order: Box::new(order.clone()), change };
         self.events.extend(changes.into_iter().map(told));
+    }
+
+    fn keep_curve(&mut self, chunk: &Chunk, fence: Option<Fence>, expires: WallMs) -> Result<(), WriteError> {
+        if fence.is_some() && fence != self.owner {
+            return Err(WriteError::Fenced);
+        }
+        self.curves.insert((chunk.serial, chunk.number()), (chunk.clone(), expires));
+        Ok(())
     }
 
     fn claim(&mut self, claim: &Claim) -> Result<Login, StoreError> {
@@ -220,5 +235,6 @@ pub fn unavailable(call: &LedgerCall) -> Done {
         LedgerCall::Write(_) | LedgerCall::TellDuplicate { .. } => Done::Written(Err(away().into())),
         LedgerCall::Settle { .. } => Done::Settled(Err(away())),
         LedgerCall::LookUp { .. } => Done::LookedUp(Err(away())),
+        LedgerCall::KeepCurve { .. } => Done::CurveKept(Err(away().into())),
     }
 }

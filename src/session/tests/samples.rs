@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::command::Start;
 use crate::domain::order::Limits;
@@ -34,7 +35,8 @@ pub fn policy(energy_price: u32) -> Arc<Policy> {
     let price = PricePair { energy: Price(energy_price), service: Price(40_000) };
     let tariff = Tariff { prices: [price; 4], half_hours: [Period::Flat; 48] };
     let offset = UtcOffset::parse("+08:00").expect("an offset");
-    Arc::new(Policy { config: Config::default(), tariff, offset, asking: Asking::default() })
+    let (config, asking, curves_kept) = (Config::default(), Asking::default(), Duration::from_hours(48));
+    Arc::new(Policy { config, tariff, offset, asking, curves_kept })
 }
 
 /// 0x01 of a DC pile.

@@ -4,6 +4,7 @@ use prost::Message;
 
 use super::*;
 use crate::domain::alarm::{Alarm, Fault};
+use crate::domain::curve::{Chunk, Demanded, Extremes, Point};
 use crate::domain::driver::{AtPile, Card, GrantedLimits, Shown, Vin};
 use crate::domain::event::OfflineReason;
 use crate::domain::order::{
@@ -55,6 +56,49 @@ fn everything_comes_back_as_it_was() {
             event_comes_back(EventKind::Bms { gun: gun(), serial: serial(), report: Box::new(report.clone()), order });
         }
     }
+}
+
+#[test]
+fn a_chunk_of_a_curve_comes_back_and_the_largest_one_is_small() {
+    let point = |at| Point {
+        at: WallMs(at),
+        energy: Energy(1),
+        amount: Amount(-2),
+        soc_percent: Some(0),
+        voltage_mv: 4,
+        current_ma: 5,
+        cable_celsius: Some(-6),
+        battery_max_celsius: Some(7),
+        demand: Some(Demanded { voltage_mv: 8, current_ma: 9, charge_mode: 10, max_cell_voltage_mv: 11 }),
+        extremes: Some(Extremes { max_celsius: -12, min_celsius: -13 }),
+    };
+    let plain = Point { soc_percent: None, cable_celsius: None, demand: None, extremes: None, ..point(900) };
+    let chunk = |points| Chunk { pile: pile().code, gun: gun(), serial: serial(), points };
+    let small = chunk(vec![point(100), point(115), plain]);
+    let put = put_curve(&small, WallMs(5));
+    assert_eq!(read_curve(&put.key, &put.value), Ok(small));
+    assert_eq!(put.indexes[0].sort, format!("{}{}{:020}", pile().code, serial(), 100));
+    let nothing = v1::CurveChunk { points: vec![], ..v1::CurveChunk::from(&chunk(vec![point(1)])) };
+    assert!(read_curve(&put.key, &encode(&nothing)).is_err());
+
+    // What the wire can say at most, and times as they are today.
+    let demand =
+        Demanded { voltage_mv: 6_553_500, current_ma: 6_153_500, charge_mode: 255, max_cell_voltage_mv: 40_950 };
+    let most = |n: i64| Point {
+        energy: Energy(u32::MAX.into()),
+        amount: Amount(u32::MAX.into()),
+        soc_percent: Some(255),
+        voltage_mv: 6_553_500,
+        current_ma: 6_553_500,
+        cable_celsius: Some(205),
+        battery_max_celsius: Some(205),
+        demand: Some(demand),
+        extremes: Some(Extremes { max_celsius: 205, min_celsius: 205 }),
+        ..point(1_760_000_000_000 + n * 3_600_000)
+    };
+    let largest = chunk((0..Chunk::MAX_POINTS as i64).map(most).collect());
+    let bytes = put_curve(&largest, WallMs(5)).value.len();
+    assert!(bytes <= 8 * 1024, "{bytes}");
 }
 
 #[test]
