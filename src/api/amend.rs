@@ -90,6 +90,7 @@ fn nobody_holds_it(error: &CommandError) -> bool {
         | CommandError::NodeLost { .. }
         | CommandError::Unsupported { .. }
         | CommandError::UnsupportedByPile { .. }
+        | CommandError::TariffNotCurrent { .. }
         | CommandError::DeadlinePassed
         | CommandError::StoreUnavailable { .. }
         | CommandError::RequestReused { .. }

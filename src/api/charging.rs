@@ -194,6 +194,7 @@ impl Charging {
             | CommandError::PileBusy { .. }
             | CommandError::GunBusy { .. }
             | CommandError::SerialTaken { .. }
+            | CommandError::TariffNotCurrent { .. }
             | CommandError::DeadlinePassed
             | CommandError::SessionLost { written: false } => {}
             CommandError::PileUnknown

@@ -262,6 +262,11 @@ fn command_line(error: &CommandError) -> Line {
             }
         }
         CommandError::Unsupported { what } => Line::new(Code::Unimplemented, "UNSUPPORTED").with("what", what),
+        CommandError::TariffNotCurrent { expected, current } => {
+            Line::new(Code::FailedPrecondition, "TARIFF_NOT_CURRENT")
+                .with("expected", format!("{expected:016x}"))
+                .with("current", format!("{current:016x}"))
+        }
         CommandError::UnsupportedByPile { what, version } => {
             Line::new(Code::Unimplemented, "UNSUPPORTED_BY_PILE").with("what", what).with("version", version)
         }
@@ -353,6 +358,9 @@ mod tests {
         let error = E::UnsupportedByPile { what: "power limit".into(), version: 16 };
         let meta = [("what", "power limit"), ("version", "16")];
         check(error, Code::Unimplemented, "UNSUPPORTED_BY_PILE", false, &meta);
+        let error = E::TariffNotCurrent { expected: 1, current: 0xABC };
+        let meta = [("expected", "0000000000000001"), ("current", "0000000000000abc")];
+        check(error, Code::FailedPrecondition, "TARIFF_NOT_CURRENT", false, &meta);
         check(E::DeadlinePassed, Code::DeadlineExceeded, "DEADLINE_PASSED", true, &[]);
         check(E::SessionLost { written: false }, Code::Unavailable, "SESSION_LOST", true, &[("written", "false")]);
         check(E::SessionLost { written: true }, Code::Aborted, "SESSION_LOST", false, &[("written", "true")]);

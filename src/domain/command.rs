@@ -131,6 +131,9 @@ pub struct Start {
     pub balance_fen: u32,
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     pub limits: Limits,
+    /// Fingerprint of the tariff the pile must have confirmed before it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_tariff: Option<u64>,
 }
 
 impl Start {
@@ -163,7 +166,12 @@ impl Start {
                 soc_percent.map(u64::from),
                 max_power_w.map(u64::from),
             ];
-            numbers.iter().for_each(|number| eat(&number.map_or([0xFF; 8], u64::to_be_bytes)));
+            for number in numbers {
+                eat(&number.map_or([0xFF; 8], u64::to_be_bytes));
+            }
+        }
+        if let Some(fingerprint) = self.expected_tariff {
+            eat(&fingerprint.to_be_bytes());
         }
         h
     }
@@ -274,6 +282,8 @@ pub enum CommandError {
     Unsupported { what: String },
     #[error("the pile speaks V{}.{}, which has no {what}", .version / 10, .version % 10)]
     UnsupportedByPile { what: Cow<'static, str>, version: u8 },
+    #[error("tariff {expected:016x} is not what the pile bills with; ours is {current:016x}")]
+    TariffNotCurrent { expected: u64, current: u64 },
     #[error("the deadline passed before anything was written")]
     DeadlinePassed,
     #[error("the session ended ({})", if *.written { "the command had been written" } else { "nothing was written" })]
@@ -303,6 +313,7 @@ impl CommandError {
             Self::NodeLost { .. } => "node_lost",
             Self::Unsupported { .. } => "unsupported",
             Self::UnsupportedByPile { .. } => "unsupported_by_pile",
+            Self::TariffNotCurrent { .. } => "tariff_not_current",
             Self::DeadlinePassed => "deadline_passed",
             Self::SessionLost { .. } => "session_lost",
             Self::StoreUnavailable { .. } => "store_unavailable",

@@ -1,6 +1,6 @@
 //! Orders of a session: watching and settling. Starting is in [`start`], stopping in [`stop`], cards and VINs in
 //! [`authorise`], ending without a record in [`close`], stops that wait for the pile in [`plan`], the account's balance in
-//! [`balance`], how far a charge may go in [`limits`], curves in [`curve`].
+//! [`balance`], how far a charge may go in [`limits`], the tariff a start insists on in [`tariff`], curves in [`curve`].
 
 mod start;
 mod authorise;
@@ -10,6 +10,7 @@ mod plan;
 mod curve;
 mod balance;
 mod limits;
+mod tariff;
 
 use super::Now;
 use super::held::{Held, MAX_ORDERS, tell_operator};
@@ -262,7 +263,7 @@ impl Session {
             | Await::Balance(serial, _)
             | Await::Close(serial)
             | Await::Plan(serial) => Some(serial),
-            Await::Telemetry(_) | Await::Reboot | Await::Clock => None,
+            Await::Tariff | Await::Telemetry(_) | Await::Reboot | Await::Clock => None,
         };
         if self.was_written(what) { CommandError::OutcomeUnknown { serial } } else { CommandError::DeadlinePassed }
     }
@@ -271,6 +272,8 @@ impl Session {
     pub(super) fn was_written(&self, what: Await) -> bool {
         match what {
             Await::Start(serial) => self.held(serial).is_none_or(|held| held.unsent.is_none()),
+            // The tariff was, and the start it is for was not.
+            Await::Tariff => false,
             Await::Stop(..)
             | Await::Close(_)
             | Await::Plan(_)

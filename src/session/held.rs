@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use crate::domain::command::Start;
 use crate::domain::order::Change;
+use crate::domain::pile::TariffOnPile;
 use crate::domain::{Order, WallMs};
 use crate::observe;
+use crate::session::pending::CommandId;
 
 /// An open order in memory.
 pub struct Held {
@@ -27,6 +29,14 @@ pub struct Unsent {
     pub deadline: Duration,
     /// How many more serials may be tried if this one is taken.
     pub serials_left: u8,
+}
+
+/// A tariff on its way to the pile (0x58), and the starts that come after it.
+pub struct TariffPush {
+    /// What the pile had before, and keeps if it refuses.
+    pub before: TariffOnPile,
+    /// At most as many as wait for one pile.
+    pub starts: Vec<(CommandId, Start, Duration)>,
 }
 
 /// What tells the pile of the order, once it is durable.

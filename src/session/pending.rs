@@ -22,6 +22,8 @@ pub enum Await {
     Close(Serial),
     /// That the stop of this order waits for the pile, and is durable.
     Plan(Serial),
+    /// 0x57, for a start that comes after it.
+    Tariff,
     /// 0x41, which names neither gun nor order: one at a time, for this one.
     Balance(Serial, u32),
     /// 0x13 of this gun.

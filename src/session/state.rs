@@ -15,7 +15,7 @@ use super::asks::Asks;
 use super::curves::Curves;
 use super::departed::Absent;
 use super::device::device;
-use super::held::Held;
+use super::held::{Held, TariffPush};
 use super::io::{Done, EndReason, Input, LedgerCall, Out, Output, Patience};
 use super::jobs::{Job, Jobs};
 use super::pending::{Await, CommandId, Pending};
@@ -44,7 +44,8 @@ pub struct Session {
     /// Who wants to charge with a card or a VIN.
     pub(super) asks: Asks,
     /// What 0x05 last named; 0 until it did.
-    reported_tariff: u16,
+    pub(super) reported_tariff: u16,
+    pub(super) tariff_push: Option<Box<TariffPush>>,
     /// Waits until no gun charges, until its deadline.
     pub(super) disconnect: Option<(CommandId, Duration)>,
     /// For the digits of new serials.
@@ -98,6 +99,7 @@ impl Session {
             jobs: Jobs::begun_with_claim(),
             asks: Asks::default(),
             reported_tariff: 0,
+            tariff_push: None,
             disconnect: None,
             random: random | 1,
             taken_over: false,
@@ -247,6 +249,7 @@ impl Session {
                 }
                 self.record(sequence, &frame, &tail);
             }
+            Frame::TariffSetResponse(answer) => self.tariff_answer(now, answer, out),
             Frame::BalanceUpdateResponse(answer) => self.balance_answer(now, answer, sequence, out),
             Frame::RebootResponse(answer) => {
                 let result = accepted(0x91, answer.result).map(|()| Reply::RebootAccepted);

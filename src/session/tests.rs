@@ -17,6 +17,7 @@ mod close;
 mod plan;
 mod balance;
 mod limits;
+mod tariff;
 mod record;
 mod end;
 mod claims;

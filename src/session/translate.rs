@@ -115,6 +115,38 @@ pub fn tariff_response(pile: PileCode, number: u16, tariff: &Tariff) -> wire::Ta
     }
 }
 
+/// 0x58: the same in another frame.
+pub fn tariff_set(pile: PileCode, number: u16, tariff: &Tariff) -> wire::TariffSet {
+    let wire::TariffResponse {
+        pile_code,
+        tariff_model_no,
+        sharp_energy_price,
+        sharp_service_price,
+        peak_energy_price,
+        peak_service_price,
+        flat_energy_price,
+        flat_service_price,
+        valley_energy_price,
+        valley_service_price,
+        loss_ratio,
+        period_rate,
+    } = tariff_response(pile, number, tariff);
+    wire::TariffSet {
+        pile_code,
+        tariff_model_no,
+        sharp_energy_price,
+        sharp_service_price,
+        peak_energy_price,
+        peak_service_price,
+        flat_energy_price,
+        flat_service_price,
+        valley_energy_price,
+        valley_service_price,
+        loss_ratio,
+        period_rate,
+    }
+}
+
 /// Tariff numbers are opaque on the wire; ours count big-endian, so that they read like the document's `01 00`.
 pub fn tariff_number(number: u16) -> wire::TariffNo {
     wire::TariffNo(number.to_be_bytes())

@@ -96,3 +96,42 @@ async fn limits_that_are_none_are_named() {
         ["amount", "energy_mwh", "duration_s", "soc_percent", "max_power_w"].map(|field| format!("limits.{field}"));
     assert_eq!(violations(&api.start(request).await.expect_err("wrong")), named);
 }
+
+#[tokio::test]
+async fn a_start_that_insists_on_a_tariff_brings_it_first() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let mut pile = Pile::login(&node, A).await;
+    // Which tariff piles are given now, any of them tells.
+    pile.send(TariffRequest { pile_code: frames::code(A) }).await;
+    pile.expect::<TariffResponse>().await;
+    let ask = || async { api.pile(A).await.tariff };
+    let given = crate::common::eventually("the tariff on the pile", ask).await;
+    assert!(!given.confirmed);
+    let request = pb::StartChargingRequest { expected_tariff: given.fingerprint.clone(), ..start_request(A, 1) };
+    for result in [Outcome::Failure, Outcome::Success] {
+        let answering = async {
+            let tariff = pile.expect::<TariffSet>().await;
+            assert_eq!((tariff.peak_energy_price, tariff.peak_service_price), (Price(100_000), Price(40_000)));
+            pile.send(TariffSetResponse { pile_code: frames::code(A), result }).await;
+            if result == Outcome::Success {
+                pile.answer_start(StartFailure::None).await;
+            }
+        };
+        let (answer, ()) = tokio::join!(api.start(request.clone()), answering);
+        match result {
+            Outcome::Success => assert_eq!(answer.expect("started").state(), OrderState::Starting),
+            _ => {
+                let status = answer.expect_err("the pile said no");
+                assert_eq!(reason(&status), (Code::FailedPrecondition, "TARIFF_NOT_CURRENT".into()));
+                assert!(api.orders(A).await.is_empty(), "nothing was started");
+            }
+        }
+    }
+    let other = pb::StartChargingRequest { expected_tariff: "00000000000000ff".into(), ..start_request(A, 1) };
+    let mut pile = Pile::login(&node, B).await;
+    let other = pb::StartChargingRequest { pile: B.into(), ..other };
+    let status = api.start(other).await.expect_err("not ours");
+    assert_eq!((reason(&status).1, fact(&status, "current")), ("TARIFF_NOT_CURRENT".into(), given.fingerprint));
+    assert!(pile.seen().await.is_empty());
+}

@@ -472,11 +472,22 @@ async fn a_caller_is_told_everything_that_is_wrong_at_once() {
         physical_card: "zz".into(),
         balance: Some(cny(-1, 0)),
         limits: None,
+        expected_tariff: "abc".into(),
     };
     let status = api.start(request).await.expect_err("wrong");
     assert_eq!(reason(&status), (Code::InvalidArgument, "INVALID_ARGUMENT".into()));
-    let all =
-        ["pile", "gun", "request_id", "serial", "order_id", "attributes", "logical_card", "physical_card", "balance"];
+    let all = [
+        "pile",
+        "gun",
+        "request_id",
+        "serial",
+        "order_id",
+        "attributes",
+        "logical_card",
+        "physical_card",
+        "balance",
+        "expected_tariff",
+    ];
     assert_eq!(violations(&status), all);
     let status = api.stop("", "").await.expect_err("wrong");
     assert_eq!(violations(&status), ["pile", "serial"]);

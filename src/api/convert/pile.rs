@@ -141,9 +141,9 @@ fn gun_state(state: GunState) -> pb::GunState {
 }
 
 fn tariff_on_pile(tariff: TariffOnPile) -> Option<pb::TariffOnPile> {
-    // The fingerprint is ours alone: it names no tariff a caller could ask for.
-    let TariffOnPile { fingerprint: _, number, confirmed } = tariff;
-    (number != 0).then(|| pb::TariffOnPile { number: format!("{number:04x}"), confirmed })
+    let TariffOnPile { fingerprint, number, confirmed } = tariff;
+    let fingerprint = format!("{fingerprint:016x}");
+    (number != 0).then(|| pb::TariffOnPile { number: format!("{number:04x}"), confirmed, fingerprint })
 }
 
 pub(super) fn offline_reason(reason: OfflineReason) -> pb::OfflineReason {
@@ -231,7 +231,10 @@ mod tests {
         assert_eq!((told.tariff, told.session), (None, None));
         let tariff = TariffOnPile { fingerprint: 7, number: 0x02f0, confirmed: true };
         let told = pile(Pile { tariff, ..example() }, None);
-        assert_eq!(told.tariff, Some(pb::TariffOnPile { number: "02f0".into(), confirmed: true }));
+        assert_eq!(
+            told.tariff,
+            Some(pb::TariffOnPile { number: "02f0".into(), confirmed: true, fingerprint: "0000000000000007".into() })
+        );
     }
 
     #[test]

@@ -170,6 +170,7 @@ fn commands() -> Vec<Command> {
         physical_card: [0xFF; 8],
         balance_fen: u32::MAX,
         limits: Limits { amount: Some(Amount(1)), soc_percent: Some(90), ..Limits::default() },
+        expected_tariff: Some(u64::MAX),
     };
     vec![
         Command::StartCharging(Box::new(start.clone())),
@@ -177,6 +178,7 @@ fn commands() -> Vec<Command> {
             serial: None,
             attributes: BTreeMap::new(),
             limits: Limits::default(),
+            expected_tariff: None,
             ..start
         })),
         Command::StopCharging { serial: serial() },
@@ -263,6 +265,7 @@ fn errors() -> Vec<CommandError> {
         CommandError::OutcomeUnknown { serial: Some(serial()) },
         CommandError::NodeLost { serial: None },
         CommandError::Unsupported { what: "levitate".into() },
+        CommandError::TariffNotCurrent { expected: u64::MAX, current: 1 },
         CommandError::UnsupportedByPile { what: "power limit".into(), version: 16 },
         CommandError::DeadlinePassed,
         CommandError::SessionLost { written: true },

@@ -202,6 +202,7 @@ impl Session {
         };
         let (shown, parallel_no) = (ask.shown.clone(), ask.form.parallel_no());
         order.at_pile = Some(Box::new(AtPile { shown, account, logical_card, balance_fen, limits, parallel_no }));
+        order.balance_fen = Some(balance_fen);
         (order.order_id, order.attributes, order.tariff) = (order_id, attributes, tariff);
         let deadline = ask.since + PATIENCE;
         // No other serial: the authority knows the order by this one.

@@ -1,7 +1,7 @@
 //! Starting: the order becomes durable first, then the frame that opens it leaves.
 //!
 //! ```text
-//!   a caller: StartCharging ──▶ Unsent{Opening::Remote} ──▶ Job::Create ──durable──▶ 0x34 ──▶ 0x33
+//!   a caller: StartCharging [──▶ 0x58 ──▶ 0x57, if it insists on a tariff] ──▶ Unsent{Opening::Remote} ──▶ Job::Create ──durable──▶ 0x34 ──▶ 0x33
 //!   the pile: 0x31 ──allowed──▶ Unsent{Opening::AtPile} ──▶ Job::Create ──durable──▶ 0x32
 //! ```
 
@@ -43,6 +43,12 @@ impl Session {
                 why: "too many orders wait for their record".into(),
                 retry_after: Some(RETRY),
             });
+        }
+        if let Some(expected) = start.expected_tariff
+            && !self.bills_with(expected)?
+        {
+            self.start_after_tariff(now, id, start, deadline, out);
+            return Ok(());
         }
         let (serial, serials_left) = match start.serial {
             Some(serial) if self.held(serial).is_some() => return Err(CommandError::SerialTaken { serial }),

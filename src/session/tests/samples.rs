@@ -27,6 +27,7 @@ pub fn request(n: u8) -> Start {
         physical_card: [0; 8],
         balance_fen: 10_000,
         limits: Limits::default(),
+        expected_tariff: None,
     }
 }
 

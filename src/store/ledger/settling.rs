@@ -23,9 +23,10 @@ impl Ledger {
         latest: Option<(Order, u64)>,
         now: WallMs,
     ) -> Result<SettledOrder, StoreError> {
+        // Boxed: an order with its bill is large, and each step of this holds some.
         match &self.journal {
-            None => self.settle_in_store(&record, latest, now, Told::AtOnce).await,
-            Some(journal) => self.settle_journaled(journal, record, latest, now).await,
+            None => Box::pin(self.settle_in_store(&record, latest, now, Told::AtOnce)).await,
+            Some(journal) => Box::pin(self.settle_journaled(journal, record, latest, now)).await,
         }
     }
 

@@ -22,6 +22,7 @@ pub fn start(request: pb::StartChargingRequest) -> Result<(PileCode, Start), Api
         physical_card,
         balance,
         limits,
+        expected_tariff,
     } = request;
     let mut fields = Fields::default();
     let pile = fields.pile(&pile);
@@ -34,6 +35,7 @@ pub fn start(request: pb::StartChargingRequest) -> Result<(PileCode, Start), Api
     let physical_card = fields.card("physical_card", &physical_card);
     let balance_fen = fields.balance(balance.as_ref());
     let limits = fields.limits(limits.unwrap_or_default());
+    let expected_tariff = fields.fingerprint("expected_tariff", &expected_tariff);
     let parsed = (|| {
         let start = Start {
             gun: gun?,
@@ -45,6 +47,7 @@ pub fn start(request: pb::StartChargingRequest) -> Result<(PileCode, Start), Api
             physical_card: physical_card?,
             balance_fen: balance_fen?,
             limits,
+            expected_tariff,
         };
         Some((pile?, start))
     })();
@@ -119,6 +122,16 @@ impl Fields {
             self.0.add("expiry", "must be 1s to 7 days");
         }
         good
+    }
+
+    /// 16 hex digits; none at all = any tariff.
+    fn fingerprint(&mut self, field: &str, text: &str) -> Option<u64> {
+        let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let fingerprint = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        if fingerprint.is_none() && !text.is_empty() {
+            self.0.add(field, "must be 16 hex digits, as in Pile.tariff.fingerprint");
+        }
+        fingerprint
     }
 
     /// Those that are wrong are left out, and named.
