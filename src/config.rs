@@ -30,6 +30,7 @@ pub struct Config {
     pub pile: Pile,
     pub grpc: api::Config,
     pub authorizer: api::authorizer::Config,
+    pub login: api::authorizer::login::Config,
     pub redis: Redis,
     pub peer: cluster::PeerConfig,
     pub cluster: cluster::Config,
@@ -207,6 +208,7 @@ impl Layers {
         let pile = self.section::<Pile>("pile");
         let grpc = self.section::<api::Config>("grpc");
         let authorizer = self.section::<api::authorizer::Config>("authorizer");
+        let login = self.section::<api::authorizer::login::Config>("login");
         let store = self.section::<Store>("store");
         let log = self.section::<Log>("log");
         let tariff = tariff::read(&self.values);
@@ -218,6 +220,9 @@ impl Layers {
         }
         if let Some(authorizer) = &authorizer {
             self.found("authorizer", authorizer.problems());
+        }
+        if let Some(login) = &login {
+            self.found("login", login.problems());
         }
         if let Some(store) = &store {
             self.found("store", store.problems());
@@ -237,12 +242,12 @@ impl Layers {
         }
         let tariff = tariff.map_err(|problems| self.problems.extend(problems)).ok();
         let of_nodes = (node, redis, peer, cluster, drain);
-        match (of_nodes, (pile, grpc, authorizer, store, log, tariff)) {
+        match (of_nodes, (pile, grpc, authorizer, login, store, log, tariff)) {
             (
                 (Some(node), Some(redis), Some(peer), Some(cluster), Some(drain)),
-                (Some(pile), Some(grpc), Some(authorizer), Some(store), Some(log), Some(tariff)),
+                (Some(pile), Some(grpc), Some(authorizer), Some(login), Some(store), Some(log), Some(tariff)),
             ) if self.problems.is_empty() => {
-                Ok(Config { node, pile, grpc, authorizer, redis, peer, cluster, drain, store, log, tariff })
+                Ok(Config { node, pile, grpc, authorizer, login, redis, peer, cluster, drain, store, log, tariff })
             }
             _ => Err(ConfigError(self.problems)),
         }
@@ -345,7 +350,7 @@ fn may_hold_a_secret(key: &str) -> bool {
 }
 
 /// What no error repeats.
-const SECRET: &[&str] = &["peer.secret", "redis.url", "authorizer.token"];
+const SECRET: &[&str] = &["peer.secret", "redis.url", "authorizer.token", "login.token"];
 
 #[cfg(test)]
 mod tests {
@@ -361,6 +366,7 @@ mod tests {
         let config = Config::defaults();
         assert_eq!(config.pile.session, session::Config::default());
         assert_eq!(config.grpc, api::Config::default());
+        assert_eq!(config.login, api::authorizer::login::Config::default());
         assert_eq!(config.authorizer, api::authorizer::Config::default());
         assert_eq!(config.cluster, cluster::Config::default());
         assert_eq!(config.peer, cluster::PeerConfig::default());

@@ -185,11 +185,21 @@ async fn changes(
                     send(&client, Update::Event(event)).await?;
                 }
             }
+            // Without an order of ours it is none of this watch's.
+            EventKind::Bms { order, report, gun: _, serial: _ } => {
+                if let Some(order) = order {
+                    let (report, order) = (report.as_ref().clone(), order.as_ref().clone());
+                    let event = convert::order::vehicle_event(&stamped, report, order, context.offset);
+                    send(&client, Update::Event(event)).await?;
+                }
+            }
             // A conflict is told by the order's own event, once, with the order after it.
             EventKind::RecordConflict { .. }
             | EventKind::PileOnline(_)
             | EventKind::PileOffline { .. }
             | EventKind::GunChanged(_)
+            | EventKind::AlarmRaised { .. }
+            | EventKind::AlarmCleared { .. }
             | EventKind::DuplicatePileCode { .. } => {}
         }
     }

@@ -2,10 +2,12 @@
 
 use jiff::civil::DateTime;
 
-use super::ids::{PileCode, Serial};
+use super::alarm::Alarm;
+use super::ids::{Gun, PileCode, Serial};
 use super::order::{Change, Order};
 use super::pile::Pile;
 use super::units::WallMs;
+use super::vehicle::BmsReport;
 
 /// An event as its author knows it; the store adds the position (pile, epoch, seq) that makes it unique.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,9 +29,29 @@ pub enum EventKind {
     },
     /// A gun's state or fault word changed.
     GunChanged(Box<Pile>),
+    /// A fault appeared in 0x13.
+    AlarmRaised {
+        pile: Box<Pile>,
+        gun: Gun,
+        alarm: Alarm,
+    },
+    /// A fault is gone from 0x13.
+    AlarmCleared {
+        pile: Box<Pile>,
+        gun: Gun,
+        alarm: Alarm,
+    },
     Order {
         order: Box<Order>,
         change: Change,
+    },
+    /// What a vehicle or the charger says once of a charge (0x15, 0x17, 0x19, 0x1B, 0x1D, 0x21).
+    Bms {
+        gun: Gun,
+        serial: Serial,
+        report: Box<BmsReport>,
+        /// After it; `None` if no order of this serial is open here.
+        order: Option<Box<Order>>,
     },
     /// Two devices use one pile code, and one of them was turned away.
     DuplicatePileCode {

@@ -22,6 +22,7 @@ use super::ids::{Gun, PileCode, RequestId, Serial};
 use super::record::{Bill, Record};
 use super::tariff::Tariff;
 use super::units::{Amount, Energy, WallMs};
+use super::vehicle::Vehicle;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -160,6 +161,8 @@ pub struct Order {
     /// 0x13 frames that called the gun idle since it last charged.
     pub idle_seen: u8,
     pub bill: Option<Bill>,
+    /// What the vehicle and the charger said once; DC charges only.
+    pub vehicle: Option<Box<Vehicle>>,
 }
 
 /// What the caller of StartCharging sent along, so that a retry can be told from a new wish.
@@ -329,6 +332,7 @@ impl Order {
             last: None,
             idle_seen: 0,
             bill: None,
+            vehicle: None,
         }
     }
 

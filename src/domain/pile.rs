@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::alarm::{Alarm, Fault};
 use super::ids::{Fence, Gun, PileCode};
 use super::units::WallMs;
 
@@ -20,6 +21,16 @@ pub struct Pile {
     /// One per gun, in order, from gun 1.
     pub guns: Vec<GunStatus>,
     pub tariff: TariffOnPile,
+}
+
+impl Pile {
+    /// More than a real pile ever has at once. It bounds the document, of which every event about the pile has a copy;
+    /// what would go beyond it is in the fault words.
+    pub const MAX_ALARMS: usize = 256;
+
+    pub fn alarms(&self) -> usize {
+        self.guns.iter().map(|status| status.alarms.len()).sum()
+    }
 }
 
 /// What 0x01 says.
@@ -74,13 +85,33 @@ pub struct SessionSeen {
 }
 
 /// A gun's state, stored on change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GunStatus {
     pub gun: Gun,
     pub state: GunState,
     /// Raw fault word of the last 0x13; bit 0 = Bit1 of the document.
     pub faults: u16,
+    /// When state or fault word became what they are.
     pub since: WallMs,
+    /// What stands, each fault once. Only a 0x13 raises or clears it: a pile that is away, or has just logged in, has the
+    /// faults it had.
+    pub alarms: Vec<Alarm>,
+}
+
+impl GunStatus {
+    /// A gun nothing has been heard of.
+    pub fn unheard(gun: Gun, now: WallMs) -> Self {
+        Self { gun, state: GunState::Offline, faults: 0, since: now, alarms: vec![] }
+    }
+
+    /// What a 0x13 with this fault word raises, at most `room` of it, and what it clears. Nothing changes by it yet.
+    pub fn changed_alarms(&self, word: u16, room: usize, now: WallMs) -> (Vec<Alarm>, Vec<Alarm>) {
+        let cleared: Vec<_> = self.alarms.iter().filter(|alarm| !alarm.fault.is_set_in(word)).copied().collect();
+        let stands = |fault: Fault| self.alarms.iter().any(|alarm| alarm.fault == fault);
+        let new = Fault::ALL.into_iter().filter(|fault| fault.is_set_in(word) && !stands(*fault));
+        let raised = new.take(room + cleared.len()).map(|fault| Alarm { fault, raised_at: now }).collect();
+        (raised, cleared)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -157,6 +188,21 @@ mod tests {
         let second = first.allocate(8, 3);
         assert_eq!(second.number, 4);
         assert_ne!(TariffOnPile { number: u16::MAX, ..first }.allocate(9, 1).number, 0);
+    }
+
+    #[test]
+    fn a_fault_word_raises_what_is_new_and_clears_what_is_gone() {
+        let stands = |bits: &[u8], at| {
+            let alarm = |bit: &u8| Alarm { fault: Fault::from_bit(*bit).expect("named"), raised_at: WallMs(at) };
+            bits.iter().map(alarm).collect::<Vec<_>>()
+        };
+        let unheard = GunStatus::unheard(Gun::new(1).expect("gun"), WallMs(0));
+        let gun = GunStatus { alarms: stands(&[0, 2], 1), ..unheard };
+        assert_eq!(gun.changed_alarms(0b101, 9, WallMs(5)), (vec![], vec![]));
+        assert_eq!(gun.changed_alarms(0b011, 9, WallMs(5)), (stands(&[1], 5), stands(&[2], 1)));
+        assert_eq!(gun.changed_alarms(0, 9, WallMs(5)), (vec![], stands(&[0, 2], 1)));
+        assert_eq!(gun.changed_alarms(0xE005, 9, WallMs(5)), (vec![], vec![]), "reserved bits raise nothing");
+        assert_eq!(gun.changed_alarms(0b1_1101, 1, WallMs(5)), (stands(&[3], 5), vec![]), "no more than there is room");
     }
 
     #[test]

@@ -36,6 +36,7 @@ impl Session {
                 }
             }
             Status::Idle => {
+                self.vehicles.leave(gun);
                 let of_gun = |h: &&Held| h.order.gun == gun && h.occupies_gun();
                 let serials: Vec<_> = self.orders.iter().filter(of_gun).map(|h| h.order.serial).collect();
                 for serial in serials {
@@ -95,12 +96,16 @@ impl Session {
             None => {
                 let mut order = Order::adopted(self.pile.code, gun, serial, now.wall);
                 order.tariff = self.tariff_of_pile();
+                order.vehicle = self.vehicles.take(serial);
                 let adopted = Change::Anomaly(crate::domain::order::AnomalyKind::UnknownSerial);
                 self.orders.push(Held { dirty: true, ..Held::new(order) });
                 self.tell(now, serial, &[Change::Created, adopted], out);
             }
             Some((order, _)) if matches!(order.state, OrderState::Settled | OrderState::ClosedWithoutRecord) => return,
-            Some((order, version)) => self.orders.push(Held::stored(order, version)),
+            Some((order, version)) => {
+                self.orders.push(Held::stored(order, version));
+                self.vehicle_found(serial);
+            }
         }
         self.happened(now, serial, Happening::Charging(metered), out);
         self.stop_late(serial, out);

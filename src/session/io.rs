@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::admission::{Admission, Knock};
 use super::authority::{ChargeAsk, Unanswered, Verdict};
 use super::pending::CommandId;
 use crate::domain::{Command, CommandError, Fence, Order, PileCode, Record, Reply, Serial, Telemetry, WallMs};
@@ -13,7 +14,7 @@ use crate::wire::{Frame, Packet, Sequence, SequenceCounter};
 pub enum Input {
     /// A valid frame that names this pile.
     Frame(Box<Packet>),
-    /// What [`Output::Ledger`] or [`Output::Authorise`] started has been finished.
+    /// What [`Output::Ledger`], [`Output::Authorise`] or [`Output::Admit`] started has been finished.
     Done(Done),
     Command {
         id: CommandId,
@@ -50,6 +51,8 @@ pub enum Output {
     Ledger(LedgerCall),
     /// The same of whoever decides who may charge.
     Authorise(Box<ChargeAsk>),
+    /// The same of whoever decides who may log in.
+    Admit(Box<Knock>),
     /// The claim is won: make the session findable, and end the one it takes the pile from, wherever it is.
     Register {
         fence: Fence,
@@ -118,6 +121,8 @@ pub enum EndReason {
     HeardElsewhere,
     /// Another device uses its pile code.
     Contested,
+    /// The pile may not log in.
+    Refused,
     /// The node hands its piles over, because it is going down.
     Drained,
     /// The pile closed the connection, or the network did.
@@ -142,6 +147,7 @@ impl EndReason {
             Self::TakenOver => "taken_over",
             Self::HeardElsewhere => "heard_elsewhere",
             Self::Contested => "contested",
+            Self::Refused => "refused",
             Self::Drained => "drained",
             Self::ConnectionClosed => "connection_closed",
             Self::Silent => "silent",
@@ -225,4 +231,5 @@ pub enum Done {
     Settled(Result<Box<SettledOrder>, StoreError>),
     LookedUp(Result<Option<Box<(Order, u64)>>, StoreError>),
     Authorised(Serial, Result<Verdict, Unanswered>),
+    Admitted(Result<Admission, Unanswered>),
 }

@@ -108,10 +108,6 @@ impl Jobs {
     /// What a batch may weigh before one more event goes in: it is bounded in bytes, and refused whole beyond.
     pub(super) const BATCH_WEIGHT: usize = Batch::MAX_BYTES / 2;
 
-    pub fn begun_with_claim() -> Self {
-        Self { claiming: true, ..Self::default() }
-    }
-
     pub fn push(&mut self, job: Job) {
         self.queue.push_back(job);
     }
@@ -146,21 +142,34 @@ impl Jobs {
     }
 
     /// Kept until it is durable. A store that takes nothing for so long that the bound is met costs the oldest gun
-    /// states first: they are in the presence document too.
+    /// states first, then alarms: what they have led to is in the presence document too. Then what vehicles say: the
+    /// latest is on the order.
     pub fn event(&mut self, event: Event) {
         if self.events.len() >= Self::MAX_EVENTS {
             let inside = self.running_events();
-            let gun_state = |e: &Event| matches!(e.kind, EventKind::GunChanged(_));
-            let victim = self.events.iter().skip(inside).position(gun_state).map_or(inside, |at| at + inside);
+            let oldest = |of: fn(&EventKind) -> bool| self.events.iter().skip(inside).position(|e| of(&e.kind));
+            let gun_state = oldest(|kind| matches!(kind, EventKind::GunChanged(_)));
+            let alarm = |kind: &_| matches!(kind, EventKind::AlarmRaised { .. } | EventKind::AlarmCleared { .. });
+            let vehicle = |kind: &_| matches!(kind, EventKind::Bms { .. });
+            let victim = gun_state.or_else(|| oldest(alarm)).or_else(|| oldest(vehicle));
+            let victim = victim.map_or(inside, |at| at + inside);
             let lost = self.events.remove(victim);
             tracing::error!(pile = %event.pile, lost = ?lost.map(|e| e.kind), "event queue full: the store takes nothing");
         }
         self.events.push_back(event);
     }
 
-    /// Order events of this serial that wait. Only while no write is running.
+    /// Order events of this serial that wait. Only while no write is running. What its vehicle said is not the order's
+    /// life: it is told, without an order that has moved on.
     pub fn drop_events_of(&mut self, serial: Serial) {
         self.events.retain(|event| !matches!(&event.kind, EventKind::Order { order, .. } if order.serial == serial));
+        for event in &mut self.events {
+            if let EventKind::Bms { serial: of, order, .. } = &mut event.kind
+                && *of == serial
+            {
+                *order = None;
+            }
+        }
     }
 
     pub fn due(&self) -> Option<Duration> {
@@ -183,6 +192,9 @@ impl Jobs {
             EventKind::PileOnline(_) => Some(Presence::Online),
             EventKind::PileOffline { .. } => Some(Presence::Offline),
             EventKind::GunChanged(_)
+            | EventKind::AlarmRaised { .. }
+            | EventKind::AlarmCleared { .. }
+            | EventKind::Bms { .. }
             | EventKind::Order { .. }
             | EventKind::RecordConflict { .. }
             | EventKind::DuplicatePileCode { .. } => None,

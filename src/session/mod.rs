@@ -22,6 +22,7 @@
 mod config;
 mod neighbours;
 pub mod authority;
+pub mod admission;
 mod node;
 mod fleet;
 mod connection;
@@ -30,9 +31,11 @@ mod io;
 mod state;
 mod commands;
 mod charge;
+mod bms;
 mod writing;
 mod held;
 mod asks;
+mod vehicles;
 mod device;
 mod jobs;
 mod pending;
@@ -74,6 +77,8 @@ pub struct Policy {
     /// The zone of the piles' clocks.
     pub offset: UtcOffset,
     pub asking: authority::Asking,
+    /// `None`: every pile may log in.
+    pub admitting: Option<admission::Admitting>,
 }
 
 /// Monotonic and wall time, read once per input. `mono` counts from the start of the node.
@@ -101,6 +106,8 @@ struct Table {
     pulse: Mutex<Option<Pulse>>,
     /// Pile codes that were told to be used twice, and when. Bounded.
     duplicates: Mutex<HashMap<PileCode, Duration>>,
+    /// The same of piles that were refused.
+    refused: Mutex<HashMap<PileCode, Duration>>,
 }
 
 #[derive(Clone, Copy)]
@@ -203,6 +210,7 @@ impl Sessions {
             standstills: AtomicU64::new(0),
             pulse: Mutex::default(),
             duplicates: Mutex::default(),
+            refused: Mutex::default(),
         }))
     }
 

@@ -1,8 +1,8 @@
 //! What a session decides: inputs in, outputs out. No socket, no clock, no channel, no await.
 //!
 //! This file holds login, frames, tariff and the end; owning the pile is in [`claims`], doing without in [`provisional`],
-//! presence and guns in [`presence`], plain commands in [`super::commands`], orders in [`super::charge`], what goes to
-//! the store in [`super::jobs`].
+//! presence and guns in [`presence`], plain commands in [`super::commands`], orders in [`super::charge`], what
+//! vehicles say in [`super::bms`], what goes to the store in [`super::jobs`].
 
 mod claims;
 mod provisional;
@@ -12,19 +12,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::asks::Asks;
+use super::authority::Unanswered;
 use super::departed::Absent;
-use super::device::device;
 use super::held::Held;
-use super::io::{Done, EndReason, Input, LedgerCall, Out, Output, Patience};
+use super::io::{Done, EndReason, Input, Out, Output, Patience};
 use super::jobs::{Job, Jobs};
 use super::pending::{Await, CommandId, Pending};
 use super::translate::{self, accepted, wire_pile};
+use super::vehicles::UnknownVehicles;
 use super::{Now, Policy};
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::{GunState, Presence};
 use crate::domain::telemetry::Measured;
 use crate::domain::{CommandError, Event, EventKind, Fence, Gun, Pile, PileCode, Reply, Serial, SessionId, Telemetry};
-use crate::store::Claim;
 use crate::wire::{self, Frame, Packet, Sequence};
 
 use provisional::Provisional;
@@ -41,6 +41,8 @@ pub struct Session {
     pub(super) jobs: Jobs,
     /// Who wants to charge with a card or a VIN.
     pub(super) asks: Asks,
+    /// Whether the pile may log in is being asked, and until when.
+    pub(super) admission: Option<Duration>,
     /// What 0x05 last named; 0 until it did.
     reported_tariff: u16,
     /// Waits until no gun charges, until its deadline.
@@ -54,6 +56,7 @@ pub struct Session {
     pub(super) provisional: Option<Box<Provisional>>,
     /// Charges that were stopped then, of serials that are being looked up.
     stops: Vec<(Now, Serial)>,
+    pub(super) vehicles: UnknownVehicles,
     /// What it was last counted as: its connection does that.
     pub(super) counted: Option<&'static str>,
     /// The node is going down, and what it still waits for.
@@ -83,15 +86,15 @@ impl Session {
         out: &mut Out,
     ) -> Self {
         let identity = translate::identity(request);
-        let claim = Claim::login(pile, id, now.wall, device(&address, &identity));
-        let session = Self {
+        let mut session = Self {
             policy,
             id,
             phase: Phase::Claiming(sequence),
             pile: presence::new_pile(pile, identity, address, now.wall),
             orders: vec![],
             pending: Pending::default(),
-            jobs: Jobs::begun_with_claim(),
+            jobs: Jobs::default(),
+            admission: None,
             asks: Asks::default(),
             reported_tariff: 0,
             disconnect: None,
@@ -100,10 +103,11 @@ impl Session {
             heard_elsewhere: false,
             provisional: None,
             stops: vec![],
+            vehicles: UnknownVehicles::default(),
             counted: None,
             draining: None,
         };
-        out.list.push(Output::Ledger(LedgerCall::Claim(claim)));
+        session.knock(now, out);
         session
     }
 
@@ -133,7 +137,10 @@ impl Session {
         let orders = self.orders.iter().filter_map(Held::due).min();
         let orders = orders.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
         let disconnect = self.disconnect.map(|(_, deadline)| deadline);
-        [orders, self.pending.due(), self.jobs.due(), self.asks.due(), disconnect].into_iter().flatten().min()
+        [orders, self.pending.due(), self.jobs.due(), self.asks.due(), self.admission, disconnect]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub fn pile_code(&self) -> PileCode {
@@ -191,7 +198,7 @@ impl Session {
             return;
         }
         match &frame {
-            Frame::LoginRequest(again) => self.login_again(sequence, again, out),
+            Frame::LoginRequest(again) => self.login_again(now, sequence, again, out),
             Frame::Heartbeat(heartbeat) => self.heartbeat(now, sequence, heartbeat, out),
             Frame::TariffCheckRequest(check) => self.tariff_check(sequence, check, out),
             Frame::TariffRequest(_) => self.tariff_request(sequence, out),
@@ -211,7 +218,15 @@ impl Session {
                     publish(telemetry, out);
                 }
             }
-            Frame::BmsChargeEnd(end) => self.charge_ended(now, end.transaction_serial, out),
+            Frame::BmsHandshake(_)
+            | Frame::BmsParameters(_)
+            | Frame::BmsError(_)
+            | Frame::BmsStop(_)
+            | Frame::ChargerStop(_) => self.bms(now, &frame),
+            Frame::BmsChargeEnd(end) => {
+                self.bms(now, &frame);
+                self.charge_ended(now, end.transaction_serial, out);
+            }
             Frame::RemoteStartResponse(answer) => {
                 let (serial, reason) = (answer.transaction_serial, answer.fail_reason);
                 self.start_answer(now, (serial, answer.start_result, reason), out);
@@ -241,11 +256,13 @@ impl Session {
     }
 
     /// A pile that has missed 0x02 repeats 0x01 on the same connection.
-    fn login_again(&mut self, sequence: Sequence, request: &wire::LoginRequest, out: &mut Out) {
+    fn login_again(&mut self, now: Now, sequence: Sequence, request: &wire::LoginRequest, out: &mut Out) {
         let identity = translate::identity(request);
         if identity != self.pile.identity {
-            self.pile.guns = presence::guns(&identity, &self.pile.guns, self.pile.last_seen);
+            let guns = presence::guns(&identity, &self.pile.guns, self.pile.last_seen);
+            let known = std::mem::replace(&mut self.pile.guns, guns);
             self.pile.identity = identity;
+            self.clear_alarms_of_lost(now, known);
             self.jobs.pile_changed();
         }
         out.reply(sequence, login_response(self.pile.code));
@@ -310,7 +327,7 @@ impl Session {
         let telemetry = translate::live(self.pile.code, gun, now.wall, data, self.faults_from_bit0());
         if let Measured::Live(live) = &telemetry.measured {
             self.metered(now, gun, data, live.status, out);
-            self.set_gun(now, gun, self.gun_state(gun, live), live.fault_bits);
+            self.report_gun(now, gun, self.gun_state(gun, live), live.fault_bits);
         }
         telemetry
     }
@@ -322,6 +339,9 @@ impl Session {
         for (to, what) in self.pending.expire(now.mono) {
             let error = self.gave_up(what);
             out.list.push(Output::Reply { to, result: Err(error) });
+        }
+        if self.admission.is_some_and(|until| until <= now.mono) {
+            self.admitted(now, Err(Unanswered::TimedOut), out);
         }
         self.disconnect_timer(now, out);
         self.ask_timers(now, out);
@@ -342,6 +362,7 @@ impl Session {
             out.list.push(Output::Reply { to, result: Ok(Reply::Disconnected) });
         }
         self.asks.clear();
+        self.admission = None;
         let fence = self.fence();
         self.phase = Phase::Ended;
         self.taken_over = reason == EndReason::TakenOver;
@@ -364,6 +385,7 @@ impl Session {
             Done::Written(result) => self.written(now, result, out),
             Done::Settled(result) => self.settle_done(result, out),
             Done::LookedUp(result) => self.look_up_done(now, result, out),
+            Done::Admitted(result) => self.admitted(now, result, out),
             Done::Authorised(serial, result) => self.authorised(now, serial, result, out),
         }
     }

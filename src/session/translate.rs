@@ -2,6 +2,8 @@
 //!
 //! Every conversion destructures its frame without `..`, so that a new field stops the build where it must be handled.
 
+mod bms;
+
 use std::borrow::Cow;
 
 use jiff::civil::DateTime;
@@ -12,6 +14,8 @@ use crate::domain::record::RecordedPeriod;
 use crate::domain::telemetry::{Battery, Demand, GroundLock, Live, Measured, Status};
 use crate::domain::{self, CommandError, Gun, Period, PileCode, Record, Serial, Tariff, Telemetry, WallMs};
 use crate::wire;
+
+pub use bms::bms_report;
 
 /// The pile a frame names, if that is a code anybody can use.
 pub fn pile(code: wire::PileCode) -> Option<PileCode> {
@@ -389,4 +393,19 @@ fn named(transaction: wire::Serial) -> Option<Serial> {
 fn names_of_set(members: &'static [wire::BitSpec], raw: u16) -> Vec<Cow<'static, str>> {
     let set = members.iter().filter(|member| !member.is_reserved() && member.of(raw) != 0);
     set.map(|member| member.name.into()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::alarm::Fault;
+
+    #[test]
+    fn alarms_are_named_as_the_bits_of_0x13_are() {
+        let named: Vec<_> = wire::HardwareFaults::MEMBERS.iter().filter(|member| !member.is_reserved()).collect();
+        assert_eq!(named.len(), Fault::ALL.len());
+        for (member, fault) in named.into_iter().zip(Fault::ALL) {
+            assert_eq!((member.lo, member.len, member.name), (fault.bit(), 1, fault.name()));
+        }
+    }
 }

@@ -369,13 +369,30 @@ impl Session {
 
 fn is_about_pile(kind: &EventKind) -> bool {
     match kind {
-        EventKind::PileOnline(_) | EventKind::PileOffline { .. } | EventKind::GunChanged(_) => true,
-        EventKind::Order { .. } | EventKind::RecordConflict { .. } | EventKind::DuplicatePileCode { .. } => false,
+        EventKind::PileOnline(_)
+        | EventKind::PileOffline { .. }
+        | EventKind::GunChanged(_)
+        | EventKind::AlarmRaised { .. }
+        | EventKind::AlarmCleared { .. } => true,
+        EventKind::Order { .. }
+        | EventKind::Bms { .. }
+        | EventKind::RecordConflict { .. }
+        | EventKind::DuplicatePileCode { .. } => false,
     }
 }
 
 fn is_about_order(kind: &EventKind, serial: Serial) -> bool {
-    matches!(kind, EventKind::Order { order, .. } if order.serial == serial)
+    match kind {
+        EventKind::Order { order, .. } => order.serial == serial,
+        EventKind::Bms { serial: of, order, .. } => order.is_some() && *of == serial,
+        EventKind::PileOnline(_)
+        | EventKind::PileOffline { .. }
+        | EventKind::GunChanged(_)
+        | EventKind::AlarmRaised { .. }
+        | EventKind::AlarmCleared { .. }
+        | EventKind::RecordConflict { .. }
+        | EventKind::DuplicatePileCode { .. } => false,
+    }
 }
 
 /// At least what it takes in a batch, in bytes.
@@ -384,19 +401,23 @@ fn weight_of(kind: &EventKind) -> usize {
         EventKind::PileOnline(pile)
         | EventKind::PileOffline { pile, .. }
         | EventKind::GunChanged(pile)
+        | EventKind::AlarmRaised { pile, .. }
+        | EventKind::AlarmCleared { pile, .. }
         | EventKind::DuplicatePileCode { pile, .. } => weight_of_pile(pile),
         EventKind::Order { order, .. } => weight_of_order(order),
+        EventKind::Bms { order, .. } => 1024 + order.as_ref().map_or(0, |order| weight_of_order(order)),
         EventKind::RecordConflict { .. } => 64,
     }
 }
 
 fn weight_of_pile(pile: &Pile) -> usize {
-    512 + 32 * pile.guns.len()
+    512 + 32 * pile.guns.len() + 16 * pile.alarms()
 }
 
 fn weight_of_order(order: &Order) -> usize {
     let attributes = order.attributes.iter().map(|(key, value)| 16 + key.len() + value.len());
-    1024 + order.order_id.len() + attributes.sum::<usize>()
+    let vehicle = if order.vehicle.is_some() { 2048 } else { 0 };
+    1024 + vehicle + order.order_id.len() + attributes.sum::<usize>()
 }
 
 fn expect(version: Option<u64>) -> Expect {

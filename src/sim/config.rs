@@ -149,11 +149,13 @@ pub enum Behaviour {
     ReportIdle,
     /// `overcharge=100`: adds this, in 0.0001 CNY, to the total of every record.
     Overcharge(u32),
+    /// `bms-error`: reports a communication error between charger and vehicle, 0x1B, at the end of every DC charge.
+    BmsError,
 }
 
 impl Behaviour {
     /// Every behaviour as it is written, for help texts.
-    pub const SYNTAX: [&'static str; 15] = [
+    pub const SYNTAX: [&'static str; 16] = [
         "ignore=CODE",
         "late-start=SECONDS",
         "refuse-start=REASON",
@@ -169,6 +171,7 @@ impl Behaviour {
         "record-twice",
         "report-idle",
         "overcharge=AMOUNT",
+        "bms-error",
     ];
 }
 
@@ -212,6 +215,7 @@ impl FromStr for Behaviour {
             "record-twice" => plain(Self::RecordTwice),
             "report-idle" => plain(Self::ReportIdle),
             "overcharge" => number().map(Self::Overcharge),
+            "bms-error" => plain(Self::BmsError),
             _ => Err(bad(&format!("must be one of {}", Self::SYNTAX.join(", ")))),
         }
     }
@@ -235,6 +239,7 @@ impl fmt::Display for Behaviour {
             Self::RecordTwice => f.write_str("record-twice"),
             Self::ReportIdle => f.write_str("report-idle"),
             Self::Overcharge(amount) => write!(f, "overcharge={amount}"),
+            Self::BmsError => f.write_str("bms-error"),
         }
     }
 }

@@ -9,13 +9,13 @@ use super::gun::{Gun, Phase};
 use super::pile::{Cx, Pile};
 use super::vehicle::{Flow, Vehicle};
 use crate::wire::{
-    Amount, AmpHours, Amps, AmpsOffset, Ascii, BatteryStateByte1, BatteryStateByte2, BatteryType, Bcd, BmsChargeEnd,
-    BmsDemandAndOutput, BmsHandshake, BmsInfo, BmsParameters, BmsStop, BmsStopCause, BmsStopErrors, BmsStopFaults,
-    CellVoltageAndGroup, CellVolts, ChargeMode, ChargerStop, ChargerStopCause, ChargerStopErrors, ChargerStopFaults,
-    Energy, EnergyTenths, Frame, GunReturned, GunStatus, HardwareFaults, MeterEnergy, Minutes, Opaque, Ordinal,
-    Ownership, Percent, PercentTenths, Price, ProductionYear, RealtimeData, Serial, StartMode, StartRequest,
-    StartRequestV18, StopReason, Temp, TempOrNone, TransactionRecord, TransactionRecordV14, TransactionRecordV17, U24,
-    VinReversed, Volts, YesNo,
+    Amount, AmpHours, Amps, AmpsOffset, Ascii, BatteryStateByte1, BatteryStateByte2, BatteryType, Bcd, BemByte1,
+    BemByte2, BemByte3, BemByte4, BmsChargeEnd, BmsDemandAndOutput, BmsError, BmsHandshake, BmsInfo, BmsParameters,
+    BmsStop, BmsStopCause, BmsStopErrors, BmsStopFaults, CellVoltageAndGroup, CellVolts, CemByte1, CemByte2, CemByte3,
+    CemByte4, ChargeMode, ChargerStop, ChargerStopCause, ChargerStopErrors, ChargerStopFaults, Energy, EnergyTenths,
+    Frame, GunReturned, GunStatus, HardwareFaults, MeterEnergy, Minutes, Opaque, Ordinal, Ownership, Percent,
+    PercentTenths, Price, ProductionYear, RealtimeData, Serial, StartMode, StartRequest, StartRequestV18, StopReason,
+    Temp, TempOrNone, TransactionRecord, TransactionRecordV14, TransactionRecordV17, U24, VinReversed, Volts, YesNo,
 };
 
 impl Pile {
@@ -177,6 +177,23 @@ impl Pile {
         }
         let (transaction_serial, pile_code, gun_no) = (charge.order.serial, self.code, self.guns[index].number());
         let flow: Flow = charge.flow(self.limit(cx, index));
+        if self.has(Behaviour::BmsError) {
+            let error = BmsError {
+                transaction_serial,
+                pile_code,
+                gun_no,
+                bem_byte1: BemByte1(0),
+                bem_byte2: BemByte2(0),
+                bem_byte3: BemByte3(0),
+                bem_byte4: BemByte4(0),
+                cem_byte1: CemByte1(0),
+                cem_byte2: CemByte2(0),
+                // The vehicle's demand did not come in time.
+                cem_byte3: CemByte3(0b01_00),
+                cem_byte4: CemByte4(0),
+            };
+            self.send(cx, error);
+        }
         if reason == StopReason::FinishedFull {
             let (stop_faults, stop_errors) = (BmsStopFaults(0), BmsStopErrors(0));
             self.send(

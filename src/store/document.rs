@@ -6,6 +6,7 @@
 mod field;
 mod pile;
 mod record;
+mod vehicle;
 mod order;
 mod event;
 mod journal;

@@ -118,6 +118,14 @@ pub enum Of {
     Settled,
 }
 
+/// How far [`Journal::kept`] has come.
+#[derive(Default)]
+pub(super) struct Pages {
+    after: Option<IndexCursor>,
+    last: Option<String>,
+    done: bool,
+}
+
 impl Journal {
     /// Opens or creates it, and finds what waits in it.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
@@ -310,25 +318,26 @@ impl Journal {
         }
     }
 
-    /// Lets kept records of some piles wait again; how many.
-    pub(super) async fn reopen_kept(&self, of: impl Fn(PileCode) -> bool) -> Result<usize, StoreError> {
-        let (mut count, mut after) = (0, None);
-        // What is settled again meanwhile is kept behind this.
-        let last = document::sortable(self.now().plus_ms(self.0.kept_ms));
-        loop {
-            let (page, next) = self.list(Of::Settled, after).await?;
-            for Listed { pile, seq, entry } in page.into_iter().filter(|listed| of(listed.pile)) {
-                let lane = self.enter(pile);
-                if !lane.has_seq(seq) {
-                    self.wait(&lane, Waiting::new(seq, entry.as_ref().ok()));
-                    count += 1;
-                }
-            }
-            match next {
-                Some(next) if next.sort <= last => after = Some(next),
-                Some(_) | None => return Ok(count),
-            }
+    /// Kept records that were settled by now, a page at a time; what is settled again meanwhile is kept behind these.
+    pub(super) async fn kept(&self, pages: &mut Pages) -> Result<Option<Vec<Listed>>, StoreError> {
+        let last = pages.last.get_or_insert_with(|| document::sortable(self.now().plus_ms(self.0.kept_ms))).clone();
+        if pages.done {
+            return Ok(None);
         }
+        let (page, next) = self.list(Of::Settled, pages.after.take()).await?;
+        pages.after = next.filter(|next| next.sort <= last);
+        pages.done = pages.after.is_none();
+        Ok(Some(page))
+    }
+
+    /// Lets a kept record wait again. False if it does.
+    pub(super) fn reopen(&self, listed: &Listed) -> bool {
+        let lane = self.enter(listed.pile);
+        let new = !lane.has_seq(listed.seq);
+        if new {
+            self.wait(&lane, Waiting::new(listed.seq, listed.entry.as_ref().ok()));
+        }
+        new
     }
 
     /// See [`Config::grace`].

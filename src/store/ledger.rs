@@ -401,15 +401,6 @@ impl Document {
         }
     }
 
-    /// Whether a charge begins with it, which ends in a record.
-    fn starts_charge(&self, expect: Expect) -> bool {
-        match self {
-            Self::Order(order) => expect == Expect::Absent && order.state == OrderState::Requested,
-            Self::StartAttempt(_) => expect == Expect::Absent,
-            Self::Pile(_) => false,
-        }
-    }
-
     fn read_same_kind(&self, key: &Key, value: &[u8]) -> Result<Self, StoreError> {
         Ok(match self {
             Self::Pile(_) => Self::Pile(Box::new(document::read_pile(key, value)?)),
@@ -488,6 +479,10 @@ fn merged(mut stored: Order, ours: Option<&Order>) -> Order {
     stored.charging_at = stored.charging_at.or(ours.charging_at);
     stored.ended_at = stored.ended_at.or(ours.ended_at);
     stored.stop = stored.stop.or(ours.stop);
+    stored.vehicle = match (stored.vehicle, ours.vehicle.clone()) {
+        (Some(stored), Some(ours)) => Some(Box::new(stored.merged(*ours))),
+        (stored, ours) => stored.or(ours),
+    };
     stored
 }
 

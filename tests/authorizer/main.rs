@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod login;
 mod server;
 
 use std::time::{Duration, Instant};

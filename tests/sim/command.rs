@@ -271,6 +271,12 @@ fn behaviours_are_misbehaviours() {
     p.wait(seconds(1));
     assert_eq!(p.wanted.pop(), Some("close"), "when it is time, not with the next heartbeat");
 
+    let mut p = with("bms-error");
+    p.start(1, 100_000);
+    p.sent.clear();
+    p.stop();
+    assert_eq!(p.sent.iter().map(|(_, f)| code(f)).collect::<Vec<_>>(), [0x35, 0x1B, 0x21, 0x19, 0x3B, 0x13]);
+
     let mut p = with("overcharge=7");
     p.start(1, 100_000);
     p.wait(seconds(60));
@@ -278,9 +284,16 @@ fn behaviours_are_misbehaviours() {
     let r = p.record();
     assert_eq!(r.total_amount.raw(), r.peak_amount.raw() + r.valley_amount.raw() + 7);
 
-    for text in
-        ["ignore=0x34", "late-start=20", "drop-every=60", "no-record", "record-twice", "report-idle", "zero-sequence"]
-    {
+    for text in [
+        "ignore=0x34",
+        "late-start=20",
+        "drop-every=60",
+        "no-record",
+        "record-twice",
+        "report-idle",
+        "zero-sequence",
+        "bms-error",
+    ] {
         assert_eq!(text.parse::<Behaviour>().expect(text).to_string(), text);
     }
     for bad in ["ignore", "ignore=256", "never-stop=1", "late-start=soon", "sing"] {

@@ -422,7 +422,7 @@ fn a_pile(n: u64, presence: Presence) -> Document {
         last_seen: NOW,
         first_seen: NOW,
         address: "10.0.0.1:5".to_owned(),
-        guns: vec![GunStatus { gun: gun(), state: GunState::Idle, faults: 3, since: NOW }],
+        guns: vec![GunStatus { gun: gun(), state: GunState::Idle, faults: 3, since: NOW, alarms: vec![] }],
         tariff: TariffOnPile { fingerprint: 5, number: 2, confirmed: true },
     }))
 }

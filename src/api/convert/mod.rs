@@ -1,6 +1,7 @@
 //! Domain values to protobuf and back: the only place that knows both.
 //!
-//! Requests become commands and queries in [`args`]; resources are written by [`pile`], [`order`] and [`telemetry`].
+//! Requests become commands and queries in [`args`]; resources are written by [`pile`], [`order`], [`vehicle`] and
+//! [`telemetry`].
 //! Conversions destructure without `..`, so that a new field stops the build where it must be handled.
 
 pub mod args;
@@ -9,6 +10,7 @@ pub mod cluster;
 pub mod order;
 pub mod pile;
 pub mod telemetry;
+pub mod vehicle;
 
 use jiff::civil::DateTime;
 

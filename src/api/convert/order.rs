@@ -1,5 +1,6 @@
 //! Orders, bills and what happens to them.
 
+use super::vehicle::{reported, vehicle};
 use super::{amount, coded, energy_mwh, pile_time, position, price, timestamp};
 use crate::api::pb;
 use crate::domain::command::StopProof;
@@ -8,6 +9,7 @@ use crate::domain::ids::hex;
 use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Order, OrderState, Origin, Stop};
 use crate::domain::record::{Bill, Fees, Record, RecordedPeriod};
 use crate::domain::units::UtcOffset;
+use crate::domain::vehicle::BmsReport;
 use crate::domain::{Period, WallMs};
 use crate::store::Stamped;
 
@@ -40,6 +42,7 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         idle_seen: _,
         bill: billed,
         at_pile,
+        vehicle: told_by,
     } = order;
     let AtThePile { card, vin, account, parallel_no } = AtThePile::of(at_pile);
     pb::Order {
@@ -68,6 +71,7 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         vin,
         account,
         parallel_no,
+        vehicle: told_by.map(|told_by| vehicle(*told_by)),
     }
 }
 
@@ -79,6 +83,7 @@ pub fn event(stamped: &Stamped, what: Change, after: Order, zone: UtcOffset) -> 
         change: change.into(),
         anomaly: anomaly.map_or(pb::OrderAnomalyKind::Unspecified, anomaly_kind).into(),
         order: Some(order(after, zone)),
+        bms: None,
     })
 }
 
@@ -101,6 +106,18 @@ impl AtThePile {
             Shown::Vin(Vin(vin)) => (String::new(), vin),
         };
         Self { card, vin, account, parallel_no: parallel_no.map(|number| hex(&number)).unwrap_or_default() }
+    }
+}
+
+/// What was said of the charge of `after`, the order with it.
+pub fn vehicle_event(stamped: &Stamped, report: BmsReport, after: Order, zone: UtcOffset) -> pb::OrderEvent {
+    let bms = reported(after.pile, after.gun, after.serial, report);
+    pb::OrderEvent {
+        position: Some(position(stamped, zone)),
+        change: pb::OrderChange::Vehicle.into(),
+        anomaly: pb::OrderAnomalyKind::Unspecified.into(),
+        order: Some(order(after, zone)),
+        bms: Some(bms),
     }
 }
 

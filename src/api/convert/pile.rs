@@ -2,10 +2,11 @@
 
 use super::{coded, integer, position, timestamp};
 use crate::api::pb;
+use crate::domain::alarm::Alarm;
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::{GunState, GunStatus, Identity, Pile, Presence, SessionSeen, TariffOnPile};
 use crate::domain::units::UtcOffset;
-use crate::domain::{EventKind, PileCode, WallMs};
+use crate::domain::{EventKind, Gun, PileCode, WallMs};
 use crate::store::Stamped;
 
 /// `live` is the pile's session, if it has one and that is known: it knows better when the pile was last seen.
@@ -44,21 +45,28 @@ pub fn event(
         EventKind::PileOnline(pile) => (pb::PileChange::Online, None, pile),
         EventKind::PileOffline { pile, reason } => (pb::PileChange::Offline, Some(*reason), pile),
         EventKind::GunChanged(pile) => (pb::PileChange::Gun, None, pile),
+        EventKind::AlarmRaised { pile, .. } => (pb::PileChange::AlarmRaised, None, pile),
+        EventKind::AlarmCleared { pile, .. } => (pb::PileChange::AlarmCleared, None, pile),
         EventKind::DuplicatePileCode { pile, .. } => (pb::PileChange::DuplicateCode, None, pile),
-        EventKind::Order { .. } | EventKind::RecordConflict { .. } => return None,
+        EventKind::Order { .. } | EventKind::Bms { .. } | EventKind::RecordConflict { .. } => return None,
     };
-    let duplicate = match &stamped.event.kind {
+    let (duplicate, alarm) = match &stamped.event.kind {
         EventKind::DuplicatePileCode { pile: _, address, iccid } => {
-            Some(pb::DuplicatePile { address: address.clone(), iccid: iccid.clone() })
+            (Some(pb::DuplicatePile { address: address.clone(), iccid: iccid.clone() }), None)
+        }
+        EventKind::AlarmRaised { pile: _, gun, alarm } | EventKind::AlarmCleared { pile: _, gun, alarm } => {
+            (None, Some(gun_alarm(*gun, *alarm)))
         }
         EventKind::PileOnline(_)
         | EventKind::PileOffline { .. }
         | EventKind::GunChanged(_)
         | EventKind::Order { .. }
-        | EventKind::RecordConflict { .. } => None,
+        | EventKind::Bms { .. }
+        | EventKind::RecordConflict { .. } => (None, None),
     };
     Some(pb::PileEvent {
         duplicate,
+        alarm,
         position: Some(position(stamped, zone)),
         change: change.into(),
         offline_reason: reason.map_or(pb::OfflineReason::Unspecified, offline_reason).into(),
@@ -98,12 +106,24 @@ fn reachable(status: GunStatus, there: Presence, since: WallMs) -> GunStatus {
 }
 
 fn gun(status: GunStatus) -> pb::GunStatus {
-    let GunStatus { gun, state, faults, since } = status;
+    let GunStatus { gun, state, faults, since, alarms } = status;
     pb::GunStatus {
         gun: i32::from(gun.number()),
         state: gun_state(state).into(),
         fault_bits: i32::from(faults),
         since: Some(timestamp(since)),
+        alarms: alarms.into_iter().map(|alarm| gun_alarm(gun, alarm)).collect(),
+    }
+}
+
+/// A fault that stands, or stood.
+pub fn gun_alarm(gun: Gun, alarm: Alarm) -> pb::GunAlarm {
+    let Alarm { fault, raised_at } = alarm;
+    pb::GunAlarm {
+        gun: i32::from(gun.number()),
+        fault: fault.name().to_owned(),
+        fault_bit: i32::from(fault.bit()),
+        raised_at: Some(timestamp(raised_at)),
     }
 }
 
@@ -145,7 +165,8 @@ const OPERATORS: &[(u8, &str)] =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Epoch, Event, Fence, Gun, SessionId};
+    use crate::domain::alarm::Fault;
+    use crate::domain::{Epoch, Event, Fence, SessionId};
     use crate::store::Partition;
 
     fn example() -> Pile {
@@ -162,9 +183,41 @@ mod tests {
                 state: GunState::Fault,
                 faults: 0x8001,
                 since: WallMs(1),
+                alarms: vec![emergency()],
             }],
             tariff: TariffOnPile::default(),
         }
+    }
+
+    fn emergency() -> Alarm {
+        Alarm { fault: Fault::EmergencyStop, raised_at: WallMs(77) }
+    }
+
+    fn stamped(kind: EventKind) -> Stamped {
+        let event = Event { pile: example().code, recorded_at: WallMs(3000), pile_time: None, kind };
+        Stamped { partition: Partition(0), offset: 1, epoch: Epoch(1), seq: 1, late: false, event }
+    }
+
+    #[test]
+    fn an_alarm_is_told_with_the_pile_after_it() {
+        let zone = UtcOffset::from_seconds(0).expect("zone");
+        let (gun, alarm) = (Gun::new(1).expect("gun"), emergency());
+        let expected = pb::GunAlarm {
+            gun: 1,
+            fault: "emergency_stop".into(),
+            fault_bit: 0,
+            raised_at: Some(timestamp(WallMs(77))),
+        };
+        let raised = stamped(EventKind::AlarmRaised { pile: Box::new(example()), gun, alarm });
+        let told = event(&raised, |_| None, zone).expect("about the pile");
+        assert_eq!((told.change(), &told.alarm), (pb::PileChange::AlarmRaised, &Some(expected.clone())));
+        assert_eq!(told.pile.expect("after it").guns[0].alarms, std::slice::from_ref(&expected));
+        let mut after = example();
+        after.guns[0].alarms.clear();
+        let cleared = stamped(EventKind::AlarmCleared { pile: Box::new(after), gun, alarm });
+        let told = event(&cleared, |_| None, zone).expect("about the pile");
+        assert_eq!((told.change(), told.alarm), (pb::PileChange::AlarmCleared, Some(expected)));
+        assert_eq!(told.pile.expect("after it").guns[0].alarms, []);
     }
 
     #[test]
@@ -183,7 +236,10 @@ mod tests {
 
     #[test]
     fn the_guns_of_an_offline_pile_are_offline() {
-        let at = |gun, state, since| GunStatus { gun: Gun::new(gun).expect("gun"), state, faults: 1, since };
+        let at = |gun, state, since| {
+            let unheard = GunStatus::unheard(Gun::new(gun).expect("gun"), since);
+            GunStatus { state, faults: 1, ..unheard }
+        };
         let guns = vec![at(1, GunState::Charging, WallMs(1)), at(2, GunState::Offline, WallMs(2))];
         let away = Pile { presence: Presence::Offline, presence_since: WallMs(3000), guns, ..example() };
         let offline = |gun, since| pb::GunStatus {
@@ -191,13 +247,12 @@ mod tests {
             state: pb::GunState::Offline.into(),
             fault_bits: 1,
             since: Some(timestamp(since)),
+            alarms: vec![],
         };
         let expected = [offline(1, WallMs(3000)), offline(2, WallMs(2))];
         assert_eq!(pile(away.clone(), None).guns, expected);
         let kind = EventKind::PileOffline { pile: Box::new(away.clone()), reason: OfflineReason::Silent };
-        let event_of = Event { pile: away.code, recorded_at: WallMs(3000), pile_time: None, kind };
-        let stamped =
-            Stamped { partition: Partition(0), offset: 1, epoch: Epoch(1), seq: 1, late: false, event: event_of };
+        let stamped = stamped(kind);
         let told = event(&stamped, |_| None, UtcOffset::from_seconds(0).expect("zone")).expect("about the pile");
         assert_eq!(told.pile.expect("after the change").guns, expected);
         let back = Pile { presence: Presence::Online, ..away };

@@ -12,6 +12,7 @@ use crate::domain::tariff::PricePair;
 use crate::domain::units::UtcOffset;
 use crate::domain::{Period, Price, Tariff};
 use crate::hub::Hub;
+use crate::session::admission::OpenDoor;
 use crate::session::authority::{Asking, DenyAll};
 use crate::session::{Departed, Nobody, Policy, Sessions};
 use crate::store::embedded::{Config, Embedded};
@@ -30,6 +31,7 @@ async fn connected() -> (Connection, Client, tempfile::TempDir) {
         departed: Departed::default(),
         neighbours: Arc::new(Nobody),
         authority: Arc::new(DenyAll),
+        doorkeeper: Arc::new(OpenDoor),
         started: Instant::now(),
     };
     node.sessions.beat(node.now().mono);
@@ -43,7 +45,13 @@ fn policy() -> Arc<Policy> {
     let price = PricePair { energy: Price(100_000), service: Price(40_000) };
     let tariff = Tariff { prices: [price; 4], half_hours: [Period::Flat; 48] };
     let offset = UtcOffset::parse("+08:00").expect("an offset");
-    Arc::new(Policy { config: crate::session::Config::default(), tariff, offset, asking: Asking::default() })
+    Arc::new(Policy {
+        config: crate::session::Config::default(),
+        tariff,
+        offset,
+        asking: Asking::default(),
+        admitting: None,
+    })
 }
 
 fn heartbeat() -> Frame {

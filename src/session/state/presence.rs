@@ -1,6 +1,7 @@
 //! Whether a pile is there, and what its guns do.
 
 use super::Session;
+use crate::domain::alarm::Alarm;
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::{GunState, GunStatus, Identity, Presence, TariffOnPile};
 use crate::domain::telemetry::{Live, Status};
@@ -60,12 +61,61 @@ impl Session {
     }
 
     pub(super) fn set_gun(&mut self, now: Now, gun: Gun, state: GunState, faults: u16) {
-        let Some(status) = self.gun_status(gun) else { return };
-        if status.state != state || status.faults != faults {
-            *status = GunStatus { gun, state, faults, since: now.wall };
-            self.jobs.pile_changed();
-            self.event(now, None, EventKind::GunChanged(Box::new(self.pile.clone())));
+        if self.change_gun(now, gun, state, faults) {
+            self.gun_changed(now);
         }
+    }
+
+    /// What a 0x13 says of its gun: the state, and which faults stand. All of it is on the pile that each of the events
+    /// carries.
+    pub(super) fn report_gun(&mut self, now: Now, gun: Gun, state: GunState, faults: u16) {
+        let room = Pile::MAX_ALARMS.saturating_sub(self.pile.alarms());
+        let Some(status) = self.gun_status(gun) else { return };
+        let (raised, cleared) = status.changed_alarms(faults, room, now.wall);
+        status.alarms.retain(|alarm| !cleared.contains(alarm));
+        status.alarms.extend(&raised);
+        if self.change_gun(now, gun, state, faults) {
+            self.gun_changed(now);
+        }
+        if raised.is_empty() && cleared.is_empty() {
+            return;
+        }
+        self.jobs.pile_changed();
+        self.tell_cleared(now, gun, cleared);
+        for alarm in raised {
+            tracing::info!(pile = %self.pile.code, %gun, fault = alarm.fault.name(), "alarm raised");
+            let pile = Box::new(self.pile.clone());
+            self.event(now, None, EventKind::AlarmRaised { pile, gun, alarm });
+        }
+    }
+
+    /// Of guns the pile does not name any more, nothing stands either.
+    pub(super) fn clear_alarms_of_lost(&mut self, now: Now, known: Vec<GunStatus>) {
+        for GunStatus { gun, alarms, .. } in known.into_iter().skip(self.pile.guns.len()) {
+            self.tell_cleared(now, gun, alarms);
+        }
+    }
+
+    fn tell_cleared(&mut self, now: Now, gun: Gun, cleared: Vec<Alarm>) {
+        for alarm in cleared {
+            tracing::info!(pile = %self.pile.code, %gun, fault = alarm.fault.name(), "alarm cleared");
+            let pile = Box::new(self.pile.clone());
+            self.event(now, None, EventKind::AlarmCleared { pile, gun, alarm });
+        }
+    }
+
+    fn change_gun(&mut self, now: Now, gun: Gun, state: GunState, faults: u16) -> bool {
+        let Some(status) = self.gun_status(gun) else { return false };
+        let changed = status.state != state || status.faults != faults;
+        if changed {
+            (status.state, status.faults, status.since) = (state, faults, now.wall);
+        }
+        changed
+    }
+
+    fn gun_changed(&mut self, now: Now) {
+        self.jobs.pile_changed();
+        self.event(now, None, EventKind::GunChanged(Box::new(self.pile.clone())));
     }
 }
 
@@ -93,7 +143,6 @@ pub(super) fn says_the_same(stored: &Pile, pile: &Pile) -> bool {
 /// As many guns as 0x01 says, at least one; what is known of them is kept.
 pub(super) fn guns(identity: &Identity, known: &[GunStatus], now: WallMs) -> Vec<GunStatus> {
     let numbers = 1..=identity.gun_count.max(1);
-    let status = |gun| GunStatus { gun, state: GunState::Offline, faults: 0, since: now };
-    let fresh = numbers.filter_map(|n| Gun::new(n).ok()).map(status);
-    fresh.enumerate().map(|(n, new)| known.get(n).copied().unwrap_or(new)).collect()
+    let fresh = numbers.filter_map(|n| Gun::new(n).ok()).map(|gun| GunStatus::unheard(gun, now));
+    fresh.enumerate().map(|(n, new)| known.get(n).cloned().unwrap_or(new)).collect()
 }

@@ -77,6 +77,14 @@ impl Session {
                 provisional.tariff_asked = Some((sequence, Box::new(frame.clone())));
                 true
             }
+            Frame::BmsHandshake(_)
+            | Frame::BmsParameters(_)
+            | Frame::BmsError(_)
+            | Frame::BmsStop(_)
+            | Frame::ChargerStop(_) => {
+                provisional.keep_once(now, frame);
+                true
+            }
             Frame::BmsChargeEnd(_) | Frame::RemoteStartResponse(_) | Frame::RemoteStartResponseV18(_) => {
                 provisional.keep(now, frame);
                 true
@@ -203,7 +211,15 @@ impl Session {
                 }
             }
             Frame::Heartbeat(heartbeat) => self.faulty(then, heartbeat.gun_no),
-            Frame::BmsChargeEnd(end) => self.charge_ended(then, end.transaction_serial, out),
+            Frame::BmsHandshake(_)
+            | Frame::BmsParameters(_)
+            | Frame::BmsError(_)
+            | Frame::BmsStop(_)
+            | Frame::ChargerStop(_) => self.bms(then, frame),
+            Frame::BmsChargeEnd(end) => {
+                self.bms(then, frame);
+                self.charge_ended(then, end.transaction_serial, out);
+            }
             Frame::RemoteStartResponse(answer) => {
                 let (serial, reason) = (answer.transaction_serial, answer.fail_reason);
                 self.start_answer(then, (serial, answer.start_result, reason), out);
@@ -234,6 +250,14 @@ impl Provisional {
             self.thin_out(data);
         }
         self.push(now, Kept::Frame(Box::new(frame.clone())));
+    }
+
+    /// What says nothing new when it comes again must not push out what does.
+    fn keep_once(&mut self, now: Now, frame: &Frame) {
+        let known = |(_, kept): &(Now, Kept)| matches!(kept, Kept::Frame(known) if **known == *frame);
+        if !self.kept.iter().any(known) {
+            self.keep(now, frame);
+        }
     }
 
     fn stopped(&mut self, now: Now, serial: Serial) {

@@ -43,6 +43,8 @@ pub struct Pile {
     /// What the authority has been asked; it says no to everything unless it is told to wait.
     pub asked: VecDeque<ChargeAsk>,
     pub authority_waits: bool,
+    /// Whether it may log in has been asked.
+    pub knocked: bool,
     received: VecDeque<Down>,
     pub replies: BTreeMap<u64, Result<Reply, CommandError>>,
     pub published: Vec<Telemetry>,
@@ -136,6 +138,7 @@ impl Pile {
             calls: VecDeque::new(),
             asked: VecDeque::new(),
             authority_waits: false,
+            knocked: false,
             received: VecDeque::new(),
             replies: BTreeMap::new(),
             published: vec![],
@@ -363,6 +366,7 @@ impl Pile {
                     self.calls.push_back(call);
                     assert_eq!(self.calls.len(), 1, "one call of a pile at a time");
                 }
+                Output::Admit(_) => self.knocked = true,
                 Output::Authorise(ask) => self.asked.push_back(*ask),
                 Output::Register { fence, previous: _, claim: _ } => self.registered = Some(fence),
                 Output::ClaimedInVain { fence: _, previous } => self.evicted = Some(previous),
@@ -434,7 +438,7 @@ pub fn policy(energy_price: u32) -> Arc<Policy> {
     let price = PricePair { energy: Price(energy_price), service: Price(40_000) };
     let tariff = Tariff { prices: [price; 4], half_hours: [Period::Flat; 48] };
     let offset = UtcOffset::parse("+08:00").expect("an offset");
-    Arc::new(Policy { config: Config::default(), tariff, offset, asking: Asking::default() })
+    Arc::new(Policy { config: Config::default(), tariff, offset, asking: Asking::default(), admitting: None })
 }
 
 /// 0x01 of a DC pile.
@@ -486,7 +490,10 @@ fn name(event: &EventKind) -> &'static str {
         EventKind::PileOnline(_) => "online",
         EventKind::PileOffline { .. } => "offline",
         EventKind::GunChanged(_) => "gun",
+        EventKind::AlarmRaised { .. } => "alarm",
+        EventKind::AlarmCleared { .. } => "no alarm",
         EventKind::Order { .. } => "order",
+        EventKind::Bms { .. } => "bms",
         EventKind::RecordConflict { .. } => "conflict",
         EventKind::DuplicatePileCode { .. } => "duplicate",
     }

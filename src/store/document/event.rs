@@ -1,10 +1,11 @@
 //! The events of the log.
 
 use super::field::{self, Unreadable, bad, clock, clock_text, enumerated, enumeration, packed, required};
-use super::v1;
+use super::{v1, vehicle};
+use crate::domain::alarm::Alarm;
 use crate::domain::event::OfflineReason;
 use crate::domain::order::Change;
-use crate::domain::{Event, EventKind, Pile, WallMs};
+use crate::domain::{Event, EventKind, Gun, Pile, WallMs};
 
 /// An event as it is in the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,6 +55,8 @@ impl From<&EventKind> for v1::event::Kind {
                 Self::PileOffline(v1::PileOffline { pile: Some(stored(pile)), reason })
             }
             EventKind::GunChanged(pile) => Self::GunChanged(stored(pile)),
+            EventKind::AlarmRaised { pile, gun, alarm } => Self::AlarmRaised(alarm_changed(pile, *gun, alarm)),
+            EventKind::AlarmCleared { pile, gun, alarm } => Self::AlarmCleared(alarm_changed(pile, *gun, alarm)),
             EventKind::DuplicatePileCode { pile, address, iccid } => {
                 let (address, iccid) = (address.clone(), iccid.clone());
                 Self::DuplicatePileCode(v1::DuplicatePileCode { pile: Some(stored(pile)), address, iccid })
@@ -63,6 +66,12 @@ impl From<&EventKind> for v1::event::Kind {
                 let order = Some(v1::Order::from(&**order));
                 Self::Order(v1::OrderChanged { order, change: change.into(), anomaly: anomaly.into() })
             }
+            EventKind::Bms { gun, serial, report, order } => Self::BmsReported(v1::BmsReported {
+                gun: u32::from(gun.number()),
+                serial: packed(&serial.bytes()),
+                order: order.as_deref().map(Into::into),
+                report: Some((&**report).into()),
+            }),
             EventKind::RecordConflict { serial } => {
                 Self::RecordConflict(v1::RecordConflict { serial: packed(&serial.bytes()) })
             }
@@ -83,6 +92,14 @@ impl TryFrom<v1::event::Kind> for EventKind {
                 reason: enumerated::<v1::OfflineReason, _>("pile_offline.reason", reason)?,
             },
             Kind::GunChanged(pile) => Self::GunChanged(read(pile)?),
+            Kind::AlarmRaised(changed) => {
+                let (pile, gun, alarm) = read_alarm_changed(changed)?;
+                Self::AlarmRaised { pile, gun, alarm }
+            }
+            Kind::AlarmCleared(changed) => {
+                let (pile, gun, alarm) = read_alarm_changed(changed)?;
+                Self::AlarmCleared { pile, gun, alarm }
+            }
             Kind::DuplicatePileCode(v1::DuplicatePileCode { pile, address, iccid }) => {
                 let pile = read(required("duplicate_pile_code.pile", pile)?)?;
                 Self::DuplicatePileCode { pile, address, iccid }
@@ -91,11 +108,27 @@ impl TryFrom<v1::event::Kind> for EventKind {
                 order: Box::new(required("order.order", order)?.try_into()?),
                 change: read_change(change, anomaly)?,
             },
+            Kind::BmsReported(v1::BmsReported { gun, serial, order, report }) => Self::Bms {
+                gun: field::gun(gun)?,
+                serial: field::serial(&serial)?,
+                report: Box::new(vehicle::report(report)?),
+                order: order.map(|order| order.try_into().map(Box::new)).transpose()?,
+            },
             Kind::RecordConflict(v1::RecordConflict { serial }) => {
                 Self::RecordConflict { serial: field::serial(&serial)? }
             }
         })
     }
+}
+
+fn alarm_changed(pile: &Pile, gun: Gun, alarm: &Alarm) -> v1::AlarmChanged {
+    v1::AlarmChanged { pile: Some(pile.into()), gun: u32::from(gun.number()), alarm: Some(alarm.into()) }
+}
+
+fn read_alarm_changed(stored: v1::AlarmChanged) -> Result<(Box<Pile>, Gun, Alarm), Unreadable> {
+    let v1::AlarmChanged { pile, gun, alarm } = stored;
+    let pile = Box::new(required("alarm.pile", pile)?.try_into()?);
+    Ok((pile, field::gun(gun)?, required("alarm.alarm", alarm)?.try_into()?))
 }
 
 fn change_numbers(change: Change) -> (v1::OrderChange, v1::AnomalyKind) {

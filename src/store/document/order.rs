@@ -33,6 +33,7 @@ impl From<&Order> for v1::Order {
             last,
             idle_seen,
             bill,
+            vehicle,
         } = order;
         Self {
             pile: packed(&pile.bcd()),
@@ -58,6 +59,7 @@ impl From<&Order> for v1::Order {
             idle_seen: u32::from(*idle_seen),
             bill: bill.as_ref().map(Into::into),
             at_pile: at_pile.as_deref().map(Into::into),
+            vehicle: vehicle.as_deref().map(Into::into),
         }
     }
 }
@@ -90,6 +92,7 @@ impl TryFrom<v1::Order> for Order {
             idle_seen,
             bill,
             at_pile,
+            vehicle,
         } = stored;
         Ok(Self {
             pile: field::pile(&pile)?,
@@ -115,6 +118,7 @@ impl TryFrom<v1::Order> for Order {
             idle_seen: small("idle_seen", idle_seen)?,
             bill: bill.map(TryInto::try_into).transpose()?,
             at_pile: at_pile.map(TryInto::try_into).transpose()?.map(Box::new),
+            vehicle: vehicle.map(|said| said.try_into().map(Box::new)).transpose()?,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::field::{self, Unreadable, enumerated, enumeration, packed, required, small};
 use super::v1;
+use crate::domain::alarm::{Alarm, Fault};
 use crate::domain::pile::{GunState, GunStatus, Identity, Presence, TariffOnPile};
 use crate::domain::{Pile, WallMs};
 
@@ -87,12 +88,13 @@ impl TryFrom<v1::Identity> for Identity {
 
 impl From<&GunStatus> for v1::GunStatus {
     fn from(status: &GunStatus) -> Self {
-        let GunStatus { gun, state, faults, since } = status;
+        let GunStatus { gun, state, faults, since, alarms } = status;
         Self {
             gun: u32::from(gun.number()),
             state: v1::GunState::from(*state).into(),
             faults: u32::from(*faults),
             since_ms: since.0,
+            alarms: alarms.iter().map(Into::into).collect(),
         }
     }
 }
@@ -101,13 +103,32 @@ impl TryFrom<v1::GunStatus> for GunStatus {
     type Error = Unreadable;
 
     fn try_from(stored: v1::GunStatus) -> Result<Self, Unreadable> {
-        let v1::GunStatus { gun, state, faults, since_ms } = stored;
+        let v1::GunStatus { gun, state, faults, since_ms, alarms } = stored;
         Ok(Self {
             gun: field::gun(gun)?,
             state: enumerated::<v1::GunState, _>("guns.state", state)?,
             faults: small("guns.faults", faults)?,
             since: WallMs(since_ms),
+            alarms: alarms.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl From<&Alarm> for v1::Alarm {
+    fn from(alarm: &Alarm) -> Self {
+        let Alarm { fault, raised_at } = *alarm;
+        Self { fault_bit: u32::from(fault.bit()), raised_at_ms: raised_at.0 }
+    }
+}
+
+impl TryFrom<v1::Alarm> for Alarm {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::Alarm) -> Result<Self, Unreadable> {
+        let v1::Alarm { fault_bit, raised_at_ms } = stored;
+        let fault = Fault::from_bit(small("alarms.fault_bit", fault_bit)?);
+        let fault = fault.ok_or_else(|| field::bad("alarms.fault_bit", fault_bit))?;
+        Ok(Self { fault, raised_at: WallMs(raised_at_ms) })
     }
 }
 

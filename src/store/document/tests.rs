@@ -3,12 +3,14 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use super::*;
+use crate::domain::alarm::{Alarm, Fault};
 use crate::domain::driver::{AtPile, Card, GrantedLimits, Shown, Vin};
 use crate::domain::event::OfflineReason;
 use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Origin, StartRequest, Stop};
 use crate::domain::pile::{GunState, GunStatus, Identity, TariffOnPile};
 use crate::domain::record::{Bill, Fees, RecordedPeriod};
 use crate::domain::tariff::{Period, PricePair};
+use crate::domain::vehicle::{BmsReport, Flag, Handshake, Missed, Parameters, Statistics, StopReasons, Vehicle};
 use crate::domain::{Amount, Energy, EventKind, Gun, Price, Tariff};
 
 #[test]
@@ -38,9 +40,17 @@ fn everything_comes_back_as_it_was() {
     }
     event_comes_back(EventKind::PileOnline(Box::new(pile.clone())));
     event_comes_back(EventKind::GunChanged(Box::new(pile.clone())));
+    let alarm = Alarm { fault: Fault::FanController, raised_at: WallMs(-7) };
+    event_comes_back(EventKind::AlarmRaised { pile: Box::new(pile.clone()), gun: gun(), alarm });
+    event_comes_back(EventKind::AlarmCleared { pile: Box::new(pile.clone()), gun: gun(), alarm });
     let (address, iccid) = ("192.0.2.1:4711".to_owned(), "89860".repeat(4));
     event_comes_back(EventKind::DuplicatePileCode { pile: Box::new(pile), address, iccid });
     event_comes_back(EventKind::RecordConflict { serial: serial() });
+    for report in reports() {
+        for order in [None, Some(Box::new(order()))] {
+            event_comes_back(EventKind::Bms { gun: gun(), serial: serial(), report: Box::new(report.clone()), order });
+        }
+    }
 }
 
 #[test]
@@ -81,7 +91,8 @@ fn every_variant_of_an_enumeration_comes_back() {
         GunState::Fault,
         GunState::OutOfService,
     ] {
-        let guns = vec![GunStatus { gun: gun(), state, faults: u16::MAX, since: WallMs(4) }];
+        let alarms = Fault::ALL.map(|fault| Alarm { fault, raised_at: WallMs(3) }).into();
+        let guns = vec![GunStatus { gun: gun(), state, faults: u16::MAX, since: WallMs(4), alarms }];
         let pile = Pile { guns, ..pile() };
         assert_eq!(read_pile(&pile_key(pile.code), &put_pile(&pile).value), Ok(pile));
     }
@@ -216,6 +227,7 @@ fn order() -> Order {
         idle_seen: 16,
         at_pile: Some(Box::new(at_pile(Shown::Card(Card([1, 2, 3, 4, 5, 6, 7, 8]))))),
         bill: Some(Bill { record: record(), fees: Some([fees(1), fees(2), fees(3), fees(4)]) }),
+        vehicle: Some(Box::new(vehicle())),
         ..Order::requested(pile().code, gun(), serial(), WallMs(1))
     }
 }
@@ -229,6 +241,65 @@ fn at_pile(shown: Shown) -> AtPile {
         limits: GrantedLimits { max_power_kw: 19, soc_percent: 20, energy: 21 },
         parallel_no: Some([0x24; 6]),
     }
+}
+
+/// With one report of each kind.
+fn vehicle() -> Vehicle {
+    let mut vehicle = Vehicle::default();
+    for (at, report) in (80..).zip(reports()) {
+        assert!(vehicle.take(WallMs(at), &report));
+    }
+    vehicle
+}
+
+fn reports() -> [BmsReport; 6] {
+    let flags = |names: &[&'static str]| {
+        names.iter().zip(1..).map(|(name, value)| Flag { name: (*name).into(), value }).collect::<Vec<_>>()
+    };
+    let reasons = |n| StopReasons { causes: flags(&["a", "b", "c"][..n]), faults: flags(&["d"]), errors: vec![] };
+    [
+        BmsReport::Handshake(Handshake {
+            bms_version: [1, 2, 3],
+            battery_type: 4,
+            rated_capacity_mah: 5,
+            rated_voltage_mv: 6,
+            battery_vendor: "7".to_owned(),
+            battery_pack: [8, 9, 10, 11],
+            production_year: 12,
+            production_month: 13,
+            production_day: 14,
+            charge_cycles: 15,
+            ownership: 16,
+            vin: "17".to_owned(),
+            software_version: [18; 8],
+        }),
+        BmsReport::Parameters(Parameters {
+            max_cell_voltage_mv: 1,
+            max_current_ma: 2,
+            nominal_energy_wh: 3,
+            max_voltage_mv: 4,
+            max_celsius: -5,
+            soc_permille: 6,
+            voltage_mv: 7,
+            pile_max_voltage_mv: 8,
+            pile_min_voltage_mv: 9,
+            pile_max_current_ma: 10,
+            pile_min_current_ma: 11,
+        }),
+        BmsReport::Statistics(Statistics {
+            soc_percent: 1,
+            min_cell_voltage_mv: 2,
+            max_cell_voltage_mv: 3,
+            min_celsius: -4,
+            max_celsius: 5,
+            charge_minutes: 6,
+            energy_wh: 7,
+            charger_no: 8,
+        }),
+        BmsReport::Error(Missed { by_bms: flags(&["a", "b"]), by_charger: flags(&["c"]) }),
+        BmsReport::BmsStop(reasons(1)),
+        BmsReport::ChargerStop(reasons(3)),
+    ]
 }
 
 fn record() -> Record {

@@ -3,11 +3,13 @@
 //! Both is decided and done within the pile's turn, so that a pile's writes keep their order: whoever finds the store
 //! away has journaled before the next one looks, and while anything waits, everything queues behind it.
 
-use super::{Ledger, SettledOrder, Told};
+use futures_util::{StreamExt, stream};
+
+use super::{Document, Expect, Ledger, SettledOrder, StartAttempt, Told};
 use crate::domain::order::Happening;
-use crate::domain::{Order, PileCode, Record, WallMs};
-use crate::store::document::{self, Journaled};
-use crate::store::journal::Journal;
+use crate::domain::{Order, OrderState, PileCode, Record, WallMs};
+use crate::store::document::{self, JournalEntry, Journaled};
+use crate::store::journal::{Journal, Listed, Pages};
 use crate::store::{Batch, Key, Partition, Precondition, Put, Settled, StoreError};
 
 impl Ledger {
@@ -118,14 +120,44 @@ impl Ledger {
         }
     }
 
-    /// Settles again what has been settled lately in these partitions: their store may have lost it. What is to be done
-    /// is put behind what waits, and how much that is is returned; [`Ledger::drain`] does it.
+    /// Settles again what has been settled lately in these partitions and is not there any more: their store may have
+    /// lost it. What is to be done is put behind what waits, and how much that is is returned; [`Ledger::drain`] does it.
+    /// Mostly it is nothing, and then no pile waits for it.
     ///
     /// Only records are kept for this. Batches that went straight to the store are not journaled; the sessions that wrote
     /// them still have the documents and write them again.
     pub async fn resettle(&self, partitions: &[Partition]) -> Result<usize, StoreError> {
         let Some(journal) = &self.journal else { return Ok(0) };
-        journal.reopen_kept(|pile| partitions.contains(&self.partition(pile))).await
+        let (mut count, mut pages) = (0, Pages::default());
+        while let Some(page) = journal.kept(&mut pages).await? {
+            let ours = page.into_iter().filter(|listed| partitions.contains(&self.partition(listed.pile)));
+            let lost = stream::iter(ours).map(|listed| self.clone().if_lost(listed)).buffered(ASKED_AT_ONCE);
+            let lost: Vec<_> = lost.filter_map(std::future::ready).collect().await;
+            count += lost.iter().filter(|listed| journal.reopen(listed)).count();
+        }
+        Ok(count)
+    }
+
+    /// What cannot be read counts as lost: it is set aside by who drains.
+    async fn if_lost(self, listed: Listed) -> Option<Listed> {
+        let there = match &listed.entry {
+            Ok(entry) => self.is_settled_as(entry).await,
+            Err(_) => false,
+        };
+        (!there).then_some(listed)
+    }
+
+    /// Whether the store has exactly this record, and the start attempt behind it. One that does not answer has not.
+    async fn is_settled_as(&self, entry: &JournalEntry) -> bool {
+        let Journaled::Record { record, ours } = &entry.what else { return false };
+        let there = self.record(record.pile, record.serial).await;
+        if !there.is_ok_and(|there| there.is_some_and(|there| there.same_as(record))) {
+            return false;
+        }
+        match ours.as_deref().and_then(StartAttempt::of) {
+            None => true,
+            Some(attempt) => matches!(self.start_attempt(attempt.pile, attempt.id).await, Ok(Some(_))),
+        }
     }
 }
 
@@ -137,6 +169,20 @@ fn journaled(record: &Record, latest: Option<(Order, u64)>, now: WallMs) -> Sett
     });
     let (order, version) = settled.unzip();
     SettledOrder { outcome: Settled::Journaled, order, version: version.unwrap_or(0) }
+}
+
+/// Kept records the store is asked about side by side.
+const ASKED_AT_ONCE: usize = 64;
+
+impl Document {
+    /// Whether a charge begins with it, which ends in a record.
+    pub(super) fn starts_charge(&self, expect: Expect) -> bool {
+        match self {
+            Self::Order(order) => expect == Expect::Absent && order.state == OrderState::Requested,
+            Self::StartAttempt(_) => expect == Expect::Absent,
+            Self::Pile(_) => false,
+        }
+    }
 }
 
 impl Precondition {
