@@ -302,6 +302,13 @@ async fn the_cards_and_vins_of_a_list_may_charge() {
     assert_eq!(answer.logical_card.to_string(), "0000001000000573");
     let order = api.order_becomes(A, &answer.transaction_serial.to_string(), OrderState::Starting).await;
     assert_eq!(order.account, "acme");
+    // A V1.8 pile asks and is told in other frames.
+    let StartRequest { pile_code, gun_no, start_mode, need_password, account_or_card, password, vin } = swipe(A, 1);
+    let v18 = StartRequestV18 { pile_code, gun_no, start_mode, need_password, account_or_card, password, vin };
+    pile.send(v18).await;
+    let told = pile.expect::<StartConfirmV18>().await;
+    assert_eq!((told.auth_result, told.balance, told.max_power), (Outcome::Success, Balance(1_234), Kilowatts(0)));
+    assert_ne!(told.transaction_serial, answer.transaction_serial, "another question");
     for (vin, result) in [(VIN, Outcome::Success), ("LSVAM4187C2184848", Outcome::Failure)] {
         let vin = VinReversed::new(vin).expect("17 characters");
         let by_vin = StartRequest { start_mode: StartMode::Vin, account_or_card: Opaque::ZERO, vin, ..swipe(A, 2) };
