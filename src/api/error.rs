@@ -206,6 +206,13 @@ fn command_line(error: &CommandError) -> Line {
         CommandError::OrderNotActive { serial, state } => {
             Line::new(Code::FailedPrecondition, "ORDER_NOT_ACTIVE").with("serial", serial).with("state", state)
         }
+        // Whoever asks on behalf of a caller looks in the store then.
+        CommandError::OrderNotHeld { serial } => {
+            Line::new(Code::FailedPrecondition, "ORDER_NOT_ACTIVE").with("serial", serial).with("state", "not open")
+        }
+        CommandError::OrderActive { serial, state } => {
+            Line::new(Code::FailedPrecondition, "ORDER_ACTIVE").with("serial", serial).with("state", state)
+        }
         CommandError::OutcomeUnknown { serial } => {
             let line = Line::new(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
             match serial {
@@ -296,6 +303,11 @@ mod tests {
         let meta = [("serial", s), ("state", "settled")];
         let error = E::OrderNotActive { serial, state: "settled".into() };
         check(error, Code::FailedPrecondition, "ORDER_NOT_ACTIVE", false, &meta);
+        let meta = [("serial", s), ("state", "not open")];
+        check(E::OrderNotHeld { serial }, Code::FailedPrecondition, "ORDER_NOT_ACTIVE", false, &meta);
+        let meta = [("serial", s), ("state", "charging")];
+        let error = E::OrderActive { serial, state: "charging".into() };
+        check(error, Code::FailedPrecondition, "ORDER_ACTIVE", false, &meta);
         let error = E::OutcomeUnknown { serial: Some(serial) };
         check(error, Code::DeadlineExceeded, "OUTCOME_UNKNOWN", false, &[("serial", s)]);
         check(E::OutcomeUnknown { serial: None }, Code::DeadlineExceeded, "OUTCOME_UNKNOWN", false, &[]);

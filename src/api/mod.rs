@@ -18,6 +18,7 @@ pub mod deadline;
 pub mod convert;
 mod piles;
 mod charging;
+mod amend;
 mod telemetry;
 mod watch;
 mod cluster;
@@ -181,6 +182,8 @@ fn unexpected(reply: &Reply) -> Status {
         Reply::Started(_) => "unexpected reply: started",
         Reply::StartedBefore { .. } => "unexpected reply: started before",
         Reply::Stopped { .. } => "unexpected reply: stopped",
+        Reply::StopPlanned(_) => "unexpected reply: stop planned",
+        Reply::Closed(_) => "unexpected reply: closed",
         Reply::Order(_) => "unexpected reply: order",
         Reply::Session(_) => "unexpected reply: session",
         Reply::Telemetry(_) => "unexpected reply: telemetry",

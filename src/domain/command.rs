@@ -8,7 +8,7 @@ use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Gun, RequestId, Serial};
-use super::order::Order;
+use super::order::{Close, Order, OrderState};
 use super::pile::SessionSeen;
 use super::telemetry::Telemetry;
 use super::units::WallMs;
@@ -20,6 +20,10 @@ pub enum Command {
     StartCharging(Box<Start>),
     /// 0x36 → 0x35
     StopCharging { serial: Serial },
+    /// A stop that waits with the order until its pile is seen to charge it.
+    StopAtLogin { serial: Serial, expires_at: WallMs },
+    /// Ends an order whose record never comes; nothing goes to the pile.
+    CloseOrder { serial: Serial, close: Box<Close> },
     /// The order as its session knows it, which may be ahead of what is stored; nothing goes to the pile.
     ReadOrder { serial: Serial },
     /// The session itself, which only its node knows; nothing goes to the pile.
@@ -41,9 +45,27 @@ impl Command {
             Self::ReadOrder { .. } | Self::ReadSession | Self::ReadTelemetry { .. } => true,
             Self::StartCharging(_)
             | Self::StopCharging { .. }
+            | Self::StopAtLogin { .. }
+            | Self::CloseOrder { .. }
             | Self::Reboot { .. }
             | Self::SyncClock
             | Self::Disconnect { .. } => false,
+        }
+    }
+
+    /// Whether something has to go to the pile, which must be there for it.
+    pub fn needs_pile(&self) -> bool {
+        match self {
+            Self::StopAtLogin { .. } | Self::CloseOrder { .. } => false,
+            // Whether a pile is there is part of the answer.
+            Self::ReadOrder { .. }
+            | Self::ReadSession
+            | Self::ReadTelemetry { .. }
+            | Self::StartCharging(_)
+            | Self::StopCharging { .. }
+            | Self::Reboot { .. }
+            | Self::SyncClock
+            | Self::Disconnect { .. } => true,
         }
     }
 
@@ -51,7 +73,10 @@ impl Command {
     pub fn serial(&self) -> Option<Serial> {
         match self {
             Self::StartCharging(start) => start.serial,
-            Self::StopCharging { serial } | Self::ReadOrder { serial } => Some(*serial),
+            Self::StopCharging { serial }
+            | Self::StopAtLogin { serial, .. }
+            | Self::CloseOrder { serial, .. }
+            | Self::ReadOrder { serial } => Some(*serial),
             Self::ReadSession
             | Self::ReadTelemetry { .. }
             | Self::Reboot { .. }
@@ -65,6 +90,8 @@ impl Command {
         match self {
             Self::StartCharging(_) => "start_charging",
             Self::StopCharging { .. } => "stop_charging",
+            Self::StopAtLogin { .. } => "stop_at_login",
+            Self::CloseOrder { .. } => "close_order",
             Self::ReadOrder { .. } => "read_order",
             Self::ReadSession => "read_session",
             Self::ReadTelemetry { .. } => "read_telemetry",
@@ -116,6 +143,22 @@ impl Start {
     }
 }
 
+impl Close {
+    /// Whether it may end this order. One that has been closed before may be closed again, which changes nothing.
+    pub fn check(&self, order: &Order, now: WallMs) -> Result<(), CommandError> {
+        let (serial, state) = (order.serial, order.state.name().into());
+        if order.closing.is_some() {
+            Ok(())
+        } else if matches!(order.state, OrderState::Settled | OrderState::ClosedWithoutRecord) {
+            Err(CommandError::OrderNotActive { serial, state })
+        } else if self.force || order.is_overdue(now) {
+            Ok(())
+        } else {
+            Err(CommandError::OrderActive { serial, state })
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
@@ -137,6 +180,10 @@ pub enum Reply {
         order: Box<Order>,
         confirmed_by: StopProof,
     },
+    /// The stop waits for the pile, durably.
+    StopPlanned(Box<Order>),
+    /// CLOSED_WITHOUT_RECORD, and durable; or SETTLED, if a record has come since it was closed.
+    Closed(Box<Order>),
     /// `None`: it is not open here; what is stored is all there is.
     Order(Option<Box<Order>>),
     Session(Box<SessionSeen>),
@@ -176,6 +223,10 @@ pub enum CommandError {
     GunUnknown { gun: Gun, guns: u8 },
     #[error("order {serial} is not active: {state}")]
     OrderNotActive { serial: Serial, state: Cow<'static, str> },
+    #[error("order {serial} is not held by the pile's session")]
+    OrderNotHeld { serial: Serial },
+    #[error("order {serial} is {state}: its record is not overdue; close it by force if you know better")]
+    OrderActive { serial: Serial, state: Cow<'static, str> },
     #[error("written to the pile, no answer within the deadline; the order or an event will tell")]
     OutcomeUnknown { serial: Option<Serial> },
     #[error("sent to the node that holds the pile, which went away; the order or an event will tell")]
@@ -205,6 +256,8 @@ impl CommandError {
             Self::GunBusy { .. } => "gun_busy",
             Self::GunUnknown { .. } => "gun_unknown",
             Self::OrderNotActive { .. } => "order_not_active",
+            Self::OrderNotHeld { .. } => "order_not_held",
+            Self::OrderActive { .. } => "order_active",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
             Self::NodeLost { .. } => "node_lost",
             Self::Unsupported { .. } => "unsupported",

@@ -5,13 +5,17 @@
 //!     │ ▲ reason 5  └0x32 ok──┤                          │                  │                 │
 //!     │ WAITING_FOR_PLUG      │                          └────── rule ──────┴── broken ───────┴──▶ ABNORMAL ──record──▶ SETTLED
 //!     └──── no / timeout ─────┴──▶ FAILED  (a record that still comes settles it)
+//!
+//!  any that owes a record that never comes ──CloseOrder──▶ CLOSED_WITHOUT_RECORD ──record after all──▶ SETTLED
 //! ```
 //!
 //! A record settles an order in any state; SETTLED is absorbing. Every rule of time is a deadline derived from what is
 //! stored ([`Order::due`]), so that it survives a restart, and its breach is reported once. The types are here, the
-//! transitions in [`machine`].
+//! transitions in [`machine`], ending without a record in [`closing`], stops that wait for the pile in [`plan`].
 
 mod machine;
+mod closing;
+mod plan;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +27,9 @@ use super::record::{Bill, Record};
 use super::tariff::Tariff;
 use super::units::{Amount, Energy, WallMs};
 use super::vehicle::Vehicle;
+
+pub use closing::{Close, Closing, ClosingSource, RecordAfterClose};
+pub use plan::StopAtLogin;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -163,6 +170,15 @@ pub struct Order {
     pub bill: Option<Bill>,
     /// What the vehicle and the charger said once; DC charges only.
     pub vehicle: Option<Box<Vehicle>>,
+    /// How an operator ended it; stays when a record settles it after all.
+    #[serde(default)]
+    pub closing: Option<Closing>,
+    /// What a record that came after the closing says beyond it.
+    #[serde(default)]
+    pub record_after_close: Option<RecordAfterClose>,
+    /// A stop that waits for the pile.
+    #[serde(default)]
+    pub stop_at_login: Option<StopAtLogin>,
 }
 
 /// What the caller of StartCharging sent along, so that a retry can be told from a new wish.
@@ -181,6 +197,26 @@ pub struct Stop {
     pub sent: u8,
     /// The gun charged this serial after `last_sent_at`.
     pub still_charging: bool,
+    /// Who wanted it first.
+    #[serde(default)]
+    pub cause: StopCause,
+}
+
+/// Why a charge is stopped by 0x36.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopCause {
+    /// StopCharging.
+    #[default]
+    Caller,
+    /// It had failed, and charges after all.
+    LateStart,
+    /// StopCharging while its pile was away.
+    AtLogin,
+}
+
+impl StopCause {
+    pub const ALL: [Self; 3] = [Self::Caller, Self::LateStart, Self::AtLogin];
 }
 
 /// Why a start did not come about.
@@ -224,10 +260,14 @@ pub enum AnomalyKind {
     UnknownSerial,
     /// A second record of the same serial that says something else.
     RecordConflict,
+    /// The audit of the record found something: [`Bill::audit`].
+    BillMismatch,
+    /// The record of an order that had been closed without one.
+    RecordAfterClose,
 }
 
 impl AnomalyKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::StartTimeout,
         Self::IdleWhileCharging,
         Self::StopNotObeyed,
@@ -235,6 +275,8 @@ impl AnomalyKind {
         Self::LateStart,
         Self::UnknownSerial,
         Self::RecordConflict,
+        Self::BillMismatch,
+        Self::RecordAfterClose,
     ];
 
     pub fn name(self) -> &'static str {
@@ -246,6 +288,8 @@ impl AnomalyKind {
             Self::LateStart => "late_start",
             Self::UnknownSerial => "unknown_serial",
             Self::RecordConflict => "record_conflict",
+            Self::BillMismatch => "bill_mismatch",
+            Self::RecordAfterClose => "record_after_close",
         }
     }
 }
@@ -276,8 +320,8 @@ pub enum Happening {
     Idle,
     /// 0x19: the charge has ended.
     ChargeEnded,
-    /// A caller wants it stopped; 0x36 goes out.
-    StopRequested,
+    /// It is to be stopped; 0x36 goes out.
+    StopRequested(StopCause),
     /// 0x35 said yes.
     StopAccepted,
     /// The record is about to be made durable.
@@ -286,6 +330,12 @@ pub enum Happening {
     ConflictingRecord,
     /// What opens it was never written and never will be.
     NotSent,
+    /// An operator ends it without its record.
+    Closed(Box<Close>),
+    /// It is to be stopped as soon as its pile is seen to charge it, until `expires_at`.
+    StopPlanned { expires_at: WallMs },
+    /// Time has passed, of which only a planned stop knows.
+    PlanExpires,
     /// Time has passed.
     Tick,
 }
@@ -303,6 +353,11 @@ pub enum Change {
     Failed,
     Anomaly(AnomalyKind),
     Settled,
+    Closed,
+    /// The pile is away; it will be stopped when it is seen to charge again.
+    StopPlanned,
+    /// The pile has not been seen to charge in time.
+    StopExpired,
 }
 
 impl Order {
@@ -333,6 +388,9 @@ impl Order {
             idle_seen: 0,
             bill: None,
             vehicle: None,
+            closing: None,
+            record_after_close: None,
+            stop_at_login: None,
         }
     }
 

@@ -1,4 +1,6 @@
-//! The record: the pile's own bill for an order (0x3B; 0x3F in V1.4, 0x3D in V1.7).
+//! The record: the pile's own bill for an order (0x3B; 0x3F in V1.4, 0x3D in V1.7). Whether it is right is in [`audit`].
+
+pub mod audit;
 
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
@@ -6,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ids::{Gun, PileCode, Serial};
 use super::tariff::{Period, Tariff};
 use super::units::{Amount, Energy, Price};
+use audit::Finding;
 
 /// What the pile says an order cost, number by number, and the bytes it said it with.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -67,13 +70,15 @@ pub struct Bill {
     pub record: Record,
     /// By [`Period::index`]; `None` when the tariff the pile billed with is not known here.
     pub fees: Option<[Fees; 4]>,
+    /// What the audit found when the order was settled; empty if the record fits.
+    pub audit: Vec<Finding>,
 }
 
 impl Bill {
     /// Splits with `tariff`, the one we had given the pile at the start – unless the record's own prices say that it billed
     /// with another. The energy fee is energy price × loss energy; the service fee is what remains of the pile's amount,
     /// so that sums always close.
-    pub fn new(record: Record, tariff: Option<&Tariff>) -> Self {
+    pub fn new(record: Record, tariff: Option<&Tariff>, audit: Vec<Finding>) -> Self {
         let billed_with = |tariff: &&Tariff| {
             Period::ALL.into_iter().zip(record.periods).all(|(period, billed)| {
                 billed.loss_energy == Energy(0) || billed.unit_price == tariff.prices_of(period).unit()
@@ -86,7 +91,7 @@ impl Bill {
                 Fees { energy, service: billed.amount - energy }
             })
         });
-        Self { record, fees }
+        Self { record, fees, audit }
     }
 
     /// Energy fee and service fee of the whole charge.
@@ -140,9 +145,9 @@ mod tests {
     fn fees_are_split_only_with_the_tariff_the_record_was_billed_with() {
         let price = PricePair { energy: Price(100_000), service: Price(40_000) };
         let tariff = Tariff { prices: [price; 4], half_hours: [Period::Peak; 48] };
-        let total = |unit| Bill::new(record(unit), Some(&tariff)).total_fees();
+        let total = |unit| Bill::new(record(unit), Some(&tariff), vec![]).total_fees();
         assert_eq!(total(140_000), Some(Fees { energy: Amount(100_000), service: Amount(40_000) }));
         assert_eq!(total(130_000), None, "another price: another tariff");
-        assert_eq!(Bill::new(record(140_000), None).total_fees(), None);
+        assert_eq!(Bill::new(record(140_000), None, vec![]).total_fees(), None);
     }
 }

@@ -1,4 +1,6 @@
-//! Tariffs: what a kilowatt-hour costs at which time of day.
+//! Tariffs: what a kilowatt-hour costs at which time of day. What a charge costs is in [`cost`].
+
+pub mod cost;
 
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};

@@ -32,6 +32,18 @@ pub struct Config {
     pub max_connections: usize,
     /// Piles whose fault word counts from Bit0 instead of Bit1: pile codes, or first digits of them.
     pub faults_from_bit0: Vec<String>,
+    /// What to do with an order that had failed and charges after all.
+    pub late_start: LateStart,
+}
+
+/// An order has failed – its pile refused it, or was silent for 90 s – and energy flows all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LateStart {
+    /// Its caller has been told that nothing charges: 0x36.
+    Stop,
+    /// It charges like any other.
+    Adopt,
 }
 
 /// How a node hands its piles over before it goes.
@@ -60,6 +72,7 @@ impl Default for Config {
             mailbox: 16,
             max_connections: 100_000,
             faults_from_bit0: vec![],
+            late_start: LateStart::Stop,
         }
     }
 }

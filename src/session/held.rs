@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::command::Start;
 use crate::domain::order::Change;
-use crate::domain::{Order, OrderState, WallMs};
+use crate::domain::{Order, WallMs};
 use crate::observe;
 
 /// An open order in memory.
@@ -52,12 +52,8 @@ impl Held {
         if self.unsent.is_some() { None } else { self.order.due() }
     }
 
-    /// A charge that was seen to end leaves its gun to the next one, even if its record is overdue.
     pub fn occupies_gun(&self) -> bool {
-        match self.order.state {
-            OrderState::Abnormal => self.order.ended_at.is_none(),
-            state => state.is_open(),
-        }
+        self.order.occupies_gun()
     }
 }
 
@@ -77,7 +73,12 @@ pub fn tell_operator(order: &Order, change: Change) {
         | Change::RepeatStop
         | Change::Finished
         | Change::Failed
-        | Change::Settled => tracing::info!(%pile, %gun, %serial, state = order.state.name(), ?change, "order changed"),
+        | Change::Settled
+        | Change::Closed
+        | Change::StopPlanned
+        | Change::StopExpired => {
+            tracing::info!(%pile, %gun, %serial, state = order.state.name(), ?change, "order changed");
+        }
     }
 }
 

@@ -201,6 +201,11 @@ impl Jobs {
         })
     }
 
+    /// Whether a flush is under way with this order in it.
+    pub(super) fn is_writing(&self, serial: Serial) -> bool {
+        matches!(&self.running, Some(Running::Flush { orders, .. }) if orders.contains(&serial))
+    }
+
     pub(super) fn running_events(&self) -> usize {
         match &self.running {
             Some(Running::Flush { events, .. }) => *events,

@@ -34,8 +34,8 @@ mod charge;
 mod bms;
 mod writing;
 mod held;
-mod asks;
 mod vehicles;
+mod asks;
 mod device;
 mod jobs;
 mod pending;
@@ -61,7 +61,7 @@ use crate::observe;
 use io::{Patience, Reassertion};
 use mailbox::{Mailbox, NotTaken};
 
-pub use config::{Config, Drain};
+pub use config::{Config, Drain, LateStart};
 pub use departed::{Departed, Watch};
 pub use fleet::Reasserted;
 pub use io::EndReason;

@@ -18,6 +18,10 @@ pub enum Await {
     Start(Serial),
     /// 0x35 of this gun, or the record of this serial.
     Stop(Gun, Serial),
+    /// That this order is closed, and durable.
+    Close(Serial),
+    /// That the stop of this order waits for the pile, and is durable.
+    Plan(Serial),
     /// 0x13 of this gun.
     Telemetry(Gun),
     /// 0x91

@@ -1,6 +1,7 @@
 //! Promises of the session, as transcripts under a virtual clock: what the pile sends and receives, what the store
 //! answers, what callers get.
 
+mod frames;
 mod harness;
 mod ledger;
 mod login;
@@ -12,6 +13,8 @@ mod watch;
 mod alarms;
 mod bms;
 mod stop;
+mod close;
+mod plan;
 mod record;
 mod end;
 mod claims;

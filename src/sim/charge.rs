@@ -32,6 +32,7 @@ pub(super) struct Charge {
     pub(super) vehicle: Vehicle,
     /// The tariff of the start: a new one does not touch a running charge.
     tariff: Arc<Tariff>,
+    loss_percent: u8,
     /// Local civil milliseconds.
     pub(super) started: i64,
     started_sim: u64,
@@ -50,14 +51,23 @@ pub struct Bill {
     pub unit_prices: [u32; 4],
     /// 0.0001 kWh.
     pub energies: [u64; 4],
+    /// 0.0001 kWh, with the tariff's loss ratio added: what is billed.
+    pub loss_energies: [u64; 4],
     /// 0.0001 CNY.
     pub amounts: [u64; 4],
 }
 
 impl Charge {
-    pub(super) fn new(order: Order, vehicle: Vehicle, tariff: Arc<Tariff>, clock: &Clock, sim: u64) -> Self {
+    /// `loss_percent` is the loss ratio that came with the tariff.
+    pub(super) fn new(
+        order: Order,
+        vehicle: Vehicle,
+        (tariff, loss_percent): (Arc<Tariff>, u8),
+        clock: &Clock,
+        sim: u64,
+    ) -> Self {
         let started = clock.local(sim);
-        Self { order, vehicle, tariff, started, started_sim: sim, upto: sim, energy: [0; 4], carry: 0 }
+        Self { order, vehicle, tariff, loss_percent, started, started_sim: sim, upto: sim, energy: [0; 4], carry: 0 }
     }
 
     /// Meters up to the simulated instant `to`, the pile giving at most `limit` W. Ends early, at the exact moment, when the
@@ -99,7 +109,7 @@ impl Charge {
         let cost = |units: u64| {
             let mut energy = self.energy;
             energy[class] += units;
-            amounts(&self.tariff, energy).iter().sum::<u64>()
+            amounts(&self.tariff, with_loss(self.loss_percent, energy)).iter().sum::<u64>()
         };
         if cost(within) < self.order.balance {
             return energy_ends;
@@ -126,10 +136,12 @@ impl Charge {
 
     /// The bill so far.
     pub(super) fn bill(&self) -> Bill {
+        let loss_energies = with_loss(self.loss_percent, self.energy);
         Bill {
             unit_prices: unit_prices(&self.tariff),
             energies: self.energy,
-            amounts: amounts(&self.tariff, self.energy),
+            loss_energies,
+            amounts: amounts(&self.tariff, loss_energies),
         }
     }
 
@@ -157,6 +169,11 @@ impl Bill {
         self.energies.iter().sum()
     }
 
+    /// 0.0001 kWh.
+    pub fn total_loss_energy(&self) -> u64 {
+        self.loss_energies.iter().sum()
+    }
+
     /// 0.0001 CNY: the sum of the classes' amounts.
     pub fn total_amount(&self) -> u64 {
         self.amounts.iter().sum()
@@ -169,6 +186,11 @@ fn half_hour(local: i64) -> usize {
 
 fn unit_prices(tariff: &Tariff) -> [u32; 4] {
     tariff.prices.map(|pair| pair.energy.0.saturating_add(pair.service.0))
+}
+
+/// The protocol does not say what the ratio's byte means: per cent here, rounded half up, class by class.
+fn with_loss(percent: u8, energy: [u64; 4]) -> [u64; 4] {
+    energy.map(|energy| (energy * (100 + u64::from(percent)) + 50) / 100)
 }
 
 /// 1e-5 CNY/kWh × 1e-4 kWh is 1e-9 CNY; rounded half up to 1e-4 CNY, class by class.

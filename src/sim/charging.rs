@@ -328,7 +328,7 @@ impl Pile {
             self.config.soc.map_or_else(|| 150 + self.rng.below(351) as u32, |soc| u32::from(soc.min(100)) * 10);
         let capacity = u64::from(self.config.battery_kwh.max(1)) * 10_000;
         let vehicle = Vehicle { dc: self.config.dc, capacity, start_soc };
-        Charge::new(order, vehicle, tariff, &self.clock, self.clock.sim(cx.now.mono))
+        Charge::new(order, vehicle, (tariff, self.loss_percent), &self.clock, self.clock.sim(cx.now.mono))
     }
 
     /// A start that comes to nothing still owes a record.

@@ -70,7 +70,7 @@ impl Pile {
             row.gun_cable_temp = TempOrNone::from_celsius(Some(flow.cable_temp));
             row.charge_minutes = Minutes(charge.minutes());
             row.energy = energy(bill.total_energy());
-            row.loss_energy = row.energy;
+            row.loss_energy = energy(bill.total_loss_energy());
             row.amount = Amount(saturated(bill.total_amount()));
             if self.config.dc {
                 row.soc = Percent((flow.soc / 10) as u8);
@@ -277,6 +277,7 @@ impl Pile {
         let bill = charge.bill();
         let price = |class: usize| Price(bill.unit_prices[class]);
         let kwh = |class: usize| energy(bill.energies[class]);
+        let loss = |class: usize| energy(bill.loss_energies[class]);
         let cny = |class: usize| Amount(saturated(bill.amounts[class]));
         let surcharge = self.behaviour(|b| if let Behaviour::Overcharge(by) = b { Some(u64::from(*by)) } else { None });
         let row = TransactionRecord {
@@ -287,24 +288,24 @@ impl Pile {
             end_time: cp56(charge.local(&self.clock)),
             sharp_unit_price: price(0),
             sharp_energy: kwh(0),
-            sharp_loss_energy: kwh(0),
+            sharp_loss_energy: loss(0),
             sharp_amount: cny(0),
             peak_unit_price: price(1),
             peak_energy: kwh(1),
-            peak_loss_energy: kwh(1),
+            peak_loss_energy: loss(1),
             peak_amount: cny(1),
             flat_unit_price: price(2),
             flat_energy: kwh(2),
-            flat_loss_energy: kwh(2),
+            flat_loss_energy: loss(2),
             flat_amount: cny(2),
             valley_unit_price: price(3),
             valley_energy: kwh(3),
-            valley_loss_energy: kwh(3),
+            valley_loss_energy: loss(3),
             valley_amount: cny(3),
             meter_start: MeterEnergy::from_raw(gun.meter),
             meter_end: MeterEnergy::from_raw(gun.meter + bill.total_energy()),
             total_energy: energy(bill.total_energy()),
-            total_loss_energy: energy(bill.total_energy()),
+            total_loss_energy: energy(bill.total_loss_energy()),
             total_amount: Amount(saturated(bill.total_amount() + surcharge.unwrap_or(0))),
             vin: self.vin(index),
             start_type: charge.order.start_type,

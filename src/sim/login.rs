@@ -324,6 +324,7 @@ impl Pile {
     pub(super) fn set_tariff(&mut self, row: &TariffSet) -> bool {
         let Some(tariff) = tariff(row) else { return false };
         self.store_tariff(row.tariff_model_no, tariff);
+        self.loss_percent = row.loss_ratio;
         true
     }
 

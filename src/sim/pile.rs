@@ -33,6 +33,8 @@ pub struct Pile {
     sequence: SequenceCounter,
     pub(super) tariff_no: TariffNo,
     pub(super) tariff: Option<Arc<Tariff>>,
+    /// What came with the tariff.
+    pub(super) loss_percent: u8,
     pub(super) guns: Box<[Gun]>,
     pub(super) outbox: Outbox,
     pub(super) parallel: Option<Box<Attempt>>,
@@ -150,6 +152,7 @@ impl Pile {
             sequence: SequenceCounter::default(),
             tariff_no: TariffNo::ZERO,
             tariff: None,
+            loss_percent: 0,
             guns,
             outbox: Outbox::default(),
             parallel: None,

@@ -4,6 +4,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod reading;
+mod closing;
+mod away;
 
 use std::time::Duration;
 
@@ -111,7 +113,7 @@ async fn one_charge_from_login_to_settled_bill() {
     assert_eq!((bill.total_energy_fee, bill.total_service_fee), (Some(cny(2, 0)), Some(cny(0, 800_000_000))));
     assert_eq!(bill.meter_end_mwh - bill.meter_start_mwh, bill.total_energy_mwh);
     assert_eq!(bill.vin, "LSVAA4182E2184847");
-    assert_eq!(bill.start_time.expect("a time").text, "2026-05-17T10:30:00.000");
+    assert_eq!(bill.start_time.expect("a time").text, "2026-05-17T08:30:00.000");
     let raw = bill.raw_record.expect("evidence");
     assert_eq!((raw.frame_code, raw.body.len()), (0x3B, 158));
 

@@ -1,12 +1,13 @@
 //! Orders, bills and what happens to them.
 
 use super::vehicle::{reported, vehicle};
-use super::{amount, coded, energy_mwh, pile_time, position, price, timestamp};
+use super::{amount, coded, energy_mwh, pile_time, position, price, terms, timestamp};
 use crate::api::pb;
 use crate::domain::command::StopProof;
 use crate::domain::driver::{AtPile, Shown, Vin};
 use crate::domain::ids::hex;
 use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Order, OrderState, Origin, Stop};
+use crate::domain::record::audit::{Check, Finding};
 use crate::domain::record::{Bill, Fees, Record, RecordedPeriod};
 use crate::domain::units::UtcOffset;
 use crate::domain::vehicle::BmsReport;
@@ -41,8 +42,11 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         // A counter of the supervision.
         idle_seen: _,
         bill: billed,
-        at_pile,
         vehicle: told_by,
+        closing,
+        record_after_close,
+        stop_at_login,
+        at_pile,
     } = order;
     let AtThePile { card, vin, account, parallel_no } = AtThePile::of(at_pile);
     pb::Order {
@@ -67,11 +71,14 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         anomalies: anomalies.into_iter().map(anomaly).collect(),
         last_metered: last.map(metered),
         bill: billed.map(|billed| bill(billed, zone)),
+        vehicle: told_by.map(|told_by| vehicle(*told_by)),
+        closing: closing.map(terms::closing),
+        record_after_close: record_after_close.map(terms::record_after_close),
+        stop_at_login: stop_at_login.map(terms::stop_at_login),
         card,
         vin,
         account,
         parallel_no,
-        vehicle: told_by.map(|told_by| vehicle(*told_by)),
     }
 }
 
@@ -85,6 +92,18 @@ pub fn event(stamped: &Stamped, what: Change, after: Order, zone: UtcOffset) -> 
         order: Some(order(after, zone)),
         bms: None,
     })
+}
+
+/// What was said of the charge of `after`, the order with it.
+pub fn vehicle_event(stamped: &Stamped, report: BmsReport, after: Order, zone: UtcOffset) -> pb::OrderEvent {
+    let bms = reported(after.pile, after.gun, after.serial, report);
+    pb::OrderEvent {
+        position: Some(position(stamped, zone)),
+        change: pb::OrderChange::Vehicle.into(),
+        anomaly: pb::OrderAnomalyKind::Unspecified.into(),
+        order: Some(order(after, zone)),
+        bms: Some(bms),
+    }
 }
 
 /// What callers are told of a start at the pile; empty where there is nothing.
@@ -106,18 +125,6 @@ impl AtThePile {
             Shown::Vin(Vin(vin)) => (String::new(), vin),
         };
         Self { card, vin, account, parallel_no: parallel_no.map(|number| hex(&number)).unwrap_or_default() }
-    }
-}
-
-/// What was said of the charge of `after`, the order with it.
-pub fn vehicle_event(stamped: &Stamped, report: BmsReport, after: Order, zone: UtcOffset) -> pb::OrderEvent {
-    let bms = reported(after.pile, after.gun, after.serial, report);
-    pb::OrderEvent {
-        position: Some(position(stamped, zone)),
-        change: pb::OrderChange::Vehicle.into(),
-        anomaly: pb::OrderAnomalyKind::Unspecified.into(),
-        order: Some(order(after, zone)),
-        bms: Some(bms),
     }
 }
 
@@ -165,12 +172,13 @@ fn failure(failure: Failure) -> pb::StartFailure {
 }
 
 fn stop(stop: Stop) -> pb::OrderStop {
-    let Stop { requested_at, last_sent_at, sent, still_charging } = stop;
+    let Stop { requested_at, last_sent_at, sent, still_charging, cause } = stop;
     pb::OrderStop {
         requested_at: Some(timestamp(requested_at)),
         last_sent_at: Some(timestamp(last_sent_at)),
         sent: i32::from(sent),
         still_charging,
+        cause: terms::stop_cause(cause).into(),
     }
 }
 
@@ -188,6 +196,8 @@ fn anomaly_kind(kind: AnomalyKind) -> pb::OrderAnomalyKind {
         AnomalyKind::LateStart => pb::OrderAnomalyKind::LateStart,
         AnomalyKind::UnknownSerial => pb::OrderAnomalyKind::UnknownSerial,
         AnomalyKind::RecordConflict => pb::OrderAnomalyKind::RecordConflict,
+        AnomalyKind::BillMismatch => pb::OrderAnomalyKind::BillMismatch,
+        AnomalyKind::RecordAfterClose => pb::OrderAnomalyKind::RecordAfterClose,
     }
 }
 
@@ -204,6 +214,9 @@ fn change(change: Change) -> Option<(pb::OrderChange, Option<AnomalyKind>)> {
         Change::Failed => pb::OrderChange::Failed,
         Change::Anomaly(kind) => return Some((pb::OrderChange::Anomaly, Some(kind))),
         Change::Settled => pb::OrderChange::Settled,
+        Change::Closed => pb::OrderChange::Closed,
+        Change::StopPlanned => pb::OrderChange::StopPlanned,
+        Change::StopExpired => pb::OrderChange::StopExpired,
     };
     Some((change, None))
 }
@@ -221,7 +234,7 @@ fn metered(metered: Metered) -> pb::MeteredValues {
 
 fn bill(bill: Bill, zone: UtcOffset) -> pb::Bill {
     let totals = bill.total_fees();
-    let Bill { record, fees } = bill;
+    let Bill { record, fees, audit } = bill;
     let Record {
         // Those of the order.
         pile: _,
@@ -264,6 +277,31 @@ fn bill(bill: Bill, zone: UtcOffset) -> pb::Bill {
         stop_reason: Some(pb::NamedCode { code: i32::from(stop_reason), name: stop_reason_name }),
         physical_card: if physical_card == [0; 8] { String::new() } else { hex(&physical_card) },
         raw_record: Some(pb::RawRecord { frame_code: i32::from(code), body: body.into() }),
+        audit: audit.into_iter().map(finding).collect(),
+    }
+}
+
+fn finding(finding: Finding) -> pb::BillFinding {
+    let Finding { check: broken, field, expected, actual } = finding;
+    pb::BillFinding { check: check(broken).into(), field: field.name().to_owned(), expected, actual }
+}
+
+fn check(check: Check) -> pb::BillCheck {
+    match check {
+        Check::PeriodAmount => pb::BillCheck::PeriodAmount,
+        Check::EnergySum => pb::BillCheck::EnergySum,
+        Check::LossEnergySum => pb::BillCheck::LossEnergySum,
+        Check::AmountSum => pb::BillCheck::AmountSum,
+        Check::Meter => pb::BillCheck::Meter,
+        Check::LossRatio => pb::BillCheck::LossRatio,
+        Check::UnitPrice => pb::BillCheck::UnitPrice,
+        Check::TimeOrder => pb::BillCheck::TimeOrder,
+        Check::Sightings => pb::BillCheck::Sightings,
+        Check::PeriodHours => pb::BillCheck::PeriodHours,
+        Check::Telemetry => pb::BillCheck::Telemetry,
+        Check::Gun => pb::BillCheck::Gun,
+        Check::StartType => pb::BillCheck::StartType,
+        Check::Vin => pb::BillCheck::Vin,
     }
 }
 
@@ -351,7 +389,7 @@ mod tests {
             prices: [PricePair { energy: Price(100_000), service: Price(40_000) }; 4],
             half_hours: [Period::Peak; 48],
         };
-        let told = bill(Bill::new(record(), Some(&tariff)), zone());
+        let told = bill(Bill::new(record(), Some(&tariff), vec![]), zone());
         let steps = |money: &Option<pb::Money>| money.as_ref().and_then(to_amount).expect("money").0;
         assert_eq!(steps(&told.total_energy_fee) + steps(&told.total_service_fee), steps(&told.total_amount));
         let peak = &told.periods[1];
@@ -365,7 +403,7 @@ mod tests {
 
     #[test]
     fn without_a_known_tariff_there_are_no_fees() {
-        let told = bill(Bill::new(record(), None), zone());
+        let told = bill(Bill::new(record(), None, vec![]), zone());
         assert_eq!((told.total_energy_fee, told.periods[1].energy_fee.clone()), (None, None));
         assert_eq!(told.raw_record, Some(pb::RawRecord { frame_code: 0x3B, body: vec![1, 2, 3].into() }));
     }
@@ -397,11 +435,15 @@ mod tests {
             Change::Failed,
             anomaly,
             Change::Settled,
+            Change::Closed,
+            Change::StopPlanned,
+            Change::StopExpired,
         ];
         // In the order of the enumeration: each has its own value, and none is left over.
-        let told: Vec<_> = all.into_iter().filter_map(change).map(|(told, _)| i32::from(told)).collect();
-        assert_eq!(told, (1..=9).collect::<Vec<_>>());
-        assert!(pb::OrderChange::try_from(10).is_err());
+        let told = all.into_iter().filter_map(change).map(|(told, _)| i32::from(told));
+        // What a vehicle said is an event of its own kind.
+        let told: Vec<_> = told.chain([pb::OrderChange::Vehicle.into()]).collect();
+        assert_eq!(told, (1..=99).filter(|n| pb::OrderChange::try_from(*n).is_ok()).collect::<Vec<_>>());
         assert_eq!(change(anomaly), Some((pb::OrderChange::Anomaly, Some(AnomalyKind::LateStart))));
         assert_eq!(change(Change::RepeatStop), None);
     }
@@ -416,6 +458,9 @@ mod tests {
         for kind in AnomalyKind::ALL {
             let told = anomaly_kind(kind).as_str_name();
             assert_eq!(told, format!("ORDER_ANOMALY_KIND_{}", kind.name().to_uppercase()));
+        }
+        for kind in Check::ALL {
+            assert_eq!(check(kind).as_str_name(), format!("BILL_CHECK_{}", kind.name().to_uppercase()));
         }
         assert_eq!(order(example(), zone()).name, "piles/32010600019236/orders/abababababababababababababababab");
     }

@@ -3,8 +3,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::command::{Start, StopProof, When};
-use crate::domain::order::{Anomaly, AnomalyKind, Failure, Metered, Stop};
+use crate::domain::order::{
+    Anomaly, AnomalyKind, Close, Closing, ClosingSource, Failure, Metered, RecordAfterClose, Stop, StopCause,
+};
 use crate::domain::pile::SessionSeen;
+use crate::domain::record::audit::{Check, Field, Finding};
 use crate::domain::record::{Fees, RecordedPeriod};
 use crate::domain::tariff::PricePair;
 use crate::domain::telemetry::{Battery, Demand, GroundLock, Live, Measured, Status};
@@ -72,12 +75,28 @@ fn order() -> Order {
     order.order_id = "订单 7".into();
     order.attributes = BTreeMap::from([("k".into(), "v".into()), (String::new(), "empty key".into())]);
     order.request = Some(crate::domain::order::StartRequest { id: request_id(), arguments: u64::MAX });
-    order.stop = Some(Stop { requested_at: WallMs(1), last_sent_at: WallMs(2), sent: 3, still_charging: true });
+    order.stop = Some(Stop {
+        requested_at: WallMs(1),
+        last_sent_at: WallMs(2),
+        sent: 3,
+        still_charging: true,
+        cause: StopCause::LateStart,
+    });
     order.failure = Some(Failure::FailedOnPile { code: 0x4A, name: "no BHM".into() });
     order.anomalies = AnomalyKind::ALL.map(|kind| Anomaly { kind, at: WallMs(i64::MAX) }).to_vec();
     order.tariff = Some(tariff);
     order.last = Some(Metered { at: WallMs(3), energy: Energy(4), amount: Amount(5), soc_percent: 6 });
-    order.bill = Some(Bill { record, fees: Some([fees; 4]) });
+    let finding =
+        Finding { check: Check::Vin, field: Field::Vin, expected: "17 of them".into(), actual: "\u{0}".into() };
+    order.bill = Some(Bill { record, fees: Some([fees; 4]), audit: vec![finding] });
+    order.closing = Some(Closing {
+        at: WallMs(4),
+        reason: "lost".into(),
+        energy: Energy(5),
+        amount: Amount(6),
+        source: ClosingSource::LastTelemetry,
+    });
+    order.record_after_close = Some(RecordAfterClose { energy: -7, amount: Amount(-8) });
     order
 }
 
@@ -146,6 +165,11 @@ fn commands() -> Vec<Command> {
         Command::StartCharging(Box::new(start.clone())),
         Command::StartCharging(Box::new(Start { serial: None, attributes: BTreeMap::new(), ..start })),
         Command::StopCharging { serial: serial() },
+        Command::StopAtLogin { serial: serial(), expires_at: WallMs(7) },
+        Command::CloseOrder {
+            serial: serial(),
+            close: Box::new(Close { reason: "lost".into(), given: Some((Energy(1), Amount(2))), force: true }),
+        },
         Command::ReadOrder { serial: serial() },
         Command::ReadSession,
         Command::ReadTelemetry { gun: gun() },
@@ -173,6 +197,8 @@ fn replies() -> Vec<Reply> {
         Reply::StartedBefore { serial: serial() },
         Reply::Stopped { order: Box::new(order()), confirmed_by: StopProof::Answer },
         Reply::Stopped { order: Box::new(order()), confirmed_by: StopProof::Record },
+        Reply::StopPlanned(Box::new(order())),
+        Reply::Closed(Box::new(order())),
         Reply::Order(Some(Box::new(order()))),
         Reply::Order(None),
         Reply::Session(Box::new(seen)),
@@ -196,6 +222,8 @@ fn errors() -> Vec<CommandError> {
         CommandError::GunBusy { gun: gun(), serial: serial() },
         CommandError::GunUnknown { gun: gun(), guns: 1 },
         CommandError::OrderNotActive { serial: serial(), state: OrderState::Settled.name().into() },
+        CommandError::OrderNotHeld { serial: serial() },
+        CommandError::OrderActive { serial: serial(), state: OrderState::Charging.name().into() },
         CommandError::OutcomeUnknown { serial: Some(serial()) },
         CommandError::NodeLost { serial: None },
         CommandError::Unsupported { what: "levitate".into() },
@@ -227,7 +255,7 @@ fn every_command_reply_error_and_measurement_comes_back_as_it_was() {
 #[test]
 fn none_is_left_out() {
     let commands: BTreeSet<_> = commands().iter().map(Command::name).collect();
-    assert_eq!(commands.len(), 8);
+    assert_eq!(commands.len(), 10);
     for name in &commands {
         // Every variant is a name, and the other way round: an unknown one lists them all.
         assert!(known("Command").contains(&(*name).to_owned()), "{name}");
@@ -272,6 +300,11 @@ fn what_one_release_writes_the_next_one_reads() {
                 r#""physical_card":[255,255,255,255,255,255,255,255],"balance_fen":4294967295}}"#
             ),
             r#"{"stop_charging":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"}}"#,
+            r#"{"stop_at_login":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","expires_at":7}}"#,
+            concat!(
+                r#"{"close_order":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","close":{"reason":"lost","#,
+                r#""given":[1,2],"force":true}}}"#
+            ),
             r#"{"read_order":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"}}"#,
             r#""read_session""#,
             r#"{"read_telemetry":{"gun":2}}"#,

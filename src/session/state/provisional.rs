@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Phase, Session, login_response};
 use crate::domain::command::StopProof;
-use crate::domain::order::Happening;
+use crate::domain::order::{Happening, StopCause};
 use crate::domain::{CommandError, Gun, Order, Reply, Serial};
 use crate::observe;
 use crate::session::Now;
@@ -132,7 +132,7 @@ impl Session {
         self.pending.push(id, Await::Stop(gun, serial), deadline, sequence);
         let mut order = Order::adopted(self.pile.code, gun, serial, now.wall);
         order.apply(now.wall, Happening::Charging(metered));
-        order.apply(now.wall, Happening::StopRequested);
+        order.apply(now.wall, Happening::StopRequested(StopCause::Caller));
         if let Some(provisional) = &mut self.provisional {
             provisional.stopped(now, serial);
             provisional.known.retain(|known| known.serial != serial && known.gun != gun);
@@ -189,7 +189,7 @@ impl Session {
             match kept {
                 Kept::Frame(frame) => self.happened_before(then, &frame, out),
                 Kept::Stop(serial) if self.held(serial).is_some() => {
-                    self.happened(then, serial, Happening::StopRequested, out);
+                    self.happened(then, serial, Happening::StopRequested(StopCause::Caller), out);
                 }
                 // It is being looked up.
                 Kept::Stop(serial) => self.stops.push((then, serial)),
@@ -237,7 +237,7 @@ impl Session {
     pub(in crate::session) fn stop_late(&mut self, serial: Serial, out: &mut Out) {
         let Some(at) = self.stops.iter().position(|(_, stopped)| *stopped == serial) else { return };
         let (then, _) = self.stops.swap_remove(at);
-        self.happened(then, serial, Happening::StopRequested, out);
+        self.happened(then, serial, Happening::StopRequested(StopCause::Caller), out);
     }
 }
 

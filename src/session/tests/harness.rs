@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+pub use super::frames::*;
 use super::ledger::{Mode, Store};
 use crate::domain::command::{Start, When};
+use crate::domain::order::Close;
 use crate::domain::pile::GunState;
 use crate::domain::tariff::PricePair;
 use crate::domain::units::UtcOffset;
 use crate::domain::{
-    Command, CommandError, EventKind, Fence, Gun, OrderState, Period, PileCode, Price, Reply, RequestId, Serial,
-    SessionId, Tariff, Telemetry, WallMs,
+    Command, CommandError, EventKind, Fence, OrderState, Period, Price, Reply, RequestId, Serial, SessionId, Tariff,
+    Telemetry, WallMs,
 };
 use crate::session::authority::{Asking, ChargeAsk, Denial, Verdict};
 use crate::session::departed::Absent;
@@ -26,7 +28,6 @@ use crate::session::state::Session;
 use crate::session::{Config, Now, Policy};
 use crate::wire::{self, Frame, Packet, Sequence};
 
-pub const PILE: &str = "32010600019236";
 const ADDRESS: &str = "10.0.0.1:4711";
 
 /// One pile with one session, seen from everywhere.
@@ -90,6 +91,17 @@ impl Pile {
         let clock = Now { mono: Duration::from_secs(100), wall: WallMs(1_700_000_000_000) };
         let shared = (Rc::default(), Rc::new(Cell::new(clock)), Rc::default());
         Self::log_in(mode, policy(energy_price), ADDRESS, shared)
+    }
+
+    /// Logged in, with other settings.
+    pub fn online_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut policy = policy(100_000).as_ref().clone();
+        change(&mut policy.config);
+        let clock = Now { mono: Duration::from_secs(100), wall: WallMs(1_700_000_000_000) };
+        let shared = (Rc::default(), Rc::new(Cell::new(clock)), Rc::default());
+        let mut pile = Self::log_in(Mode::Prompt, Arc::new(policy), ADDRESS, shared);
+        pile.receives(0x02);
+        pile
     }
 
     /// The same pile, on another connection.
@@ -199,14 +211,26 @@ impl Pile {
         self.sends(0x13, &[("gun_no", 1), ("status", 2)]);
     }
 
-    /// A bill of 12.34 CNY.
+    /// A bill of 10 kWh, by the tariff.
     pub fn bills(&mut self, serial: Serial) -> Sequence {
         self.bills_with(serial, 0x41)
     }
 
     pub fn bills_with(&mut self, serial: Serial, stop_reason: u64) -> Sequence {
-        let energy = if stop_reason == 0x41 { 100_000 } else { 0 };
-        let fields = [("gun_no", 1), ("stop_reason", stop_reason), ("total_energy", energy), ("total_amount", 123_400)];
+        let unit = self.policy.tariff.prices_of(Period::Flat).unit();
+        let (energy, amount) = if stop_reason == 0x41 { (100_000, u64::from(unit.0)) } else { (0, 0) };
+        let fields = [
+            ("gun_no", 1),
+            ("stop_reason", stop_reason),
+            ("flat_unit_price", u64::from(unit.0)),
+            ("flat_energy", energy),
+            ("flat_loss_energy", energy),
+            ("flat_amount", amount),
+            ("meter_end", energy),
+            ("total_energy", energy),
+            ("total_loss_energy", energy),
+            ("total_amount", amount),
+        ];
         self.sends_of(serial, 0x3B, &fields)
     }
 
@@ -246,6 +270,11 @@ impl Pile {
 
     pub fn stop(&mut self, serial: Serial) -> u64 {
         self.command(Command::StopCharging { serial }, 10)
+    }
+
+    pub fn close(&mut self, serial: Serial, force: bool) -> u64 {
+        let close = Box::new(Close { reason: "never billed".into(), given: None, force });
+        self.command(Command::CloseOrder { serial, close }, 10)
     }
 
     pub fn disconnect(&mut self, when: When) -> u64 {
@@ -439,50 +468,6 @@ pub fn policy(energy_price: u32) -> Arc<Policy> {
     let tariff = Tariff { prices: [price; 4], half_hours: [Period::Flat; 48] };
     let offset = UtcOffset::parse("+08:00").expect("an offset");
     Arc::new(Policy { config: Config::default(), tariff, offset, asking: Asking::default(), admitting: None })
-}
-
-/// 0x01 of a DC pile.
-pub fn login_request(guns: u8) -> Frame {
-    frame(0x01, Serial::NONE, &[("gun_count", guns.into()), ("protocol_version", 16)])
-}
-
-/// All zero but for pile code, serial and these fields.
-pub fn frame(frame_code: u8, serial: Serial, fields: &[(&str, u64)]) -> Frame {
-    let spec = wire::FRAMES.iter().find(|spec| spec.code == frame_code).expect("a known type");
-    let mut body = vec![0; spec.min_body_len];
-    let mut put = |field: &str, bytes: &[u8]| {
-        let spec = spec.fields.iter().find(|spec| spec.name == field);
-        let spec = spec.unwrap_or_else(|| panic!("{frame_code:#04x} has no {field}"));
-        let len = spec.len.expect("a fixed field");
-        body[spec.offset..spec.offset + len].copy_from_slice(&bytes[..len]);
-    };
-    put("pile_code", &code().bcd());
-    if !serial.is_none() {
-        put("transaction_serial", &serial.bytes());
-    }
-    for (field, value) in fields {
-        put(field, &value.to_le_bytes());
-    }
-    Frame::decode_as(spec, &body).expect("a whole body").frame
-}
-
-pub fn code() -> PileCode {
-    PILE.parse().expect("a pile code")
-}
-
-pub fn gun(number: u8) -> Gun {
-    Gun::new(number).expect("a gun")
-}
-
-/// A serial nobody here gave out.
-pub fn foreign(n: u8) -> Serial {
-    Serial::from_bytes([0xF0, n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
-}
-
-fn place(frame: &Frame, field: &str) -> (usize, usize) {
-    let spec = frame.spec().fields.iter().find(|spec| spec.name == field);
-    let spec = spec.unwrap_or_else(|| panic!("{} has no {field}", frame.spec().name));
-    (spec.offset, spec.len.expect("a fixed field"))
 }
 
 fn name(event: &EventKind) -> &'static str {

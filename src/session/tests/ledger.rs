@@ -79,6 +79,16 @@ impl Store {
         self.events.iter().filter_map(of).collect()
     }
 
+    /// As somebody who is asked while the pile has no session, or knows of none.
+    pub fn amend(&mut self, serial: Serial, now: WallMs, what: Happening) {
+        let (order, version) = self.orders.get_mut(&serial).expect("an order under this serial");
+        let changes = order.apply(now, what);
+        *version += u64::from(!changes.is_empty());
+        let order = order.clone();
+        let told = |change| EventKind::Order { order: Box::new(order.clone()), change };
+        self.events.extend(changes.into_iter().map(told));
+    }
+
     fn claim(&mut self, claim: &Claim) -> Result<Login, StoreError> {
         let Claim { pile, session, now_ms, identity: _, held } = *claim;
         let previous = self.owner;
@@ -190,9 +200,10 @@ impl Store {
             let fresh = |(_, version): &(Order, u64)| stored.as_ref().is_none_or(|(_, v)| v == version);
             let base = latest.filter(fresh).or(stored.clone()).map(|(order, _)| order);
             let mut order = base.unwrap_or_else(|| Order::billed(record, now));
-            order.apply(now, Happening::Recorded(Box::new(record.clone())));
+            let changes = order.apply(now, Happening::Recorded(Box::new(record.clone())));
             self.put(&Document::Order(Box::new(order.clone())));
-            self.events.push(EventKind::Order { order: Box::new(order), change: Change::Settled });
+            let told = |change| EventKind::Order { order: Box::new(order.clone()), change };
+            self.events.extend(changes.into_iter().map(told));
         } else if let (Settled::Conflict { .. }, Some((mut order, _))) = (outcome, stored) {
             order.apply(now, Happening::ConflictingRecord);
             self.put(&Document::Order(Box::new(order)));

@@ -4,7 +4,10 @@ use super::StartAttempt;
 use super::field::{self, Unreadable, bytes, enumerated, enumeration, packed, required, small, wall};
 use super::v1;
 use crate::domain::driver::{AtPile, Card, GrantedLimits, Shown, Vin};
-use crate::domain::order::{Anomaly, AnomalyKind, Failure, Metered, Origin, StartRequest, Stop};
+use crate::domain::order::{
+    Anomaly, AnomalyKind, Closing, ClosingSource, Failure, Metered, Origin, RecordAfterClose, StartRequest, Stop,
+    StopAtLogin, StopCause,
+};
 use crate::domain::{Amount, Energy, Order, OrderState, RequestId, WallMs};
 
 impl From<&Order> for v1::Order {
@@ -34,6 +37,9 @@ impl From<&Order> for v1::Order {
             idle_seen,
             bill,
             vehicle,
+            closing,
+            record_after_close,
+            stop_at_login,
         } = order;
         Self {
             pile: packed(&pile.bcd()),
@@ -58,8 +64,11 @@ impl From<&Order> for v1::Order {
             last: last.as_ref().map(Into::into),
             idle_seen: u32::from(*idle_seen),
             bill: bill.as_ref().map(Into::into),
-            at_pile: at_pile.as_deref().map(Into::into),
             vehicle: vehicle.as_deref().map(Into::into),
+            closing: closing.as_ref().map(Into::into),
+            record_after_close: record_after_close.as_ref().map(Into::into),
+            stop_at_login: stop_at_login.as_ref().map(Into::into),
+            at_pile: at_pile.as_deref().map(Into::into),
         }
     }
 }
@@ -91,8 +100,11 @@ impl TryFrom<v1::Order> for Order {
             last,
             idle_seen,
             bill,
-            at_pile,
             vehicle,
+            closing,
+            record_after_close,
+            stop_at_login,
+            at_pile,
         } = stored;
         Ok(Self {
             pile: field::pile(&pile)?,
@@ -117,8 +129,11 @@ impl TryFrom<v1::Order> for Order {
             last: last.map(TryInto::try_into).transpose()?,
             idle_seen: small("idle_seen", idle_seen)?,
             bill: bill.map(TryInto::try_into).transpose()?,
-            at_pile: at_pile.map(TryInto::try_into).transpose()?.map(Box::new),
             vehicle: vehicle.map(|said| said.try_into().map(Box::new)).transpose()?,
+            closing: closing.map(TryInto::try_into).transpose()?,
+            record_after_close: record_after_close.map(Into::into),
+            stop_at_login: stop_at_login.map(Into::into),
+            at_pile: at_pile.map(TryInto::try_into).transpose()?.map(Box::new),
         })
     }
 }
@@ -196,8 +211,14 @@ impl TryFrom<v1::AtPile> for AtPile {
 
 impl From<&Stop> for v1::Stop {
     fn from(stop: &Stop) -> Self {
-        let Stop { requested_at, last_sent_at, sent, still_charging } = *stop;
-        Self { requested_at_ms: requested_at.0, last_sent_at_ms: last_sent_at.0, sent: u32::from(sent), still_charging }
+        let Stop { requested_at, last_sent_at, sent, still_charging, cause } = *stop;
+        Self {
+            requested_at_ms: requested_at.0,
+            last_sent_at_ms: last_sent_at.0,
+            sent: u32::from(sent),
+            still_charging,
+            cause: v1::StopCause::from(cause).into(),
+        }
     }
 }
 
@@ -205,12 +226,17 @@ impl TryFrom<v1::Stop> for Stop {
     type Error = Unreadable;
 
     fn try_from(stored: v1::Stop) -> Result<Self, Unreadable> {
-        let v1::Stop { requested_at_ms, last_sent_at_ms, sent, still_charging } = stored;
+        let v1::Stop { requested_at_ms, last_sent_at_ms, sent, still_charging, cause } = stored;
         Ok(Self {
             requested_at: WallMs(requested_at_ms),
             last_sent_at: WallMs(last_sent_at_ms),
             sent: small("stop.sent", sent)?,
             still_charging,
+            // Before there were others, nobody said so.
+            cause: match cause {
+                0 => StopCause::Caller,
+                cause => enumerated::<v1::StopCause, _>("stop.cause", cause)?,
+            },
         })
     }
 }
@@ -287,6 +313,52 @@ impl TryFrom<v1::Metered> for Metered {
     }
 }
 
+impl From<&Closing> for v1::Closing {
+    fn from(closing: &Closing) -> Self {
+        let Closing { at, reason, energy, amount, source } = closing;
+        let source = v1::ClosingSource::from(*source).into();
+        Self { at_ms: at.0, reason: reason.clone(), energy: energy.0, amount: amount.0, source }
+    }
+}
+
+impl TryFrom<v1::Closing> for Closing {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::Closing) -> Result<Self, Unreadable> {
+        let v1::Closing { at_ms, reason, energy, amount, source } = stored;
+        let source = enumerated::<v1::ClosingSource, _>("closing.source", source)?;
+        Ok(Self { at: WallMs(at_ms), reason, energy: Energy(energy), amount: Amount(amount), source })
+    }
+}
+
+impl From<&RecordAfterClose> for v1::RecordAfterClose {
+    fn from(more: &RecordAfterClose) -> Self {
+        let RecordAfterClose { energy, amount } = *more;
+        Self { energy, amount: amount.0 }
+    }
+}
+
+impl From<v1::RecordAfterClose> for RecordAfterClose {
+    fn from(stored: v1::RecordAfterClose) -> Self {
+        let v1::RecordAfterClose { energy, amount } = stored;
+        Self { energy, amount: Amount(amount) }
+    }
+}
+
+impl From<&StopAtLogin> for v1::StopAtLogin {
+    fn from(plan: &StopAtLogin) -> Self {
+        let StopAtLogin { requested_at, expires_at } = *plan;
+        Self { requested_at_ms: requested_at.0, expires_at_ms: expires_at.0 }
+    }
+}
+
+impl From<v1::StopAtLogin> for StopAtLogin {
+    fn from(stored: v1::StopAtLogin) -> Self {
+        let v1::StopAtLogin { requested_at_ms, expires_at_ms } = stored;
+        Self { requested_at: WallMs(requested_at_ms), expires_at: WallMs(expires_at_ms) }
+    }
+}
+
 impl From<&StartAttempt> for v1::StartAttempt {
     fn from(attempt: &StartAttempt) -> Self {
         let StartAttempt { pile, id, arguments, serial, created_at } = *attempt;
@@ -319,4 +391,7 @@ enumeration!(OrderState, OrderState:
     Requested WaitingForPlug Starting Charging Stopping Finished Abnormal Failed Settled ClosedWithoutRecord);
 enumeration!(Origin, Origin: Platform Pile Card Vin OfflineCard);
 enumeration!(AnomalyKind, AnomalyKind:
-    StartTimeout IdleWhileCharging StopNotObeyed RecordOverdue LateStart UnknownSerial RecordConflict);
+    StartTimeout IdleWhileCharging StopNotObeyed RecordOverdue LateStart UnknownSerial RecordConflict BillMismatch
+    RecordAfterClose);
+enumeration!(StopCause, StopCause: Caller LateStart AtLogin);
+enumeration!(ClosingSource, ClosingSource: LastTelemetry Given);

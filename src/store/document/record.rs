@@ -1,7 +1,10 @@
 //! The record, the bill made of it, and the tariff that splits it.
 
-use super::field::{self, Unreadable, array, bad, bytes, clock, clock_text, packed, required, small};
+use super::field::{
+    self, Unreadable, array, bad, bytes, clock, clock_text, enumerated, enumeration, packed, required, small,
+};
 use super::v1;
+use crate::domain::record::audit::{Check, Field, Finding};
 use crate::domain::record::{Fees, RecordedPeriod};
 use crate::domain::tariff::{Period, PricePair};
 use crate::domain::{Amount, Bill, Energy, Price, Record, Tariff};
@@ -123,10 +126,10 @@ impl From<v1::RecordedPeriod> for RecordedPeriod {
 
 impl From<&Bill> for v1::Bill {
     fn from(bill: &Bill) -> Self {
-        let Bill { record, fees } = bill;
+        let Bill { record, fees, audit } = bill;
         let fees =
             fees.iter().flatten().map(|Fees { energy, service }| v1::Fees { energy: energy.0, service: service.0 });
-        Self { record: Some(record.into()), fees: fees.collect() }
+        Self { record: Some(record.into()), fees: fees.collect(), audit: audit.iter().map(Into::into).collect() }
     }
 }
 
@@ -134,16 +137,47 @@ impl TryFrom<v1::Bill> for Bill {
     type Error = Unreadable;
 
     fn try_from(stored: v1::Bill) -> Result<Self, Unreadable> {
-        let v1::Bill { record, fees } = stored;
+        let v1::Bill { record, fees, audit } = stored;
         let record = required("bill.record", record)?.try_into()?;
+        let audit = audit.into_iter().map(Finding::try_from).collect::<Result<_, _>>()?;
         if fees.is_empty() {
-            return Ok(Self { record, fees: None });
+            return Ok(Self { record, fees: None, audit });
         }
         let fees: [v1::Fees; 4] = array("bill.fees", fees)?;
         let fees = fees.map(|v1::Fees { energy, service }| Fees { energy: Amount(energy), service: Amount(service) });
-        Ok(Self { record, fees: Some(fees) })
+        Ok(Self { record, fees: Some(fees), audit })
     }
 }
+
+impl From<&Finding> for v1::Finding {
+    fn from(finding: &Finding) -> Self {
+        let Finding { check, field, expected, actual } = finding;
+        Self {
+            check: v1::Check::from(*check).into(),
+            field: field.name().to_owned(),
+            expected: expected.clone(),
+            actual: actual.clone(),
+        }
+    }
+}
+
+impl TryFrom<v1::Finding> for Finding {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::Finding) -> Result<Self, Unreadable> {
+        let v1::Finding { check, field, expected, actual } = stored;
+        Ok(Self {
+            check: enumerated::<v1::Check, _>("finding.check", check)?,
+            field: Field::from_name(&field).ok_or_else(|| bad("finding.field", field))?,
+            expected,
+            actual,
+        })
+    }
+}
+
+enumeration!(Check, Check:
+    PeriodAmount EnergySum LossEnergySum AmountSum Meter LossRatio UnitPrice TimeOrder Sightings PeriodHours Telemetry
+    Gun StartType Vin);
 
 impl From<&Tariff> for v1::Tariff {
     fn from(tariff: &Tariff) -> Self {

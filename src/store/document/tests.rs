@@ -6,8 +6,12 @@ use super::*;
 use crate::domain::alarm::{Alarm, Fault};
 use crate::domain::driver::{AtPile, Card, GrantedLimits, Shown, Vin};
 use crate::domain::event::OfflineReason;
-use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Origin, StartRequest, Stop};
+use crate::domain::order::{
+    Anomaly, AnomalyKind, Change, Closing, ClosingSource, Failure, Metered, Origin, RecordAfterClose, StartRequest,
+    Stop, StopAtLogin, StopCause,
+};
 use crate::domain::pile::{GunState, GunStatus, Identity, TariffOnPile};
+use crate::domain::record::audit::{Check, Field, Finding};
 use crate::domain::record::{Bill, Fees, RecordedPeriod};
 use crate::domain::tariff::{Period, PricePair};
 use crate::domain::vehicle::{BmsReport, Flag, Handshake, Missed, Parameters, Statistics, StopReasons, Vehicle};
@@ -161,6 +165,9 @@ fn changes() -> Vec<Change> {
         Change::Finished,
         Change::Failed,
         Change::Settled,
+        Change::Closed,
+        Change::StopPlanned,
+        Change::StopExpired,
     ];
     plain.into_iter().chain(AnomalyKind::ALL.map(Change::Anomaly)).collect()
 }
@@ -217,7 +224,13 @@ fn order() -> Order {
         accepted_at: Some(WallMs(3)),
         plug_deadline: Some(WallMs(4)),
         charging_at: Some(WallMs(5)),
-        stop: Some(Stop { requested_at: WallMs(6), last_sent_at: WallMs(7), sent: 8, still_charging: true }),
+        stop: Some(Stop {
+            requested_at: WallMs(6),
+            last_sent_at: WallMs(7),
+            sent: 8,
+            still_charging: true,
+            cause: StopCause::LateStart,
+        }),
         ended_at: Some(WallMs(9)),
         settled_at: Some(WallMs(0)),
         failure: Some(Failure::Rejected { code: 10, name: "no".to_owned() }),
@@ -225,21 +238,19 @@ fn order() -> Order {
         tariff: Some(Tariff { prices: [pair(1), pair(3), pair(5), pair(7)], half_hours }),
         last: Some(Metered { at: WallMs(12), energy: Energy(13), amount: Amount(14), soc_percent: 15 }),
         idle_seen: 16,
-        at_pile: Some(Box::new(at_pile(Shown::Card(Card([1, 2, 3, 4, 5, 6, 7, 8]))))),
-        bill: Some(Bill { record: record(), fees: Some([fees(1), fees(2), fees(3), fees(4)]) }),
+        bill: Some(Bill { record: record(), fees: Some([fees(1), fees(2), fees(3), fees(4)]), audit: findings() }),
         vehicle: Some(Box::new(vehicle())),
+        closing: Some(Closing {
+            at: WallMs(17),
+            reason: "lost".to_owned(),
+            energy: Energy(18),
+            amount: Amount(19),
+            source: ClosingSource::Given,
+        }),
+        stop_at_login: Some(StopAtLogin { requested_at: WallMs(22), expires_at: WallMs(23) }),
+        record_after_close: Some(RecordAfterClose { energy: -20, amount: Amount(-21) }),
+        at_pile: Some(Box::new(at_pile(Shown::Card(Card([1, 2, 3, 4, 5, 6, 7, 8]))))),
         ..Order::requested(pile().code, gun(), serial(), WallMs(1))
-    }
-}
-
-fn at_pile(shown: Shown) -> AtPile {
-    AtPile {
-        shown,
-        account: "account".to_owned(),
-        logical_card: [9; 8],
-        balance_fen: 18,
-        limits: GrantedLimits { max_power_kw: 19, soc_percent: 20, energy: 21 },
-        parallel_no: Some([0x24; 6]),
     }
 }
 
@@ -300,6 +311,24 @@ fn reports() -> [BmsReport; 6] {
         BmsReport::BmsStop(reasons(1)),
         BmsReport::ChargerStop(reasons(3)),
     ]
+}
+
+/// Every check, and every field.
+fn findings() -> Vec<Finding> {
+    let checks = Check::ALL.into_iter().cycle();
+    let finding = |(field, check)| Finding { check, field, expected: "1.0000".to_owned(), actual: String::new() };
+    Field::all().zip(checks).map(finding).collect()
+}
+
+fn at_pile(shown: Shown) -> AtPile {
+    AtPile {
+        shown,
+        account: "account".to_owned(),
+        logical_card: [9; 8],
+        balance_fen: 18,
+        limits: GrantedLimits { max_power_kw: 19, soc_percent: 20, energy: 21 },
+        parallel_no: Some([0x24; 6]),
+    }
 }
 
 fn record() -> Record {

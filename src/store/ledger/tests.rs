@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::record::RecordedPeriod;
-use crate::domain::{Amount, Energy, Gun, Price, SessionId};
+use crate::domain::{Amount, Energy, Gun, Price, SessionId, WallMs};
 use crate::store::embedded::tests::on_a_disk_that_fills_up;
 use crate::store::embedded::{Config, Embedded};
 
