@@ -1,4 +1,5 @@
-//! A server for `authorizer.mode = "grpc"`: says who may charge with a card or a VIN, and prints what it says.
+//! A server for `authorizer.mode = "grpc"` and `login.mode = "grpc"`: says who may charge with a card or a VIN and which
+//! piles may log in, and prints what it says.
 //!
 //! ```text
 //! cargo run --example authorizer -- --listen 127.0.0.1:50061 --deny D14B0A54
@@ -17,6 +18,7 @@ use pileway::api::pb;
 use pileway::api::pb::authorize_charge_request::Shown;
 use pileway::api::pb::authorize_charge_response::Verdict;
 use pileway::api::pb::charge_authorizer_service_server::{ChargeAuthorizerService, ChargeAuthorizerServiceServer};
+use pileway::api::pb::login_authorizer_service_server::{LoginAuthorizerService, LoginAuthorizerServiceServer};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -34,7 +36,10 @@ struct Args {
     /// The gun that may not charge, whoever asks.
     #[arg(long, value_name = "GUN")]
     deny_gun: Option<i32>,
-    /// What those hear who may not.
+    /// A pile, or the first digits of several, that may not log in.
+    #[arg(long, value_name = "PILE")]
+    refuse: Vec<String>,
+    /// What those hear who may not charge.
     #[arg(long, default_value = "insufficient-balance")]
     reason: Reason,
     /// The balance of everybody else, in whole CNY.
@@ -64,8 +69,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
     let listener = TcpListener::bind(args.listen).await?;
     say(&format!("authorizer listens on {}", listener.local_addr()?));
-    let server = ChargeAuthorizerServiceServer::new(Authorizer(args));
-    Server::builder().add_service(server).serve_with_incoming(TcpListenerStream::new(listener)).await?;
+    let charges = ChargeAuthorizerServiceServer::new(Authorizer(args.clone()));
+    let logins = LoginAuthorizerServiceServer::new(Authorizer(args));
+    let server = Server::builder().add_service(charges).add_service(logins);
+    server.serve_with_incoming(TcpListenerStream::new(listener)).await?;
     Ok(())
 }
 
@@ -110,6 +117,32 @@ impl ChargeAuthorizerService for Authorizer {
         say(&format!("pile={} gun={} serial={} {by}=…{} {said}", ask.pile, ask.gun, ask.serial, last_four(&shown)));
         tokio::time::sleep(args.slow).await;
         Ok(Response::new(pb::AuthorizeChargeResponse { verdict }))
+    }
+}
+
+#[tonic::async_trait]
+impl LoginAuthorizerService for Authorizer {
+    async fn authorize_login(
+        &self,
+        request: Request<pb::AuthorizeLoginRequest>,
+    ) -> Result<Response<pb::AuthorizeLoginResponse>, Status> {
+        let Self(args) = self;
+        self.admit(&request)?;
+        let knock = request.into_inner();
+        let refused = args.refuse.iter().any(|pile| knock.pile.starts_with(pile.as_str()));
+        let verdict = match (args.nonsense, refused) {
+            (true, _) => pb::LoginVerdict::Unspecified,
+            (false, true) => pb::LoginVerdict::Denied,
+            (false, false) => pb::LoginVerdict::Allowed,
+        };
+        say(&format!(
+            "pile={} address={} login {}",
+            knock.pile,
+            knock.address,
+            if refused { "denied" } else { "allowed" }
+        ));
+        tokio::time::sleep(args.slow).await;
+        Ok(Response::new(pb::AuthorizeLoginResponse { verdict: verdict.into() }))
     }
 }
 

@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use stores::Stores;
 
-use crate::api::{self, authorizer::AuthorizerError};
+use crate::api;
+use crate::api::authorizer::AuthorizerError;
+use crate::api::authorizer::login::LoginError;
 use crate::cluster::{self, Cluster, Credentials, CredentialsError};
 use crate::config::{Config, Drain};
 use crate::domain::WallMs;
@@ -65,6 +67,8 @@ pub enum StartError {
     #[error(transparent)]
     Authorizer(#[from] AuthorizerError),
     #[error(transparent)]
+    Login(#[from] LoginError),
+    #[error(transparent)]
     Credentials(#[from] CredentialsError),
     #[error("{key} = \"{address}\": cannot listen")]
     Listen { key: &'static str, address: SocketAddr, source: io::Error },
@@ -109,6 +113,7 @@ impl App {
             pile,
             grpc,
             authorizer,
+            login,
             redis: _,
             peer,
             cluster,
@@ -121,6 +126,7 @@ impl App {
         } = config;
         let ledger = stores.ledger.clone();
         let (authority, asking) = api::authorizer::authority(&authorizer, pile.utc_offset)?;
+        let (doorkeeper, admitting) = api::authorizer::login::doorkeeper(&login)?;
         let pile_listener = listen("pile.listen", pile.listen).await?;
         let grpc_listener = listen("grpc.listen", grpc.listen).await?;
         let peer_listener = if stores.shared { Some(listen("peer.listen", peer.listen).await?) } else { None };
@@ -148,13 +154,21 @@ impl App {
         });
         let (started, offset, lost_after) = (Instant::now(), pile.utc_offset, pile.session.lost_after);
         let node = Arc::new(Node {
-            policy: Arc::new(Policy { config: pile.session, tariff, offset, asking, curves_kept: retention.curves }),
+            policy: Arc::new(Policy {
+                config: pile.session,
+                tariff,
+                offset,
+                asking,
+                admitting,
+                curves_kept: retention.curves,
+            }),
             sessions: sessions.clone(),
             ledger: ledger.clone(),
             hub,
             departed: departed.clone(),
             neighbours: cluster.neighbours(),
             authority,
+            doorkeeper,
             started,
         });
 

@@ -32,6 +32,7 @@ pub struct Config {
     pub pile: Pile,
     pub grpc: api::Config,
     pub authorizer: api::authorizer::Config,
+    pub login: api::authorizer::login::Config,
     pub redis: Redis,
     pub peer: cluster::PeerConfig,
     pub cluster: cluster::Config,
@@ -212,6 +213,7 @@ impl Layers {
         let pile = self.section::<Pile>("pile");
         let grpc = self.section::<api::Config>("grpc");
         let authorizer = self.section::<api::authorizer::Config>("authorizer");
+        let login = self.section::<api::authorizer::login::Config>("login");
         let store = self.section::<Store>("store");
         let retention = self.section::<Retention>("retention");
         let log = self.section::<Log>("log");
@@ -224,6 +226,9 @@ impl Layers {
         }
         if let Some(authorizer) = &authorizer {
             self.found("authorizer", authorizer.problems());
+        }
+        if let Some(login) = &login {
+            self.found("login", login.problems());
         }
         if let Some(store) = &store {
             self.found("store", store.problems());
@@ -249,7 +254,7 @@ impl Layers {
         }
         let tariff = tariff.map_err(|problems| self.problems.extend(problems)).ok();
         let of_nodes = (node, redis, peer, cluster, drain);
-        match (of_nodes, (pile, grpc, events, authorizer, store, retention, log, tariff)) {
+        match (of_nodes, (pile, grpc, events, authorizer, login, store, retention, log, tariff)) {
             (
                 (Some(node), Some(redis), Some(peer), Some(cluster), Some(drain)),
                 (
@@ -257,6 +262,7 @@ impl Layers {
                     Some(grpc),
                     Some(events),
                     Some(authorizer),
+                    Some(login),
                     Some(store),
                     Some(retention),
                     Some(log),
@@ -267,6 +273,7 @@ impl Layers {
                 pile,
                 grpc,
                 authorizer,
+                login,
                 redis,
                 peer,
                 cluster,
@@ -378,7 +385,7 @@ fn may_hold_a_secret(key: &str) -> bool {
 }
 
 /// What no error repeats.
-const SECRET: &[&str] = &["peer.secret", "redis.url", "authorizer.token"];
+const SECRET: &[&str] = &["peer.secret", "redis.url", "authorizer.token", "login.token"];
 
 #[cfg(test)]
 mod tests {
@@ -394,6 +401,7 @@ mod tests {
         let config = Config::defaults();
         assert_eq!(config.pile.session, session::Config::default());
         assert_eq!(config.grpc, api::Config::default());
+        assert_eq!(config.login, api::authorizer::login::Config::default());
         assert_eq!(config.authorizer, api::authorizer::Config::default());
         assert_eq!(config.cluster, cluster::Config::default());
         assert_eq!(config.peer, cluster::PeerConfig::default());

@@ -89,6 +89,12 @@ pub fn authorisation(mode: &'static str, result: &'static str, took: Duration) {
     METRICS.authorisation_duration.record(took.as_secs_f64(), &labels);
 }
 
+/// `pileway.admission.duration` in seconds by how it is decided and result: which piles may log in.
+pub fn admission(mode: &'static str, result: &'static str, took: Duration) {
+    let labels = [KeyValue::new("mode", mode), KeyValue::new("result", result)];
+    METRICS.admission_duration.record(took.as_secs_f64(), &labels);
+}
+
 /// `pileway.claims` by what for and result.
 pub fn claim(purpose: &'static str, result: &'static str) {
     METRICS.claims.add(1, &[KeyValue::new("for", purpose), KeyValue::new("result", result)]);
@@ -207,6 +213,7 @@ struct Metrics {
     swapped_crc: Counter<u64>,
     logins: Counter<u64>,
     authorisation_duration: Histogram<f64>,
+    admission_duration: Histogram<f64>,
     claims: Counter<u64>,
     takeovers: Counter<u64>,
     sessions: UpDownCounter<i64>,
@@ -244,6 +251,11 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         authorisation_duration: meter
             .f64_histogram("pileway.authorisation.duration")
             .with_description("Questions whether a card or a VIN may charge, by how it is decided and result")
+            .with_unit("s")
+            .build(),
+        admission_duration: meter
+            .f64_histogram("pileway.admission.duration")
+            .with_description("Questions whether a pile may log in, by how it is decided and result")
             .with_unit("s")
             .build(),
         claims: counter(&meter, "pileway.claims", "Claims of piles, by what for and result"),

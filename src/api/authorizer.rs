@@ -1,7 +1,9 @@
-//! Who may charge with a card or a VIN, as the operator has it: nobody, a list, or the operator's own service.
+//! Who may charge with a card or a VIN, as the operator has it: nobody, a list, or the operator's own service. Who may
+//! log in is in [`login`].
 
 mod allow_list;
 pub mod config;
+pub mod login;
 mod remote;
 
 use std::path::PathBuf;

@@ -132,7 +132,10 @@ impl Connection {
             Event::Item(item) => self.item(now, item),
             Event::Done(id, done) => {
                 if let Some(at) = self.sessions.iter().position(|s| s.id() == id) {
-                    self.apply(now, at, Input::Done(done));
+                    // While it was asked about, the pile has logged in anew: that is where it is.
+                    let late = matches!(done, Done::Admitted(_))
+                        && self.node.sessions.has_newer(self.sessions[at].pile_code(), id);
+                    self.apply(now, at, if late { Input::End(EndReason::TakenOver) } else { Input::Done(done) });
                 }
             }
             Event::Mail(letter) => self.letter(now, *letter),

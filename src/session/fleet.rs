@@ -14,7 +14,7 @@ use super::io::{EndReason, Patience, Reassertion};
 use super::neighbours::{Evicted, Eviction, Whom};
 use super::{Handle, Letter, Link, Pulse, Sessions, deliver, lock};
 use crate::domain::{Epoch, Fence, PileCode, SessionId};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// What became of piles that were said to be ours.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -226,14 +226,28 @@ impl Sessions {
     /// Whether to tell that a device was turned away because of its pile code: not if that was told lately. Pile codes
     /// are for anybody to make up, so there is room for some only.
     pub(super) fn tells_duplicate(&self, pile: PileCode, now: Duration) -> bool {
-        let mut told = lock(&self.0.duplicates);
-        told.retain(|_, at| now.saturating_sub(*at) < TOLD_AGAIN);
-        if told.contains_key(&pile) || told.len() >= MAX_TOLD {
-            return false;
-        }
-        told.insert(pile, now);
-        true
+        tells(&self.0.duplicates, pile, now)
     }
+
+    /// The same of a pile that may not log in: it tries again and again.
+    pub(super) fn tells_refused(&self, pile: PileCode, now: Duration) -> bool {
+        tells(&self.0.refused, pile, now)
+    }
+
+    /// Whether the pile has logged in here after `session` was begun.
+    pub(super) fn has_newer(&self, pile: PileCode, session: SessionId) -> bool {
+        self.live(pile).is_some_and(|live| is_newer(live.fence.session, session))
+    }
+}
+
+fn tells(told: &Mutex<HashMap<PileCode, Duration>>, pile: PileCode, now: Duration) -> bool {
+    let mut told = lock(told);
+    told.retain(|_, at| now.saturating_sub(*at) < TOLD_AGAIN);
+    if told.contains_key(&pile) || told.len() >= MAX_TOLD {
+        return false;
+    }
+    told.insert(pile, now);
+    true
 }
 
 /// Of two sessions of one run.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::admission::{Admission, Knock};
 use super::authority::{ChargeAsk, Unanswered, Verdict};
 use super::pending::CommandId;
 use crate::domain::curve::Chunk;
@@ -14,7 +15,7 @@ use crate::wire::{Frame, Packet, Sequence, SequenceCounter};
 pub enum Input {
     /// A valid frame that names this pile.
     Frame(Box<Packet>),
-    /// What [`Output::Ledger`] or [`Output::Authorise`] started has been finished.
+    /// What [`Output::Ledger`], [`Output::Authorise`] or [`Output::Admit`] started has been finished.
     Done(Done),
     Command {
         id: CommandId,
@@ -51,6 +52,8 @@ pub enum Output {
     Ledger(LedgerCall),
     /// The same of whoever decides who may charge.
     Authorise(Box<ChargeAsk>),
+    /// The same of whoever decides who may log in.
+    Admit(Box<Knock>),
     /// The claim is won: make the session findable, and end the one it takes the pile from, wherever it is.
     Register {
         fence: Fence,
@@ -119,6 +122,8 @@ pub enum EndReason {
     HeardElsewhere,
     /// Another device uses its pile code.
     Contested,
+    /// The pile may not log in.
+    Refused,
     /// The node hands its piles over, because it is going down.
     Drained,
     /// The pile closed the connection, or the network did.
@@ -143,6 +148,7 @@ impl EndReason {
             Self::TakenOver => "taken_over",
             Self::HeardElsewhere => "heard_elsewhere",
             Self::Contested => "contested",
+            Self::Refused => "refused",
             Self::Drained => "drained",
             Self::ConnectionClosed => "connection_closed",
             Self::Silent => "silent",
@@ -234,4 +240,5 @@ pub enum Done {
     LookedUp(Result<Option<Box<(Order, u64)>>, StoreError>),
     Authorised(Serial, Result<Verdict, Unanswered>),
     CurveKept(Result<(), WriteError>),
+    Admitted(Result<Admission, Unanswered>),
 }

@@ -110,10 +110,6 @@ impl Jobs {
     /// What a batch may weigh before one more event goes in: it is bounded in bytes, and refused whole beyond.
     pub(super) const BATCH_WEIGHT: usize = Batch::MAX_BYTES / 2;
 
-    pub fn begun_with_claim() -> Self {
-        Self { claiming: true, ..Self::default() }
-    }
-
     pub fn push(&mut self, job: Job) {
         self.queue.push_back(job);
     }

@@ -22,6 +22,7 @@
 mod config;
 mod neighbours;
 pub mod authority;
+pub mod admission;
 mod node;
 mod fleet;
 mod connection;
@@ -79,6 +80,8 @@ pub struct Policy {
     pub asking: authority::Asking,
     /// How long chunks of charging curves are kept.
     pub curves_kept: Duration,
+    /// `None`: every pile may log in.
+    pub admitting: Option<admission::Admitting>,
 }
 
 /// Monotonic and wall time, read once per input. `mono` counts from the start of the node.
@@ -106,6 +109,8 @@ struct Table {
     pulse: Mutex<Option<Pulse>>,
     /// Pile codes that were told to be used twice, and when. Bounded.
     duplicates: Mutex<HashMap<PileCode, Duration>>,
+    /// The same of piles that were refused.
+    refused: Mutex<HashMap<PileCode, Duration>>,
 }
 
 #[derive(Clone, Copy)]
@@ -208,6 +213,7 @@ impl Sessions {
             standstills: AtomicU64::new(0),
             pulse: Mutex::default(),
             duplicates: Mutex::default(),
+            refused: Mutex::default(),
         }))
     }
 

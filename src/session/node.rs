@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use super::admission::Doorkeeper;
 use super::authority::Authority;
 use super::departed::Departed;
 use super::neighbours::{Evicted, Eviction, Neighbours, Whom};
@@ -22,6 +23,7 @@ pub struct Node {
     pub departed: Departed,
     pub neighbours: Arc<dyn Neighbours>,
     pub authority: Arc<dyn Authority>,
+    pub doorkeeper: Arc<dyn Doorkeeper>,
     /// Monotonic time counts from here.
     pub started: Instant,
 }

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::asks::Asks;
+use super::authority::Unanswered;
 use super::curves::Curves;
 use super::departed::Absent;
-use super::device::device;
 use super::held::{Held, TariffPush};
-use super::io::{Done, EndReason, Input, LedgerCall, Out, Output, Patience};
+use super::io::{Done, EndReason, Input, Out, Output, Patience};
 use super::jobs::{Job, Jobs};
 use super::pending::{Await, CommandId, Pending};
 use super::translate::{self, accepted, wire_pile};
@@ -26,7 +26,6 @@ use crate::domain::event::OfflineReason;
 use crate::domain::pile::{GunState, Presence};
 use crate::domain::telemetry::Measured;
 use crate::domain::{CommandError, Event, EventKind, Fence, Gun, Pile, PileCode, Reply, Serial, SessionId, Telemetry};
-use crate::store::Claim;
 use crate::wire::{self, Frame, Packet, Sequence};
 
 use provisional::Provisional;
@@ -43,6 +42,8 @@ pub struct Session {
     pub(super) jobs: Jobs,
     /// Who wants to charge with a card or a VIN.
     pub(super) asks: Asks,
+    /// Whether the pile may log in is being asked, and until when.
+    pub(super) admission: Option<Duration>,
     /// What 0x05 last named; 0 until it did.
     pub(super) reported_tariff: u16,
     pub(super) tariff_push: Option<Box<TariffPush>>,
@@ -88,15 +89,15 @@ impl Session {
         out: &mut Out,
     ) -> Self {
         let identity = translate::identity(request);
-        let claim = Claim::login(pile, id, now.wall, device(&address, &identity));
-        let session = Self {
+        let mut session = Self {
             policy,
             id,
             phase: Phase::Claiming(sequence),
             pile: presence::new_pile(pile, identity, address, now.wall),
             orders: vec![],
             pending: Pending::default(),
-            jobs: Jobs::begun_with_claim(),
+            jobs: Jobs::default(),
+            admission: None,
             asks: Asks::default(),
             reported_tariff: 0,
             tariff_push: None,
@@ -111,7 +112,7 @@ impl Session {
             counted: None,
             draining: None,
         };
-        out.list.push(Output::Ledger(LedgerCall::Claim(claim)));
+        session.knock(now, out);
         session
     }
 
@@ -143,7 +144,7 @@ impl Session {
         let orders = self.orders.iter().filter_map(Held::due).min();
         let orders = orders.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
         let disconnect = self.disconnect.map(|(_, deadline)| deadline);
-        let own = [self.pending.due(), self.jobs.due(), self.asks.due(), self.curve_due()];
+        let own = [self.pending.due(), self.jobs.due(), self.asks.due(), self.curve_due(), self.admission];
         own.into_iter().chain([orders, disconnect]).flatten().min()
     }
 
@@ -354,6 +355,9 @@ impl Session {
             let error = self.gave_up(what);
             out.list.push(Output::Reply { to, result: Err(error) });
         }
+        if self.admission.is_some_and(|until| until <= now.mono) {
+            self.admitted(now, Err(Unanswered::TimedOut), out);
+        }
         self.disconnect_timer(now, out);
         self.ask_timers(now, out);
         self.order_timers(now, out);
@@ -373,6 +377,7 @@ impl Session {
             out.list.push(Output::Reply { to, result: Ok(Reply::Disconnected) });
         }
         self.asks.clear();
+        self.admission = None;
         let fence = self.fence();
         self.phase = Phase::Ended;
         self.taken_over = reason == EndReason::TakenOver;
@@ -395,6 +400,7 @@ impl Session {
             Done::Written(result) => self.written(now, result, out),
             Done::Settled(result) => self.settle_done(result, out),
             Done::LookedUp(result) => self.look_up_done(now, result, out),
+            Done::Admitted(result) => self.admitted(now, result, out),
             Done::Authorised(serial, result) => self.authorised(now, serial, result, out),
             Done::CurveKept(result) => self.curve_kept(now, result),
         }

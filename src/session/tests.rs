@@ -7,6 +7,7 @@ mod ledger;
 mod login;
 mod start;
 mod authorise;
+mod admission;
 mod answer;
 mod watch;
 mod alarms;

@@ -26,7 +26,9 @@ impl Pile {
         match &mut self.guns[index].phase {
             Phase::Asking(asking) if asking.again_at <= now => {
                 if asking.asked >= ASK_TIMES {
+                    let parallel = asking.parallel;
                     self.guns[index].phase = Phase::Idle;
+                    self.give_up_parallel(parallel);
                 } else {
                     self.ask(cx, index);
                 }
@@ -154,7 +156,13 @@ impl Pile {
             }
             Phase::Asking(_) | Phase::Answering(..) | Phase::WaitingForPlug(..) => {}
             Phase::Idle if self.ready() => {
-                self.guns[index].phase = Phase::Asking(Box::new(Asking { card, again_at: cx.now.mono, asked: 0 }));
+                self.guns[index].phase = Phase::Asking(Box::new(Asking {
+                    card,
+                    again_at: cx.now.mono,
+                    asked: 0,
+                    parallel: None,
+                    granted: None,
+                }));
                 self.ask(cx, index);
             }
             Phase::Idle => {
@@ -166,13 +174,19 @@ impl Pile {
         }
     }
 
-    fn ask(&mut self, cx: &mut Cx, index: usize) {
+    pub(super) fn ask(&mut self, cx: &mut Cx, index: usize) {
         let Phase::Asking(asking) = &mut self.guns[index].phase else { return };
         asking.asked += 1;
         asking.again_at = cx.now.mono + ASK_AGAIN;
-        let card = asking.card;
+        let (card, parallel) = (asking.card, asking.parallel);
+        if asking.granted.is_some() {
+            return;
+        }
         cx.count(Count::StartAsked);
-        let frame = self.start_request(index, card);
+        let frame = match parallel {
+            Some(number) => self.parallel_request(index, card, number),
+            None => self.start_request(index, card),
+        };
         self.send(cx, frame);
     }
 
@@ -281,7 +295,7 @@ impl Pile {
     }
 
     /// Whether a gun could charge now; if not, the reason as in 0x33.
-    fn may_charge(&self, index: usize) -> Result<(), StartFailure> {
+    pub(super) fn may_charge(&self, index: usize) -> Result<(), StartFailure> {
         let gun = &self.guns[index];
         if gun.charge().is_some() {
             Err(StartFailure::AlreadyCharging)

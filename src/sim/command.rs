@@ -78,7 +78,8 @@ impl Pile {
                 let gun_no = GunNo::from_number(row.gun_no.0);
                 self.reply(cx, sequence, QrSetResponse9b { pile_code: self.code, gun_no, result: 1 });
             }
-            Frame::ParallelStartConfirm(_) | Frame::LoginResponse(_) => {}
+            Frame::ParallelStartConfirm(row) => self.parallel_confirm(cx, &row),
+            Frame::LoginResponse(_) => {}
             // What piles send.
             Frame::LoginRequest(_)
             | Frame::Heartbeat(_)

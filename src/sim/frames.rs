@@ -247,7 +247,16 @@ impl Pile {
 
     /// 0x31, or 0xA5 from V1.8 on.
     pub(super) fn start_request(&self, index: usize, card: Option<Opaque<8>>) -> Frame {
-        let row = StartRequest {
+        let row = self.wish(index, card);
+        if self.config.protocol_version < 18 {
+            return row.into();
+        }
+        let StartRequest { pile_code, gun_no, start_mode, need_password, account_or_card, password, vin } = row;
+        StartRequestV18 { pile_code, gun_no, start_mode, need_password, account_or_card, password, vin }.into()
+    }
+    /// Who wants to charge.
+    pub(super) fn wish(&self, index: usize, card: Option<Opaque<8>>) -> StartRequest {
+        StartRequest {
             pile_code: self.code,
             gun_no: self.guns[index].number(),
             start_mode: if card.is_some() { StartMode::Card } else { StartMode::Vin },
@@ -259,12 +268,7 @@ impl Pile {
             } else {
                 VinReversed::new(&self.vehicle_vin(index)).unwrap_or(VinReversed::ZERO)
             },
-        };
-        if self.config.protocol_version < 18 {
-            return row.into();
         }
-        let StartRequest { pile_code, gun_no, start_mode, need_password, account_or_card, password, vin } = row;
-        StartRequestV18 { pile_code, gun_no, start_mode, need_password, account_or_card, password, vin }.into()
     }
 
     /// The record of a charge in the layout of the pile's version. `charge` no longer runs.

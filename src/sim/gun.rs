@@ -4,7 +4,7 @@
 //!   Idle ──0x34, plugged──> Charging ──stop, full, balance, fault, unplugged──> Idle (record in the outbox)
 //!    │ 0x34, not plugged──> WaitingForPlug ──plugged within 60 s──> Charging
 //!    │ 0x34, answered late > Answering ──then as for 0x34
-//!    └ card, VIN ─────────> Asking (0x31) ──0x32 success──> Charging
+//!    └ card, VIN ─────────> Asking (0x31, 0xA1) ──0x32 success──> Charging
 //! ```
 
 use std::time::Duration;
@@ -49,6 +49,10 @@ pub(super) struct Asking {
     pub(super) card: Option<Opaque<8>>,
     pub(super) again_at: Duration,
     pub(super) asked: u8,
+    /// The number of a parallel charge, if it is one.
+    pub(super) parallel: Option<Bcd<6>>,
+    /// What the platform has said yes to; the other guns of the parallel charge wait for theirs.
+    pub(super) granted: Option<Order>,
 }
 
 /// A start command from the platform.

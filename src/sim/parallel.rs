@@ -4,11 +4,107 @@ use std::time::Duration;
 
 use super::charge::Order;
 use super::charging::LATE_PLUG;
-use super::gun::{Attempt, Dialect, Request};
+use super::gun::{Asking, Attempt, Dialect, Gun, Phase, Request};
 use super::pile::{Cx, Pile};
-use crate::wire::{Bcd, GunRole, Outcome, ParallelRemoteStart, Sequence, StartFailure, StartType, StopReason};
+use super::stats::Count;
+use crate::wire::{
+    Bcd, Frame, GunRole, Opaque, Outcome, ParallelRemoteStart, ParallelStartConfirm, ParallelStartRequest, Sequence,
+    StartFailure, StartRequest, StartType, StopReason,
+};
 
 impl Pile {
+    /// One card for the vehicle on the first two guns: 0xA1 for each.
+    pub(super) fn swipe_parallel(&mut self, cx: &mut Cx, card: Opaque<8>) {
+        let free = |gun: &Gun| matches!(gun.phase, Phase::Idle);
+        if self.guns.len() < VEHICLE_GUNS || !self.ready() || !self.guns[..VEHICLE_GUNS].iter().all(free) {
+            return;
+        }
+        // `YYMMDDhhmmss` of the pile's clock, as in its serials.
+        let mut number = [0; 6];
+        number.copy_from_slice(&self.own_serial(cx, 0).0[8..14]);
+        for index in 0..VEHICLE_GUNS {
+            let (again_at, parallel) = (cx.now.mono, Some(Bcd(number)));
+            let asking = Asking { card: Some(card), again_at, asked: 0, parallel, granted: None };
+            self.guns[index].phase = Phase::Asking(Box::new(asking));
+            self.ask(cx, index);
+        }
+    }
+
+    pub(super) fn parallel_request(&self, index: usize, card: Option<Opaque<8>>, parallel_no: Bcd<6>) -> Frame {
+        let StartRequest { pile_code, gun_no, start_mode, need_password, account_or_card, password, vin } =
+            self.wish(index, card);
+        let gun_role = if index == 0 { GunRole::Main } else { GunRole::Auxiliary };
+        ParallelStartRequest {
+            pile_code,
+            gun_no,
+            start_mode,
+            need_password,
+            account_or_card,
+            password,
+            vin,
+            gun_role,
+            parallel_no,
+        }
+        .into()
+    }
+
+    /// 0xA2: the vehicle charges once the platform has said yes to all its guns, and not at all if it says no to one.
+    pub(super) fn parallel_confirm(&mut self, cx: &mut Cx, row: &ParallelStartConfirm) {
+        let ParallelStartConfirm {
+            transaction_serial,
+            pile_code: _,
+            gun_no,
+            logical_card: _,
+            balance,
+            auth_result,
+            fail_reason: _,
+            parallel_no,
+        } = *row;
+        let Some(index) = self.gun_index(gun_no.number(self.config.guns)) else { return };
+        let Phase::Asking(asking) = &mut self.guns[index].phase else { return };
+        if asking.parallel != Some(parallel_no) {
+            return;
+        }
+        if auth_result != Outcome::Success {
+            cx.count(Count::StartRefused);
+            return self.give_up_parallel(Some(parallel_no));
+        }
+        let mut order = Order::unlimited(transaction_serial, StartType::Card, asking.card.unwrap_or(Opaque::ZERO));
+        order.balance = u64::from(balance.raw()) * 100;
+        order.parallel = Some(parallel_no);
+        asking.granted = Some(order);
+        let of_vehicle: Vec<_> = (0..self.guns.len()).filter(|index| self.asks_with(*index, parallel_no)).collect();
+        let granted = |gun: &Gun| matches!(&gun.phase, Phase::Asking(asking) if asking.granted.is_some());
+        if !of_vehicle.iter().all(|index| granted(&self.guns[*index])) {
+            return;
+        }
+        if of_vehicle.iter().any(|index| self.may_charge(*index).is_err()) {
+            cx.count(Count::StartRefused);
+            return self.give_up_parallel(Some(parallel_no));
+        }
+        for index in of_vehicle {
+            if let Phase::Asking(asking) = std::mem::replace(&mut self.guns[index].phase, Phase::Idle)
+                && let Some(order) = asking.granted
+            {
+                self.begin(cx, index, order);
+            }
+        }
+    }
+
+    /// None of its guns charges.
+    pub(super) fn give_up_parallel(&mut self, parallel: Option<Bcd<6>>) {
+        let Some(number) = parallel else { return };
+        for index in 0..self.guns.len() {
+            if self.asks_with(index, number) {
+                self.guns[index].phase = Phase::Idle;
+            }
+        }
+    }
+
+    fn asks_with(&self, index: usize, number: Bcd<6>) -> bool {
+        matches!(&self.guns[index].phase, Phase::Asking(asking) if asking.parallel == Some(number))
+    }
+
     /// 0xA4 for one of the guns; the first gun is the main one.
     pub(super) fn parallel_start(&mut self, cx: &mut Cx, sequence: Sequence, row: &ParallelRemoteStart) {
         let ParallelRemoteStart {
@@ -87,5 +183,7 @@ impl Pile {
     }
 }
 
+/// The guns one vehicle has.
+const VEHICLE_GUNS: usize = 2;
 /// The commands for the guns of one attempt come together.
 const SIBLING: Duration = Duration::from_secs(5);

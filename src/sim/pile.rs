@@ -85,6 +85,8 @@ pub enum Action {
     Fault(u8, u16),
     /// Swipes a card with this physical number: asks to charge, or stops a charge started with it.
     Swipe(u8, [u8; 8]),
+    /// Swipes a card for one vehicle on guns 1 and 2: it charges on both or on none.
+    SwipeParallel([u8; 8]),
     /// Asks to charge by the vehicle's VIN.
     SwipeVin(u8),
     /// Presses stop.
@@ -215,6 +217,7 @@ impl Pile {
             Action::Unplug(gun) => self.with_gun(gun, |pile, index| pile.plug(cx, index, false)),
             Action::Fault(gun, bits) => self.with_gun(gun, |pile, index| pile.fault(cx, index, bits)),
             Action::Swipe(gun, card) => self.with_gun(gun, |pile, index| pile.swipe(cx, index, Some(Opaque(card)))),
+            Action::SwipeParallel(card) => self.swipe_parallel(cx, Opaque(card)),
             Action::SwipeVin(gun) => self.with_gun(gun, |pile, index| pile.swipe(cx, index, None)),
             Action::Stop(gun) => self.with_gun(gun, |pile, index| pile.stop_by_hand(cx, index)),
             Action::Silence(silent) => self.silent = silent,

@@ -262,15 +262,6 @@ impl Document {
         }
     }
 
-    /// Whether a charge begins with it, which ends in a record.
-    fn starts_charge(&self, expect: Expect) -> bool {
-        match self {
-            Self::Order(order) => expect == Expect::Absent && order.state == OrderState::Requested,
-            Self::StartAttempt(_) => expect == Expect::Absent,
-            Self::Pile(_) => false,
-        }
-    }
-
     fn read_same_kind(&self, key: &Key, value: &[u8]) -> Result<Self, StoreError> {
         Ok(match self {
             Self::Pile(_) => Self::Pile(Box::new(document::read_pile(key, value)?)),

@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod login;
 mod server;
 
 use std::time::{Duration, Instant};
@@ -244,6 +245,45 @@ async fn two_guns_of_one_vehicle_get_an_order_each_or_none() {
 }
 
 #[tokio::test]
+async fn a_simulated_vehicle_charges_on_two_guns_or_on_none() {
+    let mut server = Authorizer::start(&[]);
+    let node = node_asking(&server.url(), &[]);
+    let api = Api::of(&node).await;
+    let config = |code: &str| PileConfig { guns: 2, speed: 600, ..PileConfig::new(code.parse().expect("14 digits")) };
+    let pile = pileway::sim::spawn(config(A), vec![node.piles.to_string()]);
+    within("a pile with its tariff", pile.wait_for(|view| view.ready)).await.expect("it runs");
+    pile.act(Action::SwipeParallel(CARD)).await;
+    let both = |view: &pileway::sim::View| view.guns.iter().all(|gun| gun.charge.is_some_and(|c| c.energy > 0));
+    let charging = within("both to charge", pile.wait_for(both)).await.expect("it runs");
+    pile.act(Action::Stop(1)).await;
+    let mut numbers = vec![];
+    for gun in charging.guns {
+        let serial = gun.charge.expect("just seen").serial.to_string();
+        let order = api.order_becomes(A, &serial, OrderState::Settled).await;
+        assert_eq!((order.origin(), &order.anomalies[..]), (OrderOrigin::Card, &[][..]), "{order:?}");
+        numbers.push(order.parallel_no);
+    }
+    assert!(numbers[0] == numbers[1] && numbers[0].len() == 12, "{numbers:?}");
+    assert_eq!(server.end().len(), 2);
+
+    let server = Authorizer::start(&["--deny-gun", "2"]);
+    let node = node_asking(&server.url(), &[]);
+    let api = Api::of(&node).await;
+    let pile = pileway::sim::spawn(config(A), vec![node.piles.to_string()]);
+    within("a pile with its tariff", pile.wait_for(|view| view.ready)).await.expect("it runs");
+    pile.act(Action::SwipeParallel(CARD)).await;
+    let refused = || async { (pile.stats().counters().starts_refused > 0).then_some(()) };
+    common::eventually("the answer", refused).await;
+    assert!(pile.view().guns.iter().all(|gun| gun.charge.is_none()));
+    // The first gun was allowed before the second was denied, or not asked for any more: it has failed, or never was.
+    common::eventually("no open order", || async {
+        let orders = api.orders(A).await;
+        orders.iter().all(|order| order.state() == OrderState::Failed).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_cards_and_vins_of_a_list_may_charge() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("allow.toml");
@@ -262,6 +302,13 @@ async fn the_cards_and_vins_of_a_list_may_charge() {
     assert_eq!(answer.logical_card.to_string(), "0000001000000573");
     let order = api.order_becomes(A, &answer.transaction_serial.to_string(), OrderState::Starting).await;
     assert_eq!(order.account, "acme");
+    // A V1.8 pile asks and is told in other frames.
+    let StartRequest { pile_code, gun_no, start_mode, need_password, account_or_card, password, vin } = swipe(A, 1);
+    let v18 = StartRequestV18 { pile_code, gun_no, start_mode, need_password, account_or_card, password, vin };
+    pile.send(v18).await;
+    let told = pile.expect::<StartConfirmV18>().await;
+    assert_eq!((told.auth_result, told.balance, told.max_power), (Outcome::Success, Balance(1_234), Kilowatts(0)));
+    assert_eq!(told.transaction_serial, answer.transaction_serial, "the same wish, in whatever frame");
     for (vin, result) in [(VIN, Outcome::Success), ("LSVAM4187C2184848", Outcome::Failure)] {
         let vin = VinReversed::new(vin).expect("17 characters");
         let by_vin = StartRequest { start_mode: StartMode::Vin, account_or_card: Opaque::ZERO, vin, ..swipe(A, 2) };

@@ -114,3 +114,58 @@ fn judge(status: &Status) -> Unanswered {
 
 /// How soon a service that stands still is noticed, besides by its deadlines.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remote(in_flight: usize) -> Remote {
+        let url = "http://127.0.0.1:1".to_owned();
+        Remote::new(&Config { url, in_flight, ..Config::default() }).expect("settings that can be used")
+    }
+
+    /// A service that takes its time for ever.
+    async fn silence(_: Request<()>) -> Result<Response<()>, Status> {
+        std::future::pending().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_answer_by_the_deadline_is_none() {
+        let began = tokio::time::Instant::now();
+        assert_eq!(remote(1).ask((), silence).await, Err(Unanswered::TimedOut));
+        assert_eq!(began.elapsed(), Duration::from_secs(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_question_too_many_is_not_asked_and_does_not_wait() {
+        let remote = remote(2);
+        let began = tokio::time::Instant::now();
+        let third = async {
+            let answer = remote.ask((), silence).await;
+            (answer, began.elapsed())
+        };
+        let (first, second, third) = tokio::join!(remote.ask((), silence), remote.ask((), silence), third);
+        assert_eq!((first, second), (Err(Unanswered::TimedOut), Err(Unanswered::TimedOut)));
+        assert_eq!(third, (Err(Unanswered::Busy), Duration::ZERO));
+        // Whoever is done makes room.
+        assert_eq!(remote.ask((), async |_| Ok(Response::new(()))).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn the_token_of_a_file_is_sent_and_a_file_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let token_file = dir.path().join("token");
+        std::fs::write(&token_file, "s3cret\n").expect("written");
+        let url = "http://127.0.0.1:1".to_owned();
+        let config = Config { url, token_file, ..Config::default() };
+        let sent = async |request: Request<()>| {
+            let sent = request.metadata().get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
+            Ok(Response::new(sent))
+        };
+        let remote = Remote::new(&config).expect("settings that can be used");
+        assert_eq!(remote.ask((), sent).await, Ok(Some("Bearer s3cret".to_owned())));
+        let config = Config { token_file: dir.path().join("none"), ..config };
+        let Err(error) = Remote::new(&config) else { panic!("there is no such file") };
+        assert!(error.to_string().starts_with("token_file = "), "{error}");
+    }
+}

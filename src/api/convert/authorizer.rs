@@ -4,7 +4,9 @@ use super::{pile_time, steps, timestamp};
 use crate::api::pb;
 use crate::domain::driver::{Card, GrantedLimits, Shown};
 use crate::domain::ids::hex;
+use crate::domain::pile::Identity;
 use crate::domain::units::UtcOffset;
+use crate::session::admission::{Admission, Knock};
 use crate::session::authority::{ChargeAsk, Denial, Grant, Parallel, Role, Verdict};
 
 /// `zone` is that of the pile's clock.
@@ -43,6 +45,32 @@ pub fn verdict(answer: pb::AuthorizeChargeResponse) -> Result<Verdict, &'static 
         pb::authorize_charge_response::Verdict::Denied(pb::ChargeDenied { reason }) => {
             denial(reason).map(Verdict::Deny).ok_or("denied.reason: is missing, or no reason")
         }
+    }
+}
+
+/// 0x01, as the pile says it.
+pub fn knock(knock: Knock) -> pb::AuthorizeLoginRequest {
+    let Knock { pile, identity, address, at } = knock;
+    let Identity { pile_type, gun_count, protocol_version, software_version, network_type: _, iccid, operator: _ } =
+        identity;
+    pb::AuthorizeLoginRequest {
+        pile: pile.to_string(),
+        iccid,
+        address,
+        pile_type: i32::from(pile_type),
+        gun_count: i32::from(gun_count),
+        protocol_version: format!("{}.{}", protocol_version / 10, protocol_version % 10),
+        software_version,
+        requested_at: Some(timestamp(at)),
+    }
+}
+
+/// `None` if it cannot be meant.
+pub fn admission(answer: &pb::AuthorizeLoginResponse) -> Option<Admission> {
+    match pb::LoginVerdict::try_from(answer.verdict).ok()? {
+        pb::LoginVerdict::Unspecified => None,
+        pb::LoginVerdict::Allowed => Some(Admission::Admitted),
+        pb::LoginVerdict::Denied => Some(Admission::Refused),
     }
 }
 

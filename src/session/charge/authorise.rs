@@ -131,7 +131,7 @@ impl Session {
             let (shown, state) = (shown.clone(), AskState::Creating);
             self.asks.put(Ask { gun, gun_no, shown, form, sequence, since: now.mono, serial, state });
         }
-        self.confirm(now, serial, out);
+        self.confirm(now, serial, now.mono + PATIENCE, out);
         true
     }
 
@@ -209,16 +209,15 @@ impl Session {
         self.create(order, Unsent { opening: Opening::AtPile, deadline, serials_left: 0 });
     }
 
-    /// The order is durable: the pile is told yes.
-    pub(in crate::session) fn confirm(&mut self, now: Now, serial: Serial, out: &mut Out) {
+    /// The order is durable: the pile is told yes, unless it has given up by the time that can be written.
+    pub(in crate::session) fn confirm(&mut self, now: Now, serial: Serial, until: Duration, out: &mut Out) {
         let Some(order) = self.held(serial).map(|held| held.order.clone()) else { return };
         let Some(at_pile) = order.at_pile.as_deref() else { return };
         let pile = self.pile.code;
         let Some(ask) = self.asks.of_serial(serial) else { return };
         ask.state = AskState::Granted;
         let yes = Answer { pile, serial, gun_no: ask.gun_no, granted: Ok(at_pile) };
-        let until = Some(ask.since + PATIENCE);
-        out.list.push(Output::Send { sequence: ask.sequence, frame: yes.frame(ask.form), until });
+        out.list.push(Output::Send { sequence: ask.sequence, frame: yes.frame(ask.form), until: Some(until) });
         self.happened(now, serial, Happening::Confirmed, out);
     }
 

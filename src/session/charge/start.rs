@@ -111,7 +111,7 @@ impl Session {
             Opening::Remote(start) => {
                 out.command(self.remote_start(serial, &start), unsent.deadline);
             }
-            Opening::AtPile => self.confirm(now, serial, out),
+            Opening::AtPile => self.confirm(now, serial, unsent.deadline, out),
         }
     }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Connection;
 use crate::domain::{Event, EventKind, Fence, PileCode, SessionId, WallMs};
 use crate::observe;
+use crate::session::admission::{Admission, Doorkeeper, Knock};
 use crate::session::authority::{Authority, ChargeAsk, Verdict};
 use crate::session::io::{ClaimOf, Done, EndReason, Input, LedgerCall, Output, Reassertion};
 use crate::session::neighbours::{Eviction, Whom};
@@ -65,6 +66,11 @@ impl Connection {
                     self.calls.push(authorise(self.node.authority.clone(), self.sessions[at].id(), *ask));
                 }
             }
+            Output::Admit(knock) => {
+                if let Some(at) = at {
+                    self.calls.push(admit(self.node.doorkeeper.clone(), self.sessions[at].id(), *knock));
+                }
+            }
             Output::Register { fence, previous, claim } => {
                 if let Some(at) = at {
                     self.register(now, at, (fence, previous), claim);
@@ -106,7 +112,11 @@ impl Connection {
             Output::Ended { reason, fence } => {
                 let Some(at) = at else { return };
                 let pile = self.sessions[at].pile_code();
-                tracing::info!(%pile, address = %self.link.address, reason = reason.name(), "session ended");
+                if reason != EndReason::Refused {
+                    tracing::info!(%pile, address = %self.link.address, reason = reason.name(), "session ended");
+                } else if self.node.sessions.tells_refused(pile, now.mono) {
+                    tracing::warn!(%pile, address = %self.link.address, "login refused: the pile may not log in");
+                }
                 observe::session_ended(reason.name());
                 self.reasserted(self.sessions[at].id(), Reassertion::Lost);
                 // What a newer session has measured stays.
@@ -221,6 +231,20 @@ fn authorise(
         };
         observe::authorisation(authority.mode(), name, began.elapsed());
         (session, Done::Authorised(serial, result))
+    })
+}
+
+fn admit(doorkeeper: Arc<dyn Doorkeeper>, session: SessionId, knock: Knock) -> BoxFuture<'static, (SessionId, Done)> {
+    Box::pin(async move {
+        let began = Instant::now();
+        let result = doorkeeper.admit(knock).await;
+        let name = match &result {
+            Ok(Admission::Admitted) => "admitted",
+            Ok(Admission::Refused) => "refused",
+            Err(unanswered) => unanswered.name(),
+        };
+        observe::admission(doorkeeper.mode(), name, began.elapsed());
+        (session, Done::Admitted(result))
     })
 }
 

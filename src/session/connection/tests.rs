@@ -12,6 +12,7 @@ use crate::domain::tariff::PricePair;
 use crate::domain::units::UtcOffset;
 use crate::domain::{Period, Price, Tariff};
 use crate::hub::Hub;
+use crate::session::admission::OpenDoor;
 use crate::session::authority::{Asking, DenyAll};
 use crate::session::{Departed, Nobody, Policy, Sessions};
 use crate::store::embedded::{Config, Embedded};
@@ -30,6 +31,7 @@ async fn connected() -> (Connection, Client, tempfile::TempDir) {
         departed: Departed::default(),
         neighbours: Arc::new(Nobody),
         authority: Arc::new(DenyAll),
+        doorkeeper: Arc::new(OpenDoor),
         started: Instant::now(),
     };
     node.sessions.beat(node.now().mono);
@@ -49,6 +51,7 @@ fn policy() -> Arc<Policy> {
         offset,
         asking: Asking::default(),
         curves_kept: Duration::from_hours(48),
+        admitting: None,
     })
 }
 

@@ -1,4 +1,5 @@
-//! Becoming the pile's owner, and staying it.
+//! Becoming the pile's owner, and staying it. Where not every pile may log in, CLAIMING begins with asking whether this
+//! one may; nothing is claimed before that is known.
 //!
 //! ```text
 //!   0x01 ──▶ CLAIMING ──won──▶ LIVE ◀──won (the fence may be another)── asked again whether it is ours
@@ -17,6 +18,8 @@ use crate::domain::pile::Presence;
 use crate::domain::{Epoch, EventKind, Fence, Order, Pile};
 use crate::observe;
 use crate::session::Now;
+use crate::session::admission::{Admission, Admitting, Knock};
+use crate::session::authority::Unanswered;
 use crate::session::device::device;
 use crate::session::held::{Held, MAX_ORDERS};
 use crate::session::io::{ClaimOf, EndReason, LedgerCall, Out, Output, Reassertion};
@@ -26,6 +29,39 @@ use crate::store::{Claim, Held as HeldFence, StoreError};
 use crate::wire::{self, Sequence};
 
 impl Session {
+    /// 0x01: the pile is claimed, once it is known that it may log in.
+    pub(super) fn knock(&mut self, now: Now, out: &mut Out) {
+        let Some(Admitting { deadline, fallback: _ }) = self.policy.admitting else {
+            return self.claim_first(now, out);
+        };
+        self.admission = Some(now.mono + deadline);
+        let Pile { code, ref identity, ref address, .. } = self.pile;
+        let knock = Knock { pile: code, identity: identity.clone(), address: address.clone(), at: now.wall };
+        out.list.push(Output::Admit(Box::new(knock)));
+    }
+
+    /// Whoever decides who may log in has, or nobody has.
+    pub(super) fn admitted(&mut self, now: Now, result: Result<Admission, Unanswered>, out: &mut Out) {
+        let (Phase::Claiming(sequence), Some(_)) = (self.phase, self.admission.take()) else { return };
+        let fallback = self.policy.admitting.map_or(Admission::Admitted, |admitting| admitting.fallback);
+        match result.unwrap_or(fallback) {
+            Admission::Admitted => self.claim_first(now, out),
+            Admission::Refused => {
+                observe::login("refused");
+                let refused =
+                    wire::LoginResponse { result: wire::LoginResult::Rejected, ..login_response(self.pile.code) };
+                out.reply(sequence, refused);
+                self.end(EndReason::Refused, out);
+            }
+        }
+    }
+
+    fn claim_first(&mut self, now: Now, out: &mut Out) {
+        self.jobs.claiming = true;
+        let device = device(&self.pile.address, &self.pile.identity);
+        out.list.push(Output::Ledger(LedgerCall::Claim(Claim::login(self.pile.code, self.id, now.wall, device))));
+    }
+
     /// The claim of the login has been answered.
     pub(super) fn login_claimed(&mut self, now: Now, result: Result<Box<Login>, StoreError>, out: &mut Out) {
         let Phase::Claiming(sequence) = self.phase else {

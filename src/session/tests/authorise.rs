@@ -220,7 +220,7 @@ fn a_repeated_question_is_the_same_one_while_it_waits_and_for_a_minute() {
     let told = pile.receives(0x32);
     assert_eq!((told.sequence, told.serial()), (while_written, serial), "the last one that asked");
     pile.receives_nothing();
-    pile.advance(50);
+    pile.advance(57);
     let late = swipes(&mut pile, 1, CARD);
     let told = pile.receives(0x32);
     assert_eq!((told.sequence, told.serial(), told.get("auth_result")), (late, serial, 1));

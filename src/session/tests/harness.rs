@@ -41,6 +41,8 @@ pub struct Pile {
     /// What the authority has been asked; it says no to everything unless it is told to wait.
     pub asked: VecDeque<ChargeAsk>,
     pub authority_waits: bool,
+    /// Whether it may log in has been asked.
+    pub knocked: bool,
     received: VecDeque<Down>,
     pub replies: BTreeMap<u64, Result<Reply, CommandError>>,
     pub published: Vec<Telemetry>,
@@ -145,6 +147,7 @@ impl Pile {
             calls: VecDeque::new(),
             asked: VecDeque::new(),
             authority_waits: false,
+            knocked: false,
             received: VecDeque::new(),
             replies: BTreeMap::new(),
             published: vec![],
@@ -396,6 +399,7 @@ impl Pile {
                     self.calls.push_back(call);
                     assert_eq!(self.calls.len(), 1, "one call of a pile at a time");
                 }
+                Output::Admit(_) => self.knocked = true,
                 Output::Authorise(ask) => self.asked.push_back(*ask),
                 Output::Register { fence, previous: _, claim: _ } => self.registered = Some(fence),
                 Output::ClaimedInVain { fence: _, previous } => self.evicted = Some(previous),

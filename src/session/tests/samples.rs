@@ -36,7 +36,7 @@ pub fn policy(energy_price: u32) -> Arc<Policy> {
     let tariff = Tariff { prices: [price; 4], half_hours: [Period::Flat; 48] };
     let offset = UtcOffset::parse("+08:00").expect("an offset");
     let (config, asking, curves_kept) = (Config::default(), Asking::default(), Duration::from_hours(48));
-    Arc::new(Policy { config, tariff, offset, asking, curves_kept })
+    Arc::new(Policy { config, tariff, offset, asking, admitting: None, curves_kept })
 }
 
 /// 0x01 of a DC pile.

@@ -5,9 +5,9 @@
 
 use futures_util::{StreamExt, stream};
 
-use super::{Ledger, SettledOrder, StartAttempt, Told};
+use super::{Document, Expect, Ledger, SettledOrder, StartAttempt, Told};
 use crate::domain::order::Happening;
-use crate::domain::{Order, PileCode, Record, WallMs};
+use crate::domain::{Order, OrderState, PileCode, Record, WallMs};
 use crate::store::document::{self, JournalEntry, Journaled};
 use crate::store::journal::{Journal, Listed, Pages};
 use crate::store::{Batch, Key, Partition, Precondition, Put, Settled, StoreError};
@@ -173,6 +173,17 @@ fn journaled(record: &Record, latest: Option<(Order, u64)>, now: WallMs) -> Sett
 
 /// Kept records the store is asked about side by side.
 const ASKED_AT_ONCE: usize = 64;
+
+impl Document {
+    /// Whether a charge begins with it, which ends in a record.
+    pub(super) fn starts_charge(&self, expect: Expect) -> bool {
+        match self {
+            Self::Order(order) => expect == Expect::Absent && order.state == OrderState::Requested,
+            Self::StartAttempt(_) => expect == Expect::Absent,
+            Self::Pile(_) => false,
+        }
+    }
+}
 
 impl Precondition {
     /// Of the document `key`, once the batch is written; `None` if it is about something else.
