@@ -100,7 +100,8 @@ impl App {
 
     /// Over stores that are open.
     pub async fn start_on(config: Config, stores: Stores) -> Result<Self, StartError> {
-        let Config { node, pile, grpc, redis: _, peer, cluster, drain, store: _, log: _, tariff } = config;
+        let Config { node, pile, grpc, redis: _, peer, cluster, drain, store: _, retention: _, log: _, tariff } =
+            config;
         let ledger = stores.ledger.clone();
         let pile_listener = listen("pile.listen", pile.listen).await?;
         let grpc_listener = listen("grpc.listen", grpc.listen).await?;

@@ -19,6 +19,7 @@ use toml::{Table, Value};
 use crate::domain::Tariff;
 use crate::domain::units::UtcOffset;
 use crate::settings::{Problem, duration};
+use crate::store::ledger::Retention;
 use crate::{api, cluster, observe, session};
 
 pub use nodes::{Drain, Durability, Node, Redis};
@@ -34,6 +35,7 @@ pub struct Config {
     pub cluster: cluster::Config,
     pub drain: Drain,
     pub store: Store,
+    pub retention: Retention,
     pub log: Log,
     pub tariff: Tariff,
 }
@@ -206,6 +208,7 @@ impl Layers {
         let pile = self.section::<Pile>("pile");
         let grpc = self.section::<api::Config>("grpc");
         let store = self.section::<Store>("store");
+        let retention = self.section::<Retention>("retention");
         let log = self.section::<Log>("log");
         let tariff = tariff::read(&self.values);
         if let Some(pile) = &pile {
@@ -216,6 +219,9 @@ impl Layers {
         }
         if let Some(store) = &store {
             self.found("store", store.problems());
+        }
+        if let Some(retention) = &retention {
+            self.found("retention", retention.problems());
         }
         if let Some(redis) = &redis {
             self.found("redis", redis.problems());
@@ -232,12 +238,12 @@ impl Layers {
         }
         let tariff = tariff.map_err(|problems| self.problems.extend(problems)).ok();
         let of_nodes = (node, redis, peer, cluster, drain);
-        match (of_nodes, (pile, grpc, store, log, tariff)) {
+        match (of_nodes, (pile, grpc, store, retention, log, tariff)) {
             (
                 (Some(node), Some(redis), Some(peer), Some(cluster), Some(drain)),
-                (Some(pile), Some(grpc), Some(store), Some(log), Some(tariff)),
+                (Some(pile), Some(grpc), Some(store), Some(retention), Some(log), Some(tariff)),
             ) if self.problems.is_empty() => {
-                Ok(Config { node, pile, grpc, redis, peer, cluster, drain, store, log, tariff })
+                Ok(Config { node, pile, grpc, redis, peer, cluster, drain, store, retention, log, tariff })
             }
             _ => Err(ConfigError(self.problems)),
         }
@@ -415,6 +421,22 @@ mod tests {
         }
         let found = problems(&[("PILEWAY_PILE__MAILBOX", "0"), ("PILEWAY_PILE__CLOSE_AFTER", "10s")]);
         assert_eq!(found.len(), 2, "{found:#?}");
+    }
+
+    #[test]
+    fn what_is_over_is_kept_as_long_as_configured() {
+        let load = |orders: &str| {
+            let orders = ("PILEWAY_RETENTION__ORDERS".to_owned(), orders.to_owned());
+            Config::load(None, [orders], []).map(|config| config.retention)
+        };
+        assert_eq!(Config::defaults().retention, Retention::default(), "the same without a file");
+        let days = |days: u64| Duration::from_hours(24 * days);
+        assert_eq!(load("30d"), Ok(Retention { orders: days(30), tombstones: days(400) }));
+        assert_eq!(load("36h").map(|retention| retention.orders), Ok(Duration::from_hours(36)));
+        for bad in ["23h", "3651d", "d", "-1d", "14"] {
+            let error = load(bad).expect_err("refused").to_string();
+            assert!(error.contains("retention.orders") && error.contains("must be"), "{error}");
+        }
     }
 
     #[test]

@@ -86,7 +86,9 @@ pub trait Store: Send + Sync + 'static {
     /// is told that it lagged and goes on with [`Store::read_log`].
     fn feed(&self) -> broadcast::Receiver<Arc<Entry>>;
 
-    /// Deletes documents whose [`IndexName::Expiry`] sort string is below `before`, at most `limit`; how many it deleted.
+    /// Deletes documents whose [`IndexName::Expiry`] sort string is below `before`, going through at most `limit` of these;
+    /// through how many it went. A document with another one, not below, loses its bytes and all other index entries
+    /// instead: a record stays known by its digest. With a record go the conflicting ones kept beside it.
     fn expire(&self, partition: Partition, before: String, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
 
     /// Says that this run of this node is there, for `lease.ttl` from now on by the store's own clock, and who else is.
@@ -390,6 +392,8 @@ pub struct Settlement {
     pub record: Key,
     pub digest: [u8; 32],
     pub value: Bytes,
+    /// When the record shrinks to its digest, and when that goes too: sort strings of [`IndexName::Expiry`].
+    pub due: [String; 2],
     /// The order as it is once settled, and what must hold for it: [`Precondition::Absent`] or
     /// [`Precondition::Version`]. Checked only if the record is new.
     pub order: Put,
