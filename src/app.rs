@@ -129,6 +129,7 @@ impl App {
             hub: hub.clone(),
         });
         let (started, offset, lost_after) = (Instant::now(), pile.utc_offset, pile.session.lost_after);
+        let for_estimates = Arc::new(tariff.clone());
         let node = Arc::new(Node {
             policy: Arc::new(Policy { config: pile.session, tariff, offset }),
             sessions: sessions.clone(),
@@ -165,7 +166,13 @@ impl App {
         pile_port.spawn(session::listen::run(node, pile_listener, stop_piles.clone(), handed_over));
         keepers.spawn(ledger.clone().drain());
         let mut api_port = JoinSet::new();
-        let services = api::Services { cluster: cluster.clone(), ledger, offset, draining: draining.clone() };
+        let services = api::Services {
+            cluster: cluster.clone(),
+            ledger,
+            offset,
+            tariff: for_estimates,
+            draining: draining.clone(),
+        };
         api_port.spawn(api::serve(grpc, grpc_listener, services, stop_api.clone()));
         Ok(Self {
             piles,

@@ -80,6 +80,13 @@ impl ChargingService for Charging {
         Ok(Response::new(pb::ListOrdersResponse { orders, next_page_token: page.next_page_token }))
     }
 
+    async fn estimate_cost(
+        &self,
+        request: Request<pb::EstimateCostRequest>,
+    ) -> Result<Response<pb::EstimateCostResponse>, Status> {
+        Ok(Response::new(self.0.estimate(request.get_ref())?))
+    }
+
     type WatchOrdersStream = Messages<pb::WatchOrdersResponse>;
 
     async fn watch_orders(

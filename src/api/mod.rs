@@ -18,11 +18,13 @@ pub mod deadline;
 pub mod convert;
 mod piles;
 mod charging;
+mod estimate;
 mod telemetry;
 mod watch;
 mod cluster;
 mod health;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -36,7 +38,7 @@ pub use config::Config;
 
 use crate::cluster::{Cluster, accept};
 use crate::domain::units::UtcOffset;
-use crate::domain::{Command, Pile, PileCode, Reply};
+use crate::domain::{Command, Pile, PileCode, Reply, Tariff};
 use crate::settings::Problem;
 use crate::store::ledger::Ledger;
 use error::ApiError;
@@ -75,6 +77,8 @@ pub struct Services {
     pub ledger: Ledger,
     /// The zone of the piles' clocks.
     pub offset: UtcOffset,
+    /// What every pile is given.
+    pub tariff: Arc<Tariff>,
     /// The node is about to end: health says so, calls are served all the same.
     pub draining: CancellationToken,
 }
@@ -93,8 +97,8 @@ pub async fn serve(
         return Err(Error::Config(problems));
     }
 
-    let Services { cluster, ledger, offset, draining } = services;
-    let context = Context { cluster, ledger: ledger.clone(), offset, shutdown: shutdown.clone() };
+    let Services { cluster, ledger, offset, tariff, draining } = services;
+    let context = Context { cluster, ledger: ledger.clone(), offset, tariff, shutdown: shutdown.clone() };
     let (reporter, health) = tonic_health::server::health_reporter();
     let limit = config.max_request_bytes;
     let server = Server::builder()
@@ -156,6 +160,7 @@ struct Context {
     cluster: Cluster,
     ledger: Ledger,
     offset: UtcOffset,
+    tariff: Arc<Tariff>,
     /// Ends watches.
     shutdown: CancellationToken,
 }

@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod cluster;
+pub mod estimate;
 pub mod order;
 pub mod pile;
 pub mod telemetry;
