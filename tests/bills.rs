@@ -308,14 +308,14 @@ fn instant(hour: i64, minute: i64) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: 1_778_947_200 + hour * 3600 + minute * 60, nanos: 0 }
 }
 
-fn constant(energy_mwh: i64, power_w: i64) -> Option<Energies> {
-    Some(Energies::Constant(pb::ConstantCharge { energy_mwh, power_w }))
+fn constant(energy_mwh: i64, power_w: i64) -> Energies {
+    Energies::Constant(pb::ConstantCharge { energy_mwh, power_w })
 }
 
-fn curve(points: &[(i64, i64)]) -> Option<Energies> {
+fn curve(points: &[(i64, i64)]) -> Energies {
     let point =
         |(hour, energy_mwh): &(i64, i64)| pb::EnergyPoint { time: Some(instant(*hour, 0)), energy_mwh: *energy_mwh };
-    Some(Energies::Curve(pb::EnergyCurve { points: points.iter().map(point).collect() }))
+    Energies::Curve(pb::EnergyCurve { points: points.iter().map(point).collect() })
 }
 
 #[tokio::test]
@@ -325,7 +325,7 @@ async fn what_a_charge_would_cost_is_told_class_by_class() {
     // 20 kWh at 10 kW from 09:00: an hour of peak at 1.00 + 0.40, an hour of sharp at 1.20 + 0.40; and 5 % of loss.
     let request = pb::EstimateCostRequest {
         start_time: Some(instant(9, 0)),
-        energy: constant(20_000_000, 10_000),
+        energy: Some(constant(20_000_000, 10_000)),
         loss_ratio_permille: Some(50),
         ..Default::default()
     };
@@ -358,7 +358,7 @@ async fn what_a_charge_would_cost_is_told_class_by_class() {
     let energy = curve(&[(9, 500), (10, 10_000_500), (11, 20_000_500)]);
     let request = pb::EstimateCostRequest {
         pile: "32010600019236".into(),
-        energy,
+        energy: Some(energy),
         loss_ratio_permille: Some(50),
         ..Default::default()
     };
@@ -366,7 +366,7 @@ async fn what_a_charge_would_cost_is_told_class_by_class() {
     assert_eq!(by_curve, by_power);
 
     // From now on, if nobody says otherwise; and nothing costs nothing.
-    let request = pb::EstimateCostRequest { energy: constant(0, 1), ..Default::default() };
+    let request = pb::EstimateCostRequest { energy: Some(constant(0, 1)), ..Default::default() };
     let none = api.charging.clone().estimate_cost(request).await.expect("an estimate").into_inner();
     assert_eq!((none.total_energy_mwh, money(&none.total_amount)), (0, Some((0, 0))));
 }
@@ -382,13 +382,13 @@ async fn an_estimate_names_every_argument_that_is_none() {
         let named: Vec<_> = named.into_iter().map(|violation| violation.field).collect();
         assert_eq!(named, fields);
     };
-    let of = |energy| pb::EstimateCostRequest { energy, ..Default::default() };
-    check(of(None), &["energy"]).await;
+    let of = |energy| pb::EstimateCostRequest { energy: Some(energy), ..Default::default() };
+    check(pb::EstimateCostRequest::default(), &["energy"]).await;
     let all = pb::EstimateCostRequest {
         pile: "x".into(),
         loss_ratio_permille: Some(-1),
         start_time: Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }),
-        energy: constant(-100, 0),
+        energy: Some(constant(-100, 0)),
     };
     let named = ["pile", "loss_ratio_permille", "start_time", "constant.energy_mwh", "constant.power_w"];
     check(all, &named).await;
@@ -410,7 +410,7 @@ async fn an_estimate_names_every_argument_that_is_none() {
     let started = pb::EstimateCostRequest { start_time: Some(instant(0, 0)), ..of(curve(&[(0, 0)])) };
     check(started, &["start_time"]).await;
     let timeless = pb::EnergyCurve { points: vec![pb::EnergyPoint { time: None, energy_mwh: 0 }] };
-    check(of(Some(Energies::Curve(timeless))), &["curve.points[0].time"]).await;
+    check(of(Energies::Curve(timeless)), &["curve.points[0].time"]).await;
     let points: Vec<_> = (0..10_001).map(|n| (n, 0)).collect();
     check(of(curve(&points)), &["curve.points"]).await;
 }

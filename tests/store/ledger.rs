@@ -322,7 +322,7 @@ pub async fn a_page_token_belongs_to_its_query(store: Any) {
 
 /// Two days, and three days of tombstones.
 const RETENTION: Retention =
-    Retention { orders: Duration::from_secs(2 * 24 * 3600), tombstones: Duration::from_secs(3 * 24 * 3600) };
+    Retention { orders: Duration::from_hours(2 * 24), tombstones: Duration::from_hours(3 * 24) };
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 pub async fn orders_that_are_over_expire_when_they_are_configured_to(store: Any) {
