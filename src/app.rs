@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use stores::Stores;
 
-use crate::api;
+use crate::api::{self, authorizer::AuthorizerError};
 use crate::cluster::{self, Cluster, Credentials, CredentialsError};
 use crate::config::{Config, Drain};
 use crate::domain::WallMs;
@@ -61,6 +61,8 @@ pub enum StartError {
     #[error("redis.url")]
     Redis(#[from] redis::OpenError),
     #[error(transparent)]
+    Authorizer(#[from] AuthorizerError),
+    #[error(transparent)]
     Credentials(#[from] CredentialsError),
     #[error("{key} = \"{address}\": cannot listen")]
     Listen { key: &'static str, address: SocketAddr, source: io::Error },
@@ -100,9 +102,22 @@ impl App {
 
     /// Over stores that are open.
     pub async fn start_on(config: Config, stores: Stores) -> Result<Self, StartError> {
-        let Config { node, pile, grpc, redis: _, peer, cluster, drain, store: _, retention: _, log: _, tariff } =
-            config;
+        let Config {
+            node,
+            pile,
+            grpc,
+            authorizer,
+            redis: _,
+            peer,
+            cluster,
+            drain,
+            store: _,
+            retention,
+            log: _,
+            tariff,
+        } = config;
         let ledger = stores.ledger.clone();
+        let (authority, asking) = api::authorizer::authority(&authorizer, pile.utc_offset)?;
         let pile_listener = listen("pile.listen", pile.listen).await?;
         let grpc_listener = listen("grpc.listen", grpc.listen).await?;
         let peer_listener = if stores.shared { Some(listen("peer.listen", peer.listen).await?) } else { None };
@@ -131,12 +146,13 @@ impl App {
         let (started, offset, lost_after) = (Instant::now(), pile.utc_offset, pile.session.lost_after);
         let for_estimates = Arc::new(tariff.clone());
         let node = Arc::new(Node {
-            policy: Arc::new(Policy { config: pile.session, tariff, offset }),
+            policy: Arc::new(Policy { config: pile.session, tariff, offset, asking, curves_kept: retention.curves }),
             sessions: sessions.clone(),
             ledger: ledger.clone(),
             hub,
             departed: departed.clone(),
             neighbours: cluster.neighbours(),
+            authority,
             started,
         });
 
@@ -171,6 +187,7 @@ impl App {
             ledger,
             offset,
             tariff: for_estimates,
+            curves_kept: retention.curves,
             draining: draining.clone(),
         };
         api_port.spawn(api::serve(grpc, grpc_listener, services, stop_api.clone()));

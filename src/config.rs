@@ -5,6 +5,7 @@
 //! where the value came from.
 
 mod nodes;
+mod retention;
 mod tariff;
 
 use std::fmt;
@@ -19,10 +20,10 @@ use toml::{Table, Value};
 use crate::domain::Tariff;
 use crate::domain::units::UtcOffset;
 use crate::settings::{Problem, duration};
-use crate::store::ledger::Retention;
 use crate::{api, cluster, observe, session};
 
 pub use nodes::{Drain, Durability, Node, Redis};
+pub use retention::Retention;
 
 /// A whole and valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +31,7 @@ pub struct Config {
     pub node: Node,
     pub pile: Pile,
     pub grpc: api::Config,
+    pub authorizer: api::authorizer::Config,
     pub redis: Redis,
     pub peer: cluster::PeerConfig,
     pub cluster: cluster::Config,
@@ -207,6 +209,7 @@ impl Layers {
         let drain = self.section::<Drain>("drain");
         let pile = self.section::<Pile>("pile");
         let grpc = self.section::<api::Config>("grpc");
+        let authorizer = self.section::<api::authorizer::Config>("authorizer");
         let store = self.section::<Store>("store");
         let retention = self.section::<Retention>("retention");
         let log = self.section::<Log>("log");
@@ -216,6 +219,9 @@ impl Layers {
         }
         if let Some(grpc) = &grpc {
             self.found("grpc", grpc.problems());
+        }
+        if let Some(authorizer) = &authorizer {
+            self.found("authorizer", authorizer.problems());
         }
         if let Some(store) = &store {
             self.found("store", store.problems());
@@ -238,12 +244,12 @@ impl Layers {
         }
         let tariff = tariff.map_err(|problems| self.problems.extend(problems)).ok();
         let of_nodes = (node, redis, peer, cluster, drain);
-        match (of_nodes, (pile, grpc, store, retention, log, tariff)) {
+        match (of_nodes, (pile, grpc, authorizer, store, retention, log, tariff)) {
             (
                 (Some(node), Some(redis), Some(peer), Some(cluster), Some(drain)),
-                (Some(pile), Some(grpc), Some(store), Some(retention), Some(log), Some(tariff)),
+                (Some(pile), Some(grpc), Some(authorizer), Some(store), Some(retention), Some(log), Some(tariff)),
             ) if self.problems.is_empty() => {
-                Ok(Config { node, pile, grpc, redis, peer, cluster, drain, store, retention, log, tariff })
+                Ok(Config { node, pile, grpc, authorizer, redis, peer, cluster, drain, store, retention, log, tariff })
             }
             _ => Err(ConfigError(self.problems)),
         }
@@ -346,7 +352,7 @@ fn may_hold_a_secret(key: &str) -> bool {
 }
 
 /// What no error repeats.
-const SECRET: &[&str] = &["peer.secret", "redis.url"];
+const SECRET: &[&str] = &["peer.secret", "redis.url", "authorizer.token"];
 
 #[cfg(test)]
 mod tests {
@@ -362,6 +368,7 @@ mod tests {
         let config = Config::defaults();
         assert_eq!(config.pile.session, session::Config::default());
         assert_eq!(config.grpc, api::Config::default());
+        assert_eq!(config.authorizer, api::authorizer::Config::default());
         assert_eq!(config.cluster, cluster::Config::default());
         assert_eq!(config.peer, cluster::PeerConfig::default());
     }
@@ -425,13 +432,14 @@ mod tests {
 
     #[test]
     fn what_is_over_is_kept_as_long_as_configured() {
+        use crate::store::ledger::Retention as Kept;
         let load = |orders: &str| {
             let orders = ("PILEWAY_RETENTION__ORDERS".to_owned(), orders.to_owned());
-            Config::load(None, [orders], []).map(|config| config.retention)
+            Config::load(None, [orders], []).map(|config| config.retention.kept())
         };
-        assert_eq!(Config::defaults().retention, Retention::default(), "the same without a file");
+        assert_eq!(Config::defaults().retention.kept(), Kept::default(), "the same without a file");
         let days = |days: u64| Duration::from_hours(24 * days);
-        assert_eq!(load("30d"), Ok(Retention { orders: days(30), tombstones: days(400) }));
+        assert_eq!(load("30d"), Ok(Kept { orders: days(30), tombstones: days(400) }));
         assert_eq!(load("36h").map(|retention| retention.orders), Ok(Duration::from_hours(36)));
         for bad in ["23h", "3651d", "d", "-1d", "14"] {
             let error = load(bad).expect_err("refused").to_string();

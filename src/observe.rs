@@ -83,6 +83,12 @@ pub fn login(result: &'static str) {
     METRICS.logins.add(1, &[KeyValue::new("result", result)]);
 }
 
+/// `pileway.authorisation.duration` in seconds by how it is decided and result: who may charge with a card or a VIN.
+pub fn authorisation(mode: &'static str, result: &'static str, took: Duration) {
+    let labels = [KeyValue::new("mode", mode), KeyValue::new("result", result)];
+    METRICS.authorisation_duration.record(took.as_secs_f64(), &labels);
+}
+
 /// `pileway.claims` by what for and result.
 pub fn claim(purpose: &'static str, result: &'static str) {
     METRICS.claims.add(1, &[KeyValue::new("for", purpose), KeyValue::new("result", result)]);
@@ -171,6 +177,7 @@ struct Metrics {
     frames_refused: Counter<u64>,
     swapped_crc: Counter<u64>,
     logins: Counter<u64>,
+    authorisation_duration: Histogram<f64>,
     claims: Counter<u64>,
     takeovers: Counter<u64>,
     sessions: UpDownCounter<i64>,
@@ -199,6 +206,11 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         frames_refused: counter(&meter, "pileway.frames.refused", "Bytes and frames nobody can use, by reason"),
         swapped_crc: counter(&meter, "pileway.frames.swapped_crc", "Valid frames with their CRC high byte first"),
         logins: counter(&meter, "pileway.logins", "Logins, by result"),
+        authorisation_duration: meter
+            .f64_histogram("pileway.authorisation.duration")
+            .with_description("Questions whether a card or a VIN may charge, by how it is decided and result")
+            .with_unit("s")
+            .build(),
         claims: counter(&meter, "pileway.claims", "Claims of piles, by what for and result"),
         takeovers: counter(&meter, "pileway.takeovers", "Logins that ended an older session, by where that was"),
         sessions: meter

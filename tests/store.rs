@@ -11,6 +11,8 @@ mod contract;
 mod ownership;
 #[path = "store/ledger.rs"]
 mod ledger;
+#[path = "store/curves.rs"]
+mod curves;
 
 /// One test per name: a fresh store, then the function of that name.
 macro_rules! suite {
@@ -97,6 +99,14 @@ macro_rules! all {
                 a_record_that_comes_weeks_late_settles_an_adopted_order
                 a_watch_tells_everything_from_its_call_on
                 a_watch_that_lags_goes_on_from_the_log
+            }
+        }
+
+        mod curves {
+            suite! { curves on $fresh:
+                a_curve_is_read_in_order_and_only_that_of_its_charge
+                only_the_owner_stores_under_a_fence
+                chunks_of_a_curve_expire_one_by_one
             }
         }
     };

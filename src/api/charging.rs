@@ -1,8 +1,11 @@
 //! ChargingService.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use super::amend::{Amendment, wall};
 use super::convert::{self, args};
 use super::deadline::Deadline;
 use super::error::ApiError;
@@ -10,7 +13,7 @@ use super::pb::charging_service_server::ChargingService;
 use super::pb::{self, watch_orders_response::Update};
 use super::watch::{Client, Ended, Messages, watch};
 use super::{Context, unexpected};
-use crate::domain::order::Failure;
+use crate::domain::order::{Failure, Happening};
 use crate::domain::{Command, CommandError, EventKind, Order, OrderState, PileCode, Reply, RequestId, Serial};
 use crate::store::ledger::StartAttempt;
 use crate::store::{EventWatch, OrderQuery};
@@ -46,14 +49,51 @@ impl ChargingService for Charging {
         request: Request<pb::StopChargingRequest>,
     ) -> Result<Response<pb::StopChargingResponse>, Status> {
         let deadline = Deadline::of(&request);
-        let (pile, command) = args::stop(request.get_ref())?;
+        let (pile, serial, stands) = args::stop(request.get_ref())?;
+        let (order, proof) = match (self.0.execute(pile, Command::StopCharging { serial }, deadline).await, stands) {
+            (Ok(Reply::Stopped { order, confirmed_by }), _) => (order, convert::order::stop_proof(confirmed_by)),
+            (Ok(other), _) => return Err(unexpected(&other)),
+            (Err(error), Some(stands)) if is_away(&error) => {
+                (self.stop_at_login(pile, serial, stands, deadline).await?, pb::StopProof::Pending)
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        let order = convert::order::order(*order, self.0.offset);
+        Ok(Response::new(pb::StopChargingResponse { order: Some(order), confirmed_by: proof.into() }))
+    }
+
+    async fn update_balance(
+        &self,
+        request: Request<pb::UpdateBalanceRequest>,
+    ) -> Result<Response<pb::UpdateBalanceResponse>, Status> {
+        let deadline = Deadline::of(&request);
+        let (pile, command) = args::update_balance(request.get_ref())?;
         match self.0.execute(pile, command, deadline).await? {
-            Reply::Stopped { order, confirmed_by } => Ok(Response::new(pb::StopChargingResponse {
-                order: Some(convert::order::order(*order, self.0.offset)),
-                confirmed_by: convert::order::stop_proof(confirmed_by).into(),
-            })),
+            Reply::BalanceUpdated(order) => {
+                let order = convert::order::order(*order, self.0.offset);
+                Ok(Response::new(pb::UpdateBalanceResponse { order: Some(order) }))
+            }
             other => Err(unexpected(&other)),
         }
+    }
+
+    async fn close_order(
+        &self,
+        request: Request<pb::CloseOrderRequest>,
+    ) -> Result<Response<pb::CloseOrderResponse>, Status> {
+        let deadline = Deadline::of(&request);
+        let (pile, serial, close) = args::close_order(request.into_inner())?;
+        let command = Command::CloseOrder { serial, close: Box::new(close.clone()) };
+        let change = |now, order: &mut Order| {
+            close.check(order, now)?;
+            Ok(order.apply(now, Happening::Closed(Box::new(close.clone()))))
+        };
+        let order = match self.0.amend((pile, serial), command, change, deadline).await? {
+            Amendment::BySession(Reply::Closed(order)) | Amendment::InStore(order) => *order,
+            Amendment::BySession(other) => return Err(unexpected(&other)),
+        };
+        let order = convert::order::order(order, self.0.offset);
+        Ok(Response::new(pb::CloseOrderResponse { order: Some(order) }))
     }
 
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
@@ -87,6 +127,13 @@ impl ChargingService for Charging {
         Ok(Response::new(self.0.estimate(request.get_ref())?))
     }
 
+    async fn get_charging_curve(
+        &self,
+        request: Request<pb::GetChargingCurveRequest>,
+    ) -> Result<Response<pb::GetChargingCurveResponse>, Status> {
+        super::curve::get_charging_curve(&self.0, request).await
+    }
+
     type WatchOrdersStream = Messages<pb::WatchOrdersResponse>;
 
     async fn watch_orders(
@@ -114,6 +161,29 @@ fn newest(known: Option<Order>, stored: Option<Order>) -> Option<Order> {
 }
 
 impl Charging {
+    /// Keeps the stop with the order until its pile is back.
+    async fn stop_at_login(
+        &self,
+        pile: PileCode,
+        serial: Serial,
+        stands: Duration,
+        deadline: Instant,
+    ) -> Result<Box<Order>, Status> {
+        let not_active = |state: &'static str| CommandError::OrderNotActive { serial, state: state.into() };
+        if self.0.gun_is_elses(pile, serial).await? {
+            return Err(ApiError::from(not_active("another order has its gun")).into());
+        }
+        let expires_at = wall().plus_ms(stands.as_millis() as u64);
+        let change = |now, order: &mut Order| {
+            let may = order.may_be_stopped().then_some(()).ok_or_else(|| not_active(order.state.name()));
+            may.map(|()| order.apply(now, Happening::StopPlanned { expires_at }))
+        };
+        match self.0.amend((pile, serial), Command::StopAtLogin { serial, expires_at }, change, deadline).await? {
+            Amendment::BySession(Reply::StopPlanned(order)) | Amendment::InStore(order) => Ok(order),
+            Amendment::BySession(other) => Err(unexpected(&other)),
+        }
+    }
+
     /// What has become of a start that was asked for before.
     async fn started_before(&self, pile: PileCode, serial: Serial) -> Result<Order, ApiError> {
         let found = self.0.ledger.order(pile, serial).await?;
@@ -137,9 +207,12 @@ impl Charging {
             | CommandError::PileRejected { .. }
             | CommandError::GunUnknown { .. }
             | CommandError::OrderNotActive { .. }
+            | CommandError::OrderNotHeld { .. }
+            | CommandError::OrderActive { .. }
             | CommandError::OutcomeUnknown { .. }
             | CommandError::NodeLost { .. }
             | CommandError::Unsupported { .. }
+            | CommandError::UnsupportedByPile { .. }
             | CommandError::SessionLost { written: true }
             | CommandError::StoreUnavailable { .. }
             | CommandError::RequestReused { .. } => return None,
@@ -147,6 +220,11 @@ impl Charging {
         // A store that does not answer leaves the first error standing: it is true.
         self.0.ledger.start_attempt(pile, id).await.ok().flatten()
     }
+}
+
+/// Nothing was written to the pile, because it is not there.
+fn is_away(error: &ApiError) -> bool {
+    matches!(error, ApiError::Command(CommandError::PileOffline { .. } | CommandError::SessionLost { written: false }))
 }
 
 /// A start answers with its order, unless the order says that it did not come about.

@@ -206,6 +206,13 @@ fn command_line(error: &CommandError) -> Line {
         CommandError::OrderNotActive { serial, state } => {
             Line::new(Code::FailedPrecondition, "ORDER_NOT_ACTIVE").with("serial", serial).with("state", state)
         }
+        // Whoever asks on behalf of a caller looks in the store then.
+        CommandError::OrderNotHeld { serial } => {
+            Line::new(Code::FailedPrecondition, "ORDER_NOT_ACTIVE").with("serial", serial).with("state", "not open")
+        }
+        CommandError::OrderActive { serial, state } => {
+            Line::new(Code::FailedPrecondition, "ORDER_ACTIVE").with("serial", serial).with("state", state)
+        }
         CommandError::OutcomeUnknown { serial } => {
             let line = Line::new(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
             match serial {
@@ -222,6 +229,9 @@ fn command_line(error: &CommandError) -> Line {
             }
         }
         CommandError::Unsupported { what } => Line::new(Code::Unimplemented, "UNSUPPORTED").with("what", what),
+        CommandError::UnsupportedByPile { what, version } => {
+            Line::new(Code::Unimplemented, "UNSUPPORTED_BY_PILE").with("what", what).with("version", version)
+        }
         CommandError::DeadlinePassed => Line::new(Code::DeadlineExceeded, "DEADLINE_PASSED").retry(SOON),
         // Meshes repeat UNAVAILABLE by themselves, so never after a write.
         CommandError::SessionLost { written: false } => {
@@ -296,12 +306,20 @@ mod tests {
         let meta = [("serial", s), ("state", "settled")];
         let error = E::OrderNotActive { serial, state: "settled".into() };
         check(error, Code::FailedPrecondition, "ORDER_NOT_ACTIVE", false, &meta);
+        let meta = [("serial", s), ("state", "not open")];
+        check(E::OrderNotHeld { serial }, Code::FailedPrecondition, "ORDER_NOT_ACTIVE", false, &meta);
+        let meta = [("serial", s), ("state", "charging")];
+        let error = E::OrderActive { serial, state: "charging".into() };
+        check(error, Code::FailedPrecondition, "ORDER_ACTIVE", false, &meta);
         let error = E::OutcomeUnknown { serial: Some(serial) };
         check(error, Code::DeadlineExceeded, "OUTCOME_UNKNOWN", false, &[("serial", s)]);
         check(E::OutcomeUnknown { serial: None }, Code::DeadlineExceeded, "OUTCOME_UNKNOWN", false, &[]);
         check(E::NodeLost { serial: Some(serial) }, Code::Aborted, "OUTCOME_UNKNOWN", false, &[("serial", s)]);
         let error = E::Unsupported { what: "levitate".into() };
         check(error, Code::Unimplemented, "UNSUPPORTED", false, &[("what", "levitate")]);
+        let error = E::UnsupportedByPile { what: "power limit".into(), version: 16 };
+        let meta = [("what", "power limit"), ("version", "16")];
+        check(error, Code::Unimplemented, "UNSUPPORTED_BY_PILE", false, &meta);
         check(E::DeadlinePassed, Code::DeadlineExceeded, "DEADLINE_PASSED", true, &[]);
         check(E::SessionLost { written: false }, Code::Unavailable, "SESSION_LOST", true, &[("written", "false")]);
         check(E::SessionLost { written: true }, Code::Aborted, "SESSION_LOST", false, &[("written", "true")]);

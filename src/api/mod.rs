@@ -19,10 +19,13 @@ pub mod convert;
 mod piles;
 mod charging;
 mod estimate;
+mod amend;
+mod curve;
 mod telemetry;
 mod watch;
 mod cluster;
 mod health;
+pub mod authorizer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +82,8 @@ pub struct Services {
     pub offset: UtcOffset,
     /// What every pile is given.
     pub tariff: Arc<Tariff>,
+    /// How long chunks of charging curves are kept.
+    pub curves_kept: Duration,
     /// The node is about to end: health says so, calls are served all the same.
     pub draining: CancellationToken,
 }
@@ -97,8 +102,8 @@ pub async fn serve(
         return Err(Error::Config(problems));
     }
 
-    let Services { cluster, ledger, offset, tariff, draining } = services;
-    let context = Context { cluster, ledger: ledger.clone(), offset, tariff, shutdown: shutdown.clone() };
+    let Services { cluster, ledger, offset, tariff, curves_kept, draining } = services;
+    let context = Context { cluster, ledger: ledger.clone(), offset, tariff, curves_kept, shutdown: shutdown.clone() };
     let (reporter, health) = tonic_health::server::health_reporter();
     let limit = config.max_request_bytes;
     let server = Server::builder()
@@ -161,6 +166,7 @@ struct Context {
     ledger: Ledger,
     offset: UtcOffset,
     tariff: Arc<Tariff>,
+    curves_kept: Duration,
     /// Ends watches.
     shutdown: CancellationToken,
 }
@@ -185,7 +191,11 @@ fn unexpected(reply: &Reply) -> Status {
         Reply::Started(_) => "unexpected reply: started",
         Reply::StartedBefore { .. } => "unexpected reply: started before",
         Reply::Stopped { .. } => "unexpected reply: stopped",
+        Reply::BalanceUpdated(_) => "unexpected reply: balance updated",
+        Reply::StopPlanned(_) => "unexpected reply: stop planned",
+        Reply::Closed(_) => "unexpected reply: closed",
         Reply::Order(_) => "unexpected reply: order",
+        Reply::Curve(_) => "unexpected reply: curve",
         Reply::Session(_) => "unexpected reply: session",
         Reply::Telemetry(_) => "unexpected reply: telemetry",
         Reply::RebootAccepted => "unexpected reply: reboot accepted",

@@ -125,7 +125,7 @@ async fn tell(endpoint: &str, tariff: &Tariff, charge_for: Duration) -> anyhow::
     watch_live(telemetry, &pile, charge_for).await?;
 
     say("StopCharging");
-    let stop = pb::StopChargingRequest { pile: pile.clone(), serial: order.serial.clone() };
+    let stop = pb::StopChargingRequest { pile: pile.clone(), serial: order.serial.clone(), ..Default::default() };
     let stopped = charging.stop_charging(stop).await.context("StopCharging failed")?.into_inner();
     say(&format!("the pile stopped, known by its {}", word(stopped.confirmed_by().as_str_name())));
 

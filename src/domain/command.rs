@@ -7,8 +7,9 @@ use std::time::Duration;
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
+use super::curve::Point;
 use super::ids::{Gun, RequestId, Serial};
-use super::order::Order;
+use super::order::{Close, Limits, Order, OrderState};
 use super::pile::SessionSeen;
 use super::telemetry::Telemetry;
 use super::units::WallMs;
@@ -20,8 +21,16 @@ pub enum Command {
     StartCharging(Box<Start>),
     /// 0x36 → 0x35
     StopCharging { serial: Serial },
+    /// 0x42 → 0x41
+    UpdateBalance(NewBalance),
+    /// A stop that waits with the order until its pile is seen to charge it.
+    StopAtLogin { serial: Serial, expires_at: WallMs },
+    /// Ends an order whose record never comes; nothing goes to the pile.
+    CloseOrder { serial: Serial, close: Box<Close> },
     /// The order as its session knows it, which may be ahead of what is stored; nothing goes to the pile.
     ReadOrder { serial: Serial },
+    /// What the session has of a charge's curve and has not stored yet; nothing goes to the pile.
+    ReadCurve { serial: Serial },
     /// The session itself, which only its node knows; nothing goes to the pile.
     ReadSession,
     /// 0x12 → 0x13
@@ -38,12 +47,33 @@ impl Command {
     /// Whether nothing is left undone or done twice if nobody knows what became of it.
     pub fn only_reads(&self) -> bool {
         match self {
-            Self::ReadOrder { .. } | Self::ReadSession | Self::ReadTelemetry { .. } => true,
+            Self::ReadOrder { .. } | Self::ReadCurve { .. } | Self::ReadSession | Self::ReadTelemetry { .. } => true,
             Self::StartCharging(_)
             | Self::StopCharging { .. }
+            | Self::UpdateBalance(_)
+            | Self::StopAtLogin { .. }
+            | Self::CloseOrder { .. }
             | Self::Reboot { .. }
             | Self::SyncClock
             | Self::Disconnect { .. } => false,
+        }
+    }
+
+    /// Whether something has to go to the pile, which must be there for it.
+    pub fn needs_pile(&self) -> bool {
+        match self {
+            Self::StopAtLogin { .. } | Self::CloseOrder { .. } => false,
+            // Whether a pile is there is part of the answer.
+            Self::ReadOrder { .. }
+            | Self::ReadCurve { .. }
+            | Self::ReadSession
+            | Self::ReadTelemetry { .. }
+            | Self::StartCharging(_)
+            | Self::StopCharging { .. }
+            | Self::UpdateBalance(_)
+            | Self::Reboot { .. }
+            | Self::SyncClock
+            | Self::Disconnect { .. } => true,
         }
     }
 
@@ -51,7 +81,12 @@ impl Command {
     pub fn serial(&self) -> Option<Serial> {
         match self {
             Self::StartCharging(start) => start.serial,
-            Self::StopCharging { serial } | Self::ReadOrder { serial } => Some(*serial),
+            Self::UpdateBalance(update) => Some(update.serial),
+            Self::StopCharging { serial }
+            | Self::StopAtLogin { serial, .. }
+            | Self::CloseOrder { serial, .. }
+            | Self::ReadOrder { serial }
+            | Self::ReadCurve { serial } => Some(*serial),
             Self::ReadSession
             | Self::ReadTelemetry { .. }
             | Self::Reboot { .. }
@@ -65,7 +100,11 @@ impl Command {
         match self {
             Self::StartCharging(_) => "start_charging",
             Self::StopCharging { .. } => "stop_charging",
+            Self::UpdateBalance(_) => "update_balance",
+            Self::StopAtLogin { .. } => "stop_at_login",
+            Self::CloseOrder { .. } => "close_order",
             Self::ReadOrder { .. } => "read_order",
+            Self::ReadCurve { .. } => "read_curve",
             Self::ReadSession => "read_session",
             Self::ReadTelemetry { .. } => "read_telemetry",
             Self::Reboot { .. } => "reboot",
@@ -90,6 +129,8 @@ pub struct Start {
     pub physical_card: [u8; 8],
     /// Account balance in 0.01 CNY; the pile stops when it is used up.
     pub balance_fen: u32,
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
 }
 
 impl Start {
@@ -112,7 +153,45 @@ impl Start {
         eat(&self.logical_card);
         eat(&self.physical_card);
         eat(&self.balance_fen.to_be_bytes());
+        // What was not there before these were is still the same attempt.
+        if !self.limits.is_none() {
+            let Limits { amount, energy, duration_s, soc_percent, max_power_w, by_pile: _ } = self.limits;
+            let numbers = [
+                amount.map(|amount| amount.0.unsigned_abs()),
+                energy.map(|energy| energy.0),
+                duration_s.map(u64::from),
+                soc_percent.map(u64::from),
+                max_power_w.map(u64::from),
+            ];
+            numbers.iter().for_each(|number| eat(&number.map_or([0xFF; 8], u64::to_be_bytes)));
+        }
         h
+    }
+}
+
+/// Arguments of a new balance during a charge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NewBalance {
+    pub serial: Serial,
+    /// The new total in 0.01 CNY.
+    pub fen: u32,
+    /// Which the pile compares with the card it charges for; zero if it shall not.
+    pub physical_card: [u8; 8],
+}
+
+impl Close {
+    /// Whether it may end this order. One that has been closed before may be closed again, which changes nothing.
+    pub fn check(&self, order: &Order, now: WallMs) -> Result<(), CommandError> {
+        let (serial, state) = (order.serial, order.state.name().into());
+        if order.closing.is_some() {
+            Ok(())
+        } else if matches!(order.state, OrderState::Settled | OrderState::ClosedWithoutRecord) {
+            Err(CommandError::OrderNotActive { serial, state })
+        } else if self.force || order.is_overdue(now) {
+            Ok(())
+        } else {
+            Err(CommandError::OrderActive { serial, state })
+        }
     }
 }
 
@@ -137,8 +216,15 @@ pub enum Reply {
         order: Box<Order>,
         confirmed_by: StopProof,
     },
+    BalanceUpdated(Box<Order>),
+    /// The stop waits for the pile, durably.
+    StopPlanned(Box<Order>),
+    /// CLOSED_WITHOUT_RECORD, and durable; or SETTLED, if a record has come since it was closed.
+    Closed(Box<Order>),
     /// `None`: it is not open here; what is stored is all there is.
     Order(Option<Box<Order>>),
+    /// Oldest first; empty if there is none.
+    Curve(Vec<Point>),
     Session(Box<SessionSeen>),
     Telemetry(Box<Telemetry>),
     RebootAccepted,
@@ -176,12 +262,18 @@ pub enum CommandError {
     GunUnknown { gun: Gun, guns: u8 },
     #[error("order {serial} is not active: {state}")]
     OrderNotActive { serial: Serial, state: Cow<'static, str> },
+    #[error("order {serial} is not held by the pile's session")]
+    OrderNotHeld { serial: Serial },
+    #[error("order {serial} is {state}: its record is not overdue; close it by force if you know better")]
+    OrderActive { serial: Serial, state: Cow<'static, str> },
     #[error("written to the pile, no answer within the deadline; the order or an event will tell")]
     OutcomeUnknown { serial: Option<Serial> },
     #[error("sent to the node that holds the pile, which went away; the order or an event will tell")]
     NodeLost { serial: Option<Serial> },
     #[error("the node that holds the pile cannot do this: {what}")]
     Unsupported { what: String },
+    #[error("the pile speaks V{}.{}, which has no {what}", .version / 10, .version % 10)]
+    UnsupportedByPile { what: Cow<'static, str>, version: u8 },
     #[error("the deadline passed before anything was written")]
     DeadlinePassed,
     #[error("the session ended ({})", if *.written { "the command had been written" } else { "nothing was written" })]
@@ -205,9 +297,12 @@ impl CommandError {
             Self::GunBusy { .. } => "gun_busy",
             Self::GunUnknown { .. } => "gun_unknown",
             Self::OrderNotActive { .. } => "order_not_active",
+            Self::OrderNotHeld { .. } => "order_not_held",
+            Self::OrderActive { .. } => "order_active",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
             Self::NodeLost { .. } => "node_lost",
             Self::Unsupported { .. } => "unsupported",
+            Self::UnsupportedByPile { .. } => "unsupported_by_pile",
             Self::DeadlinePassed => "deadline_passed",
             Self::SessionLost { .. } => "session_lost",
             Self::StoreUnavailable { .. } => "store_unavailable",

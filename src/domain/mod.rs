@@ -5,6 +5,7 @@
 
 pub mod ids;
 pub mod units;
+pub mod driver;
 pub mod tariff;
 pub mod record;
 pub mod vehicle;
@@ -12,6 +13,7 @@ pub mod order;
 pub mod alarm;
 pub mod pile;
 pub mod telemetry;
+pub mod curve;
 pub mod command;
 pub mod event;
 

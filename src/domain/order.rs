@@ -2,35 +2,46 @@
 //!
 //! ```text
 //!  REQUESTED ──0x33 ok──▶ STARTING ──0x13 charging──▶ CHARGING ──stop──▶ STOPPING ──end──▶ FINISHED ──record──▶ SETTLED
-//!     │ ▲ reason 5            │                          │                  │                 │
+//!     │ ▲ reason 5  └0x32 ok──┤                          │                  │                 │
 //!     │ WAITING_FOR_PLUG      │                          └────── rule ──────┴── broken ───────┴──▶ ABNORMAL ──record──▶ SETTLED
 //!     └──── no / timeout ─────┴──▶ FAILED  (a record that still comes settles it)
+//!
+//!  any that owes a record that never comes ──CloseOrder──▶ CLOSED_WITHOUT_RECORD ──record after all──▶ SETTLED
 //! ```
 //!
 //! A record settles an order in any state; SETTLED is absorbing. Every rule of time is a deadline derived from what is
 //! stored ([`Order::due`]), so that it survives a restart, and its breach is reported once. The types are here, the
-//! transitions in [`machine`].
+//! transitions in [`machine`], ending without a record in [`closing`], stops that wait for the pile in [`plan`],
+//! how far a charge may go in [`limits`].
 
 mod machine;
+mod closing;
+mod plan;
+mod limits;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::driver::AtPile;
 use super::ids::{Gun, PileCode, RequestId, Serial};
 use super::record::{Bill, Record};
 use super::tariff::Tariff;
 use super::units::{Amount, Energy, WallMs};
 use super::vehicle::Vehicle;
 
+pub use closing::{Close, Closing, ClosingSource, RecordAfterClose};
+pub use limits::{BalanceLow, Limits};
+pub use plan::StopAtLogin;
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderState {
-    /// Durable; 0x34 is on its way or unanswered.
+    /// Durable; 0x34 is on its way or unanswered, or 0x32 is on its way.
     Requested,
     /// The pile said "not plugged in" (0x33 reason 5) and starts if that changes in time.
     WaitingForPlug,
-    /// The pile said yes; no energy seen yet.
+    /// The pile said yes, or was told yes; no energy seen yet.
     Starting,
     Charging,
     /// 0x36 was sent.
@@ -99,6 +110,32 @@ pub enum Origin {
     Platform,
     /// The pile charges, or bills, under a serial nobody here gave out.
     Pile,
+    /// Somebody swiped a card: 0x31, 0xA1 or 0xA5.
+    Card,
+    /// The same by the vehicle's VIN.
+    Vin,
+    /// The pile knew the card, and started without asking: it bills under a serial it made itself.
+    OfflineCard,
+}
+
+impl Origin {
+    /// Who began what nobody here gave a serial for, as the pile says in `start_type`.
+    pub fn of_record(record: &Record) -> Self {
+        match record.start_type {
+            2 => Self::Card,
+            4 => Self::OfflineCard,
+            5 => Self::Vin,
+            _ => Self::Pile,
+        }
+    }
+
+    /// The pile asked, and was told yes: there is no 0x33.
+    pub fn is_confirmed(self) -> bool {
+        match self {
+            Self::Card | Self::Vin => true,
+            Self::Platform | Self::Pile | Self::OfflineCard => false,
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -113,9 +150,11 @@ pub struct Order {
     /// The caller's own facts, at most 1 KiB.
     pub attributes: BTreeMap<String, String>,
     pub request: Option<StartRequest>,
+    /// What was shown and granted, if it was started at the pile.
+    pub at_pile: Option<Box<AtPile>>,
     pub created_at: WallMs,
     pub updated_at: WallMs,
-    /// When the pile said yes (0x33).
+    /// When the pile said yes (0x33), or was told yes (0x32, 0xA2, 0xA6).
     pub accepted_at: Option<WallMs>,
     pub plug_deadline: Option<WallMs>,
     /// First 0x13 that charges under this serial.
@@ -134,6 +173,23 @@ pub struct Order {
     pub bill: Option<Bill>,
     /// What the vehicle and the charger said once; DC charges only.
     pub vehicle: Option<Box<Vehicle>>,
+    /// How an operator ended it; stays when a record settles it after all.
+    #[serde(default)]
+    pub closing: Option<Closing>,
+    /// What a record that came after the closing says beyond it.
+    #[serde(default)]
+    pub record_after_close: Option<RecordAfterClose>,
+    /// A stop that waits for the pile.
+    #[serde(default)]
+    pub stop_at_login: Option<StopAtLogin>,
+    /// The account's balance as the pile was last told and has not refused it, in 0.01 CNY; `None` if nobody here told it.
+    #[serde(default)]
+    pub balance_fen: Option<u32>,
+    /// That it will soon be used up; `None` again when it is raised.
+    #[serde(default)]
+    pub balance_low: Option<BalanceLow>,
+    #[serde(default)]
+    pub limits: Option<Limits>,
 }
 
 /// What the caller of StartCharging sent along, so that a retry can be told from a new wish.
@@ -152,6 +208,38 @@ pub struct Stop {
     pub sent: u8,
     /// The gun charged this serial after `last_sent_at`.
     pub still_charging: bool,
+    /// Who wanted it first.
+    #[serde(default)]
+    pub cause: StopCause,
+}
+
+/// Why a charge is stopped by 0x36.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopCause {
+    /// StopCharging.
+    #[default]
+    Caller,
+    /// It had failed, and charges after all.
+    LateStart,
+    /// StopCharging while its pile was away.
+    AtLogin,
+    LimitAmount,
+    LimitEnergy,
+    LimitDuration,
+    LimitSoc,
+}
+
+impl StopCause {
+    pub const ALL: [Self; 7] = [
+        Self::Caller,
+        Self::LateStart,
+        Self::AtLogin,
+        Self::LimitAmount,
+        Self::LimitEnergy,
+        Self::LimitDuration,
+        Self::LimitSoc,
+    ];
 }
 
 /// Why a start did not come about.
@@ -166,7 +254,8 @@ pub enum Failure {
     NoStart,
     /// The record of a start that failed on the pile.
     FailedOnPile { code: u8, name: String },
-    /// The caller's deadline passed, or the store failed, before 0x34 could be written.
+    /// The deadline passed, or the store failed, before what opens it could be written; or the start at the pile was
+    /// called off.
     NotSent,
 }
 
@@ -196,10 +285,12 @@ pub enum AnomalyKind {
     RecordConflict,
     /// The audit of the record found something: [`Bill::audit`].
     BillMismatch,
+    /// The record of an order that had been closed without one.
+    RecordAfterClose,
 }
 
 impl AnomalyKind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::StartTimeout,
         Self::IdleWhileCharging,
         Self::StopNotObeyed,
@@ -208,6 +299,7 @@ impl AnomalyKind {
         Self::UnknownSerial,
         Self::RecordConflict,
         Self::BillMismatch,
+        Self::RecordAfterClose,
     ];
 
     pub fn name(self) -> &'static str {
@@ -220,6 +312,7 @@ impl AnomalyKind {
             Self::UnknownSerial => "unknown_serial",
             Self::RecordConflict => "record_conflict",
             Self::BillMismatch => "bill_mismatch",
+            Self::RecordAfterClose => "record_after_close",
         }
     }
 }
@@ -238,6 +331,10 @@ pub struct Metered {
 pub enum Happening {
     /// 0x33 said yes.
     Accepted,
+    /// The pile was told yes: 0x32, 0xA2 or 0xA6 goes out.
+    Confirmed,
+    /// The pile will not charge under it although it was told yes: it asks anew, or another gun of the vehicle is denied.
+    CalledOff,
     /// 0x33 said no.
     Rejected { code: u8, name: String },
     /// 0x13 charges under this serial.
@@ -246,16 +343,26 @@ pub enum Happening {
     Idle,
     /// 0x19: the charge has ended.
     ChargeEnded,
-    /// A caller wants it stopped; 0x36 goes out.
-    StopRequested,
+    /// It is to be stopped; 0x36 goes out.
+    StopRequested(StopCause),
     /// 0x35 said yes.
     StopAccepted,
     /// The record is about to be made durable.
     Recorded(Box<Record>),
     /// A record under this serial differs from the one that settled it.
     ConflictingRecord,
-    /// 0x34 was never written and never will be.
+    /// What opens it was never written and never will be.
     NotSent,
+    /// An operator ends it without its record.
+    Closed(Box<Close>),
+    /// It is to be stopped as soon as its pile is seen to charge it, until `expires_at`.
+    StopPlanned { expires_at: WallMs },
+    /// 0x41: the pile has taken a new balance.
+    BalanceUpdated { fen: u32 },
+    /// At this rate the balance lasts until then, which is soon.
+    BalanceRunsLow { eta: WallMs },
+    /// Time has passed, of which only a planned stop knows.
+    PlanExpires,
     /// Time has passed.
     Tick,
 }
@@ -273,6 +380,12 @@ pub enum Change {
     Failed,
     Anomaly(AnomalyKind),
     Settled,
+    Closed,
+    /// The pile is away; it will be stopped when it is seen to charge again.
+    StopPlanned,
+    /// The pile has not been seen to charge in time.
+    StopExpired,
+    BalanceLow,
 }
 
 impl Order {
@@ -287,6 +400,7 @@ impl Order {
             order_id: String::new(),
             attributes: BTreeMap::new(),
             request: None,
+            at_pile: None,
             created_at: now,
             updated_at: now,
             accepted_at: None,
@@ -302,7 +416,22 @@ impl Order {
             idle_seen: 0,
             bill: None,
             vehicle: None,
+            closing: None,
+            record_after_close: None,
+            stop_at_login: None,
+            balance_fen: None,
+            balance_low: None,
+            limits: None,
         }
+    }
+
+    /// An order first met by its bill. That of an offline card is met in no other way: nothing is wrong with it.
+    pub fn billed(record: &Record, now: WallMs) -> Self {
+        let mut order = Self::adopted(record.pile, record.gun, record.serial, now);
+        if Origin::of_record(record) == Origin::OfflineCard {
+            order.anomalies.clear();
+        }
+        order
     }
 
     /// An order first met on the pile: it charges, or bills, a serial nobody here gave out. Adopted, never stopped.

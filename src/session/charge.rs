@@ -1,9 +1,15 @@
 //! Orders of a session: watching and settling. Starting is in [`start`], stopping in [`stop`], cards and VINs in
-//! [`authorise`].
+//! [`authorise`], ending without a record in [`close`], stops that wait for the pile in [`plan`], the account's balance in
+//! [`balance`], how far a charge may go in [`limits`], curves in [`curve`].
 
 mod start;
 mod authorise;
 mod stop;
+mod close;
+mod plan;
+mod curve;
+mod balance;
+mod limits;
 
 use super::Now;
 use super::held::{Held, MAX_ORDERS, tell_operator};
@@ -13,7 +19,7 @@ use super::pending::Await;
 use super::state::Session;
 use super::translate::{self, wire_serial};
 use crate::domain::command::StopProof;
-use crate::domain::order::{Change, Failure, Happening, Metered};
+use crate::domain::order::{AnomalyKind, Change, Failure, Happening, Metered};
 use crate::domain::pile::GunState;
 use crate::domain::telemetry::Status;
 use crate::domain::{CommandError, EventKind, Gun, Order, OrderState, Reply, Serial};
@@ -29,8 +35,10 @@ impl Session {
             Status::Charging if !data.transaction_serial.is_zero() => {
                 let serial = translate::serial(data.transaction_serial);
                 let metered = translate::metered(now.wall, data);
-                if self.held(serial).is_some() {
+                if let Some(before) = self.held(serial).map(|held| held.order.last) {
                     self.happened(now, serial, Happening::Charging(metered), out);
+                    self.stop_as_planned(now, serial, out);
+                    self.supervise(now, serial, before, out);
                 } else {
                     self.look_up(gun, serial, metered);
                 }
@@ -49,6 +57,7 @@ impl Session {
 
     /// 0x19
     pub(super) fn charge_ended(&mut self, now: Now, serial: wire::Serial, out: &mut Out) {
+        self.curves.end_of(now, translate::serial(serial));
         self.happened(now, translate::serial(serial), Happening::ChargeEnded, out);
     }
 
@@ -97,7 +106,7 @@ impl Session {
                 let mut order = Order::adopted(self.pile.code, gun, serial, now.wall);
                 order.tariff = self.tariff_of_pile();
                 order.vehicle = self.vehicles.take(serial);
-                let adopted = Change::Anomaly(crate::domain::order::AnomalyKind::UnknownSerial);
+                let adopted = Change::Anomaly(AnomalyKind::UnknownSerial);
                 self.orders.push(Held { dirty: true, ..Held::new(order) });
                 self.tell(now, serial, &[Change::Created, adopted], out);
             }
@@ -108,6 +117,7 @@ impl Session {
             }
         }
         self.happened(now, serial, Happening::Charging(metered), out);
+        self.stop_as_planned(now, serial, out);
         self.stop_late(serial, out);
     }
 
@@ -116,6 +126,7 @@ impl Session {
         let serials: Vec<_> = self.orders.iter().filter(|h| due(h)).map(|h| h.order.serial).collect();
         for serial in serials {
             self.happened(now, serial, Happening::Tick, out);
+            self.stop_at_limit(now, serial, out);
         }
     }
 
@@ -127,6 +138,9 @@ impl Session {
         let changes = held.order.apply(now.wall, what);
         held.dirty |= !changes.is_empty();
         self.tell(now, serial, &changes, out);
+        if changes.contains(&Change::Anomaly(AnomalyKind::LateStart)) {
+            self.started_late(now, serial, out);
+        }
     }
 
     fn tell(&mut self, now: Now, serial: Serial, changes: &[Change], out: &mut Out) {
@@ -192,7 +206,11 @@ impl Session {
         let Some(order) = settled.order.map(Box::new) else { return };
         if settled.outcome == Settled::First {
             tell_operator(&order, Change::Settled);
+            if order.record_after_close.is_some() {
+                tell_operator(&order, Change::Anomaly(AnomalyKind::RecordAfterClose));
+            }
         }
+        self.answer_close(&order, out);
         let failed = order.accepted_at.is_none() && order.charging_at.is_none();
         let started = if failed {
             let (code, name) = (record.stop_reason, record.stop_reason_name);
@@ -239,7 +257,11 @@ impl Session {
     /// The deadline of a command has come.
     pub(super) fn gave_up(&self, what: Await) -> CommandError {
         let serial = match what {
-            Await::Start(serial) | Await::Stop(_, serial) => Some(serial),
+            Await::Start(serial)
+            | Await::Stop(_, serial)
+            | Await::Balance(serial, _)
+            | Await::Close(serial)
+            | Await::Plan(serial) => Some(serial),
             Await::Telemetry(_) | Await::Reboot | Await::Clock => None,
         };
         if self.was_written(what) { CommandError::OutcomeUnknown { serial } } else { CommandError::DeadlinePassed }
@@ -249,7 +271,13 @@ impl Session {
     pub(super) fn was_written(&self, what: Await) -> bool {
         match what {
             Await::Start(serial) => self.held(serial).is_none_or(|held| held.unsent.is_none()),
-            Await::Stop(..) | Await::Telemetry(_) | Await::Reboot | Await::Clock => true,
+            Await::Stop(..)
+            | Await::Close(_)
+            | Await::Plan(_)
+            | Await::Balance(..)
+            | Await::Telemetry(_)
+            | Await::Reboot
+            | Await::Clock => true,
         }
     }
 

@@ -16,7 +16,8 @@ use crate::wire::{self, Sequence};
 impl Session {
     pub(super) fn command(&mut self, now: Now, id: CommandId, command: Command, deadline: Duration, out: &mut Out) {
         let there = matches!(self.phase, Phase::Live(_) | Phase::Provisional(_));
-        let refused = if !there || self.pile.presence == Presence::Offline {
+        let silent = self.pile.presence == Presence::Offline && command.needs_pile();
+        let refused = if !there || silent {
             Some(CommandError::PileOffline { last_seen: Some(self.pile.last_seen) })
         } else if now.mono >= deadline {
             Some(CommandError::DeadlinePassed)
@@ -40,9 +41,17 @@ impl Session {
             }),
             Command::StartCharging(start) => self.start(now, id, *start, deadline, out),
             Command::StopCharging { serial } => self.stop(now, id, serial, deadline, out),
+            Command::UpdateBalance(update) => self.update_balance(id, update, deadline, out),
+            Command::StopAtLogin { serial, expires_at } => self.plan_stop(now, id, (serial, expires_at), deadline, out),
+            Command::CloseOrder { serial, close } => self.close(now, id, (serial, *close), deadline, out),
             Command::ReadOrder { serial } => {
                 let order = self.held(serial).filter(|held| held.version.is_some()).map(|held| held.order.clone());
                 out.list.push(Output::Reply { to: id, result: Ok(Reply::Order(order.map(Box::new))) });
+                Ok(())
+            }
+            Command::ReadCurve { serial } => {
+                let points = self.curves.points(serial);
+                out.list.push(Output::Reply { to: id, result: Ok(Reply::Curve(points)) });
                 Ok(())
             }
             // The table of sessions answers it before it gets here.
@@ -142,7 +151,7 @@ impl Session {
         }
     }
 
-    fn alone(&self, same: impl Fn(Await) -> bool, why: &'static str) -> Result<(), CommandError> {
+    pub(super) fn alone(&self, same: impl Fn(Await) -> bool, why: &'static str) -> Result<(), CommandError> {
         if self.pending.holds(same) {
             return Err(CommandError::PileBusy { why: why.into(), retry_after: Some(RETRY) });
         }

@@ -32,6 +32,21 @@ pub struct Config {
     pub max_connections: usize,
     /// Piles whose fault word counts from Bit0 instead of Bit1: pile codes, or first digits of them.
     pub faults_from_bit0: Vec<String>,
+    /// What to do with an order that had failed and charges after all.
+    pub late_start: LateStart,
+    /// A charge whose balance lasts no longer than this is told; at most 1h, 0s = never.
+    #[serde(with = "duration")]
+    pub balance_low: Duration,
+}
+
+/// An order has failed – its pile refused it, or was silent for 90 s – and energy flows all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LateStart {
+    /// Its caller has been told that nothing charges: 0x36.
+    Stop,
+    /// It charges like any other.
+    Adopt,
 }
 
 /// How a node hands its piles over before it goes.
@@ -60,6 +75,8 @@ impl Default for Config {
             mailbox: 16,
             max_connections: 100_000,
             faults_from_bit0: vec![],
+            late_start: LateStart::Stop,
+            balance_low: Duration::from_mins(5),
         }
     }
 }
@@ -91,6 +108,8 @@ impl Config {
         check((1..=1024).contains(&self.mailbox), "mailbox", self.mailbox.to_string(), "must be 1 to 1024");
         let connections = (1..=1_000_000).contains(&self.max_connections);
         check(connections, "max_connections", self.max_connections.to_string(), "must be 1 to 1000000");
+        let soon = self.balance_low <= 60 * minute;
+        check(soon, "balance_low", format!("{:?}", self.balance_low), "must be 0s to 1h");
         for prefix in &self.faults_from_bit0 {
             let digits = !prefix.is_empty() && prefix.len() <= 14 && prefix.bytes().all(|b| b.is_ascii_digit());
             check(digits, "faults_from_bit0", prefix.clone(), "must be a pile code or the first digits of one");

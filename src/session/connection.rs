@@ -50,7 +50,7 @@ struct Connection {
     link: Arc<Link>,
     framed: Framed<TcpStream, Codec>,
     sessions: Vec<Session>,
-    /// Bounded: a session has at most one at a time.
+    /// Bounded: a session has at most one of the ledger at a time, and one of the authority per gun.
     calls: FuturesUnordered<BoxFuture<'static, (SessionId, Done)>>,
     /// Bounded by what the sessions let wait.
     callers: Vec<(CommandId, oneshot::Sender<Result<Reply, CommandError>>)>,

@@ -22,9 +22,8 @@ use super::device::device;
 use super::held::tell_operator;
 use super::{Now, Sessions};
 use crate::domain::event::OfflineReason;
-use crate::domain::order::Happening;
 use crate::domain::pile::Presence;
-use crate::domain::{Event, EventKind, Fence, Order, OrderState, Pile, PileCode};
+use crate::domain::{Event, EventKind, Fence, Order, Pile, PileCode};
 use crate::store::ledger::{Document, Expect, Ledger, Write, WriteError};
 use crate::store::{BatchId, Claim, Held, Orphan, StoreError};
 
@@ -291,8 +290,7 @@ impl Departed {
 impl Absent {
     /// When time decides something about it.
     fn due(&self, now: Now) -> Option<Duration> {
-        let orders =
-            self.orders.iter().filter(|(order, _)| !waits_for_pile(order)).filter_map(|(order, _)| order.due()).min();
+        let orders = self.orders.iter().filter_map(|(order, _)| order.due_without_pile()).min();
         let orders = orders.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
         [self.lost_at, orders].into_iter().flatten().min()
     }
@@ -307,12 +305,11 @@ impl Absent {
             let expect = self.version.map_or(Expect::Absent, Expect::Version);
             return Some((Document::Pile(Box::new(pile)), expect, vec![self.event(now, kind)]));
         }
-        let (order, version, changes) =
-            self.orders.iter().filter(|(order, _)| !waits_for_pile(order)).find_map(|(order, version)| {
-                let mut order = order.clone();
-                let changes = order.apply(now.wall, Happening::Tick);
-                (!changes.is_empty()).then_some((order, *version, changes))
-            })?;
+        let (order, version, changes) = self.orders.iter().find_map(|(order, version)| {
+            let mut order = order.clone();
+            let changes = order.tick_without_pile(now.wall);
+            (!changes.is_empty()).then_some((order, *version, changes))
+        })?;
         let events = changes.into_iter().map(|change| {
             tell_operator(&order, change);
             self.event(now, EventKind::Order { order: Box::new(order.clone()), change })
@@ -378,11 +375,6 @@ impl Waiting {
         let (at, pile) = *self.due.first()?;
         if at > now { None } else { self.remove(pile) }
     }
-}
-
-/// The pile still charged when it was last heard: what is next is another 0x36, and there is nobody to send it to.
-fn waits_for_pile(order: &Order) -> bool {
-    order.state == OrderState::Stopping && order.stop.is_some_and(|stop| stop.still_charging)
 }
 
 /// Piles attended to at once.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::command::Start;
 use crate::domain::order::Change;
-use crate::domain::{Order, OrderState, WallMs};
+use crate::domain::{Order, WallMs};
 use crate::observe;
 
 /// An open order in memory.
@@ -33,6 +33,8 @@ pub struct Unsent {
 pub enum Opening {
     /// A caller wants it: 0x34.
     Remote(Box<Start>),
+    /// Somebody at the pile asks for it: 0x32, 0xA2 or 0xA6.
+    AtPile,
 }
 
 impl Held {
@@ -47,15 +49,14 @@ impl Held {
 
     /// When time itself moves the order on. Before it is opened it has not begun: its deadline judges it.
     pub fn due(&self) -> Option<WallMs> {
-        if self.unsent.is_some() { None } else { self.order.due() }
+        if self.unsent.is_some() {
+            return None;
+        }
+        [self.order.due(), self.order.duration_due()].into_iter().flatten().min()
     }
 
-    /// A charge that was seen to end leaves its gun to the next one, even if its record is overdue.
     pub fn occupies_gun(&self) -> bool {
-        match self.order.state {
-            OrderState::Abnormal => self.order.ended_at.is_none(),
-            state => state.is_open(),
-        }
+        self.order.occupies_gun()
     }
 }
 
@@ -75,7 +76,13 @@ pub fn tell_operator(order: &Order, change: Change) {
         | Change::RepeatStop
         | Change::Finished
         | Change::Failed
-        | Change::Settled => tracing::info!(%pile, %gun, %serial, state = order.state.name(), ?change, "order changed"),
+        | Change::Settled
+        | Change::Closed
+        | Change::StopPlanned
+        | Change::StopExpired
+        | Change::BalanceLow => {
+            tracing::info!(%pile, %gun, %serial, state = order.state.name(), ?change, "order changed");
+        }
     }
 }
 

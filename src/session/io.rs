@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::authority::{ChargeAsk, Unanswered, Verdict};
 use super::pending::CommandId;
+use crate::domain::curve::Chunk;
 use crate::domain::{Command, CommandError, Fence, Order, PileCode, Record, Reply, Serial, Telemetry, WallMs};
 use crate::store::ledger::{Login, SettledOrder, Write, WriteError};
 use crate::store::{BatchId, Claim, StoreError};
@@ -12,7 +14,7 @@ use crate::wire::{Frame, Packet, Sequence, SequenceCounter};
 pub enum Input {
     /// A valid frame that names this pile.
     Frame(Box<Packet>),
-    /// The ledger has finished what [`Output::Ledger`] started.
+    /// What [`Output::Ledger`] or [`Output::Authorise`] started has been finished.
     Done(Done),
     Command {
         id: CommandId,
@@ -47,6 +49,8 @@ pub enum Output {
     },
     /// To be started, never awaited; its result comes back as [`Input::Done`].
     Ledger(LedgerCall),
+    /// The same of whoever decides who may charge.
+    Authorise(Box<ChargeAsk>),
     /// The claim is won: make the session findable, and end the one it takes the pile from, wherever it is.
     Register {
         fence: Fence,
@@ -205,6 +209,13 @@ pub enum LedgerCall {
         pile: PileCode,
         serial: Serial,
     },
+    /// A chunk of a charging curve, to be kept until `expires`.
+    KeepCurve {
+        chunk: Box<Chunk>,
+        /// `None` for a session that has ended.
+        fence: Option<Fence>,
+        expires: WallMs,
+    },
     /// Tell that the device at `address` was turned away, because its pile code is somebody else's.
     TellDuplicate {
         id: BatchId,
@@ -221,4 +232,6 @@ pub enum Done {
     Written(Result<Vec<u64>, WriteError>),
     Settled(Result<Box<SettledOrder>, StoreError>),
     LookedUp(Result<Option<Box<(Order, u64)>>, StoreError>),
+    Authorised(Serial, Result<Verdict, Unanswered>),
+    CurveKept(Result<(), WriteError>),
 }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::io::LedgerCall;
+use crate::domain::curve::Chunk;
 use crate::domain::order::Metered;
 use crate::domain::pile::Presence;
 use crate::domain::{Event, EventKind, Fence, Gun, Order, Record, Serial, SessionId};
@@ -98,6 +99,7 @@ pub enum Running {
         serial: Serial,
         metered: Metered,
     },
+    KeepCurve(Box<Chunk>),
 }
 
 impl Jobs {
@@ -203,6 +205,11 @@ impl Jobs {
             | EventKind::RecordConflict { .. }
             | EventKind::DuplicatePileCode { .. } => None,
         })
+    }
+
+    /// Whether a flush is under way with this order in it.
+    pub(super) fn is_writing(&self, serial: Serial) -> bool {
+        matches!(&self.running, Some(Running::Flush { orders, .. }) if orders.contains(&serial))
     }
 
     pub(super) fn running_events(&self) -> usize {

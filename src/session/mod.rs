@@ -21,6 +21,7 @@
 
 mod config;
 mod neighbours;
+pub mod authority;
 mod node;
 mod fleet;
 mod connection;
@@ -33,6 +34,8 @@ mod bms;
 mod writing;
 mod held;
 mod vehicles;
+mod asks;
+mod curves;
 mod device;
 mod jobs;
 mod pending;
@@ -58,7 +61,7 @@ use crate::observe;
 use io::{Patience, Reassertion};
 use mailbox::{Mailbox, NotTaken};
 
-pub use config::{Config, Drain};
+pub use config::{Config, Drain, LateStart};
 pub use departed::{Departed, Watch};
 pub use fleet::Reasserted;
 pub use io::EndReason;
@@ -73,6 +76,9 @@ pub struct Policy {
     pub tariff: Tariff,
     /// The zone of the piles' clocks.
     pub offset: UtcOffset,
+    pub asking: authority::Asking,
+    /// How long chunks of charging curves are kept.
+    pub curves_kept: Duration,
 }
 
 /// Monotonic and wall time, read once per input. `mono` counts from the start of the node.

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use super::authority::Authority;
 use super::departed::Departed;
 use super::neighbours::{Evicted, Eviction, Neighbours, Whom};
 use super::{Now, Policy, Sessions};
@@ -20,6 +21,7 @@ pub struct Node {
     pub hub: Hub,
     pub departed: Departed,
     pub neighbours: Arc<dyn Neighbours>,
+    pub authority: Arc<dyn Authority>,
     /// Monotonic time counts from here.
     pub started: Instant,
 }

@@ -18,6 +18,12 @@ pub enum Await {
     Start(Serial),
     /// 0x35 of this gun, or the record of this serial.
     Stop(Gun, Serial),
+    /// That this order is closed, and durable.
+    Close(Serial),
+    /// That the stop of this order waits for the pile, and is durable.
+    Plan(Serial),
+    /// 0x41, which names neither gun nor order: one at a time, for this one.
+    Balance(Serial, u32),
     /// 0x13 of this gun.
     Telemetry(Gun),
     /// 0x91
@@ -78,6 +84,13 @@ impl Pending {
         let (answered, rest) = self.waiting.drain(..).partition::<Vec<_>, _>(|w| answers(w.what));
         self.waiting = rest;
         answered.into_iter().map(|w| w.who).collect()
+    }
+
+    /// What an answer with this sequence would be the answer to, if it is to anything that waits.
+    pub fn answered_by(&self, answers: impl Fn(Await) -> bool, sequence: [u8; 2]) -> Option<Await> {
+        let late = self.given_up.iter().any(|(what, gone)| answers(*what) && *gone == sequence);
+        let waiting = self.waiting.iter().find(|w| answers(w.what));
+        waiting.filter(|w| !late || w.sequence == sequence).map(|w| w.what)
     }
 
     /// What is awaited has got another name.

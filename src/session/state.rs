@@ -11,6 +11,8 @@ mod presence;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::asks::Asks;
+use super::curves::Curves;
 use super::departed::Absent;
 use super::device::device;
 use super::held::Held;
@@ -39,6 +41,8 @@ pub struct Session {
     pub(super) orders: Vec<Held>,
     pub(super) pending: Pending,
     pub(super) jobs: Jobs,
+    /// Who wants to charge with a card or a VIN.
+    pub(super) asks: Asks,
     /// What 0x05 last named; 0 until it did.
     reported_tariff: u16,
     /// Waits until no gun charges, until its deadline.
@@ -53,6 +57,7 @@ pub struct Session {
     /// Charges that were stopped then, of serials that are being looked up.
     stops: Vec<(Now, Serial)>,
     pub(super) vehicles: UnknownVehicles,
+    pub(super) curves: Curves,
     /// What it was last counted as: its connection does that.
     pub(super) counted: Option<&'static str>,
     /// The node is going down, and what it still waits for.
@@ -91,6 +96,7 @@ impl Session {
             orders: vec![],
             pending: Pending::default(),
             jobs: Jobs::begun_with_claim(),
+            asks: Asks::default(),
             reported_tariff: 0,
             disconnect: None,
             random: random | 1,
@@ -99,6 +105,7 @@ impl Session {
             provisional: None,
             stops: vec![],
             vehicles: UnknownVehicles::default(),
+            curves: Curves::default(),
             counted: None,
             draining: None,
         };
@@ -119,8 +126,10 @@ impl Session {
             Input::TellDuplicate => self.jobs.push(Job::TellDuplicate),
             Input::End(reason) => self.end(reason, out),
         }
+
         self.disconnect_if_idle(out);
         self.drain_if_ready(out);
+        self.curves_end_with_session(now);
         self.jobs_go_on(now, out);
     }
 
@@ -132,7 +141,8 @@ impl Session {
         let orders = self.orders.iter().filter_map(Held::due).min();
         let orders = orders.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
         let disconnect = self.disconnect.map(|(_, deadline)| deadline);
-        [orders, self.pending.due(), self.jobs.due(), disconnect].into_iter().flatten().min()
+        let own = [self.pending.due(), self.jobs.due(), self.asks.due(), self.curve_due()];
+        own.into_iter().chain([orders, disconnect]).flatten().min()
     }
 
     pub fn pile_code(&self) -> PileCode {
@@ -162,7 +172,7 @@ impl Session {
 
     /// Ended, and nothing left for the store.
     pub fn is_done(&self) -> bool {
-        self.has_ended() && self.jobs.is_idle()
+        self.has_ended() && self.jobs.is_idle() && self.curves.is_empty()
     }
 
     /// What is left for whoever watches over the pile now; `None` if the pile is somebody else's, never was ours, or is
@@ -197,17 +207,17 @@ impl Session {
             Frame::RealtimeData(data) => self.realtime(now, data, out),
             Frame::BmsDemandAndOutput(data) => {
                 if let Some(gun) = self.gun(data.gun_no) {
-                    publish(translate::demand(self.pile.code, gun, now.wall, data), out);
+                    self.publish(now, translate::demand(self.pile.code, gun, now.wall, data), out);
                 }
             }
             Frame::BmsInfo(data) => {
                 if let Some(gun) = self.gun(data.gun_no) {
-                    publish(translate::battery(self.pile.code, gun, now.wall, data), out);
+                    self.publish(now, translate::battery(self.pile.code, gun, now.wall, data), out);
                 }
             }
             Frame::GroundLockStatus(data) => {
                 if let Some(telemetry) = translate::ground_lock(self.pile.code, now.wall, data) {
-                    publish(telemetry, out);
+                    self.publish(now, telemetry, out);
                 }
             }
             Frame::BmsHandshake(_)
@@ -228,12 +238,16 @@ impl Session {
                 self.start_answer(now, (serial, answer.start_result, reason), out);
             }
             Frame::RemoteStopResponse(answer) => self.stop_answer(now, answer, sequence, out),
-            Frame::StartRequest(ask) => self.deny_start(sequence, ask.gun_no, out),
-            Frame::StartRequestV18(ask) => self.deny_start_v18(sequence, ask.gun_no, out),
-            Frame::ParallelStartRequest(ask) => self.deny_parallel(sequence, ask, out),
+            Frame::StartRequest(_) | Frame::StartRequestV18(_) | Frame::ParallelStartRequest(_) => {
+                self.start_asked(now, now.mono, (sequence, &frame), out);
+            }
             Frame::TransactionRecord(_) | Frame::TransactionRecordV14(_) | Frame::TransactionRecordV17(_) => {
+                if let Some(serial) = frame.serial() {
+                    self.curves.end_of(now, translate::serial(serial));
+                }
                 self.record(sequence, &frame, &tail);
             }
+            Frame::BalanceUpdateResponse(answer) => self.balance_answer(now, answer, sequence, out),
             Frame::RebootResponse(answer) => {
                 let result = accepted(0x91, answer.result).map(|()| Reply::RebootAccepted);
                 self.answer(|what| what == Await::Reboot, Some(sequence), &result, out);
@@ -311,7 +325,7 @@ impl Session {
             let result = Ok(Reply::Telemetry(Box::new(telemetry.clone())));
             self.answer(asked, None, &result, out);
         }
-        publish(telemetry, out);
+        self.publish(now, telemetry, out);
     }
 
     /// What a 0x13 means for its gun and orders.
@@ -324,6 +338,11 @@ impl Session {
         telemetry
     }
 
+    fn publish(&mut self, now: Now, telemetry: Telemetry, out: &mut Out) {
+        self.curve(now, &telemetry);
+        out.list.push(Output::Publish(Box::new(telemetry)));
+    }
+
     fn timer(&mut self, now: Now, out: &mut Out) {
         if self.phase == Phase::Ended {
             return;
@@ -333,6 +352,7 @@ impl Session {
             out.list.push(Output::Reply { to, result: Err(error) });
         }
         self.disconnect_timer(now, out);
+        self.ask_timers(now, out);
         self.order_timers(now, out);
     }
 
@@ -349,6 +369,7 @@ impl Session {
             // What the caller wanted has come about by itself.
             out.list.push(Output::Reply { to, result: Ok(Reply::Disconnected) });
         }
+        self.asks.clear();
         let fence = self.fence();
         self.phase = Phase::Ended;
         self.taken_over = reason == EndReason::TakenOver;
@@ -371,12 +392,15 @@ impl Session {
             Done::Written(result) => self.written(now, result, out),
             Done::Settled(result) => self.settle_done(result, out),
             Done::LookedUp(result) => self.look_up_done(now, result, out),
+            Done::Authorised(serial, result) => self.authorised(now, serial, result, out),
+            Done::CurveKept(result) => self.curve_kept(now, result),
         }
     }
 
     /// A session that is told to goes as soon as nobody needs it. The last thing of every input.
     fn drain_if_ready(&mut self, out: &mut Out) {
-        let answering = || self.pending.holds(|what| matches!(what, Await::Start(_) | Await::Stop(..)));
+        let answering =
+            || self.asks.pending() || self.pending.holds(|what| matches!(what, Await::Start(_) | Await::Stop(..)));
         let ready = match self.draining {
             None => false,
             Some(Patience::Idle) => !answering() && !self.is_busy(),
@@ -411,8 +435,4 @@ impl Session {
 
 fn login_response(pile: PileCode) -> wire::LoginResponse {
     wire::LoginResponse { pile_code: wire_pile(pile), result: wire::LoginResult::Accepted }
-}
-
-fn publish(telemetry: Telemetry, out: &mut Out) {
-    out.list.push(Output::Publish(Box::new(telemetry)));
 }

@@ -367,6 +367,20 @@ pub fn accepted(frame: u8, outcome: wire::Outcome) -> Result<(), CommandError> {
     }
 }
 
+/// 0x41
+pub fn balance_outcome(answer: &wire::BalanceUpdateResponse) -> Result<(), CommandError> {
+    match answer.result {
+        wire::BalanceResult::Updated => Ok(()),
+        refused @ (wire::BalanceResult::WrongPileCode
+        | wire::BalanceResult::WrongCardNumber
+        | wire::BalanceResult::Unknown(_)) => Err(CommandError::PileRejected {
+            frame: 0x41,
+            code: refused.raw(),
+            name: refused.label().unwrap_or("unknown result").to_owned(),
+        }),
+    }
+}
+
 /// 0x35
 pub fn stop_outcome(answer: &wire::RemoteStopResponse) -> Result<(), CommandError> {
     accepted(0x35, answer.stop_result).map_err(|_| CommandError::PileRejected {

@@ -6,8 +6,9 @@ use super::Now;
 use super::held::Held;
 use super::io::{EndReason, LedgerCall, Out, Output};
 use super::jobs::{Job, Jobs, NextClaim, Running};
+use super::pending::Await;
 use super::state::{Phase, Session};
-use crate::domain::{CommandError, Event, EventKind, Fence, Order, Pile, Serial};
+use crate::domain::{CommandError, Event, EventKind, Fence, Order, OrderState, Pile, Serial};
 use crate::observe;
 use crate::store::StoreError;
 use crate::store::ledger::{Document, Expect, SettledOrder, StartAttempt, Write, WriteError};
@@ -35,6 +36,10 @@ impl Session {
             if let Some(call) = self.begin(job, now) {
                 return out.list.push(Output::Ledger(call));
             }
+        }
+        // Last: everything else is worth more.
+        if let Some(call) = self.next_curve(now) {
+            out.list.push(Output::Ledger(call));
         }
     }
 
@@ -143,12 +148,15 @@ impl Session {
     pub(super) fn written(&mut self, now: Now, result: Result<Vec<u64>, WriteError>, out: &mut Out) {
         match self.jobs.running.take() {
             Some(Running::Flush { pile, orders, events, write }) => {
-                self.flushed(now, (pile, orders, events, write), result);
+                self.flushed(now, (pile, orders, events, write), result, out);
             }
             Some(Running::Create { serial, write }) => self.create_done(now, serial, write, result, out),
             Some(Running::TellDuplicate { call }) => self.told_duplicate(now, call, result),
             Some(Running::Remember { write }) => self.remembered(now, write, result),
-            other @ (Some(Running::Settle(_) | Running::LookUp { .. } | Running::Claim { .. }) | None) => {
+            other @ (Some(
+                Running::Settle(_) | Running::LookUp { .. } | Running::Claim { .. } | Running::KeepCurve(_),
+            )
+            | None) => {
                 self.jobs.running = other;
             }
         }
@@ -159,6 +167,7 @@ impl Session {
         now: Now,
         (pile, orders, events, write): (bool, Vec<Serial>, usize, Box<Write>),
         result: Result<Vec<u64>, WriteError>,
+        out: &mut Out,
     ) {
         match result {
             Ok(versions) => {
@@ -175,6 +184,7 @@ impl Session {
                 self.jobs.events.drain(..events);
                 // Idle sessions are many, and their next event is minutes away.
                 self.jobs.events.shrink_to_fit();
+                self.tell_durable(&write, out);
                 self.forget_closed();
             }
             Err(WriteError::Conflict { at, current }) => {
@@ -184,7 +194,7 @@ impl Session {
                         held.dirty = true;
                     }
                 }
-                self.merge(&write.documents[at].0, current);
+                self.merge(&write.documents[at].0, current, out);
             }
             Err(WriteError::Fenced) => {
                 self.jobs.pile_dirty |= pile;
@@ -208,17 +218,22 @@ impl Session {
 
     /// Somebody else wrote the document – a settlement on another path, an operator: what is absorbing stays, of
     /// the rest the owner's view is the newer one.
-    fn merge(&mut self, ours: &Document, current: Option<(Document, u64)>) {
+    fn merge(&mut self, ours: &Document, current: Option<(Document, u64)>, out: &mut Out) {
         match (ours, current) {
             (Document::Pile(_), current) => self.jobs.pile_version = current.map(|(_, version)| version),
             (Document::Order(order), Some((Document::Order(theirs), version))) => {
-                if theirs.state.is_open() || theirs.state == crate::domain::OrderState::Failed {
+                if theirs.state.is_open() || theirs.state == OrderState::Failed {
                     if let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == order.serial) {
                         held.version = Some(version);
+                        // Only this is ever wished of an order that a session holds without asking the session.
+                        if held.order.stop.is_none() {
+                            held.order.stop_at_login = held.order.stop_at_login.or(theirs.stop_at_login);
+                        }
                     }
                 } else {
                     self.forget(order.serial);
                     self.jobs.drop_events_of(order.serial);
+                    self.answer_close(&theirs, out);
                 }
             }
             (Document::Order(order), _) => {
@@ -233,6 +248,22 @@ impl Session {
             (Document::StartAttempt(attempt), _) => {
                 if let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == attempt.serial) {
                     held.lost = false;
+                }
+            }
+        }
+    }
+
+    /// Who waits for orders of this write to be durable hears that they are.
+    fn tell_durable(&mut self, write: &Write, out: &mut Out) {
+        for (document, _) in &write.documents {
+            if let Document::Order(order) = document
+                && self.pending.holds(|what| matches!(what, Await::Close(_) | Await::Plan(_)))
+            {
+                match order.state {
+                    OrderState::ClosedWithoutRecord => self.answer_close(order, out),
+                    // What has changed since is not durable yet.
+                    _ if self.durable(order.serial).is_some() => self.answer_plan(order, out),
+                    _ => {}
                 }
             }
         }
@@ -273,7 +304,7 @@ impl Session {
     }
 
     /// Either a newer owner is there, or the store has lost us: it knows, and is asked by claiming again.
-    fn fence_refused(&mut self, now: Now) {
+    pub(super) fn fence_refused(&mut self, now: Now) {
         if !matches!(self.phase, Phase::Live(_)) {
             // Who watches over it finds out which, and reports it gone if nobody else does.
             return self.give_up();

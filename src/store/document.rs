@@ -8,6 +8,7 @@ mod pile;
 mod record;
 mod retention;
 mod vehicle;
+mod curve;
 mod order;
 mod event;
 mod journal;
@@ -21,6 +22,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{Append, Batch, IndexEntry, IndexName, Key, Kind, Put, StoreError};
+use crate::domain::curve::Chunk;
 use crate::domain::order::StartRequest;
 use crate::domain::pile::Presence;
 use crate::domain::{Event, Order, OrderState, Pile, PileCode, Record, RequestId, Serial, WallMs};
@@ -122,6 +124,27 @@ pub fn put_start_attempt(attempt: &StartAttempt) -> Put {
         value: encode(&v1::StartAttempt::from(attempt)),
         indexes: vec![entry(IndexName::Expiry, expires)],
     }
+}
+
+/// One per first moment of a chunk.
+pub fn curve_key(chunk: &Chunk) -> Key {
+    Key { kind: Kind::Curve, pile: chunk.pile, id: [&chunk.serial.bytes()[..], &chunk.number().to_be_bytes()].concat() }
+}
+
+pub fn put_curve(chunk: &Chunk, expires: WallMs) -> Put {
+    let Chunk { pile, gun: _, serial, points: _ } = chunk;
+    let place = format!("{}{:020}", curve_prefix(*pile, *serial), chunk.number());
+    let indexes = vec![entry(IndexName::Curve, place), entry(IndexName::Expiry, sortable(expires))];
+    Put { key: curve_key(chunk), value: encode(&v1::CurveChunk::from(chunk)), indexes }
+}
+
+/// What the sort strings of [`IndexName::Curve`] begin with.
+pub fn curve_prefix(pile: PileCode, serial: Serial) -> String {
+    format!("{pile}{serial}")
+}
+
+pub fn read_curve(key: &Key, value: &[u8]) -> Result<Chunk, StoreError> {
+    decode::<v1::CurveChunk, _>(value).map_err(|why| unreadable(key, &why))
 }
 
 pub fn append(event: &Event) -> Append {

@@ -5,6 +5,8 @@ mod settling;
 mod journaled;
 mod drain;
 mod housekeeping;
+mod amend;
+mod curves;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use crate::domain::{Event, Fence, Order, OrderState, Pile, PileCode, Record, Req
 
 pub use super::document::{Retention, StartAttempt};
 use super::journal::Journal;
+pub use amend::Amended;
 pub use drain::Round;
 pub use housekeeping::{EXPIRE_LIMIT, housekeep};
 use settling::{Told, merged};
@@ -160,7 +163,10 @@ impl Ledger {
         let puts: Vec<_> = batch.put.iter().map(|put| put.key.clone()).collect();
         let written = match &self.journal {
             None => self.store.commit(self.partition(pile), batch).await.map(|committed| committed.versions),
-            Some(journal) => self.write_journaled(journal, pile, batch).await,
+            Some(journal) => {
+                let starts = documents.iter().any(|(document, expect)| document.starts_charge(*expect));
+                self.write_journaled(journal, pile, batch, starts).await
+            }
         };
         let (failed, current) = match written {
             Ok(versions) => return Ok(versions),
@@ -257,10 +263,19 @@ impl Document {
     /// What must hold for an order that says it is not settled.
     fn unless_settled(&self) -> Option<Precondition> {
         match self {
-            Self::Order(order) if !matches!(order.state, OrderState::Settled | OrderState::ClosedWithoutRecord) => {
+            Self::Order(order) if order.state != OrderState::Settled => {
                 Some(Precondition::Absent(document::record_key(order.pile, order.serial)))
             }
             Self::Order(_) | Self::Pile(_) | Self::StartAttempt(_) => None,
+        }
+    }
+
+    /// Whether a charge begins with it, which ends in a record.
+    fn starts_charge(&self, expect: Expect) -> bool {
+        match self {
+            Self::Order(order) => expect == Expect::Absent && order.state == OrderState::Requested,
+            Self::StartAttempt(_) => expect == Expect::Absent,
+            Self::Pile(_) => false,
         }
     }
 

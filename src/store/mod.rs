@@ -162,11 +162,13 @@ pub enum Kind {
     StartRequest = 5,
     /// What waits in a node's journal, by sequence number. Only there.
     Journal = 6,
+    /// A chunk of a charging curve, by serial and number.
+    Curve = 7,
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] =
-        [Self::Pile, Self::Order, Self::Record, Self::RecordConflict, Self::StartRequest, Self::Journal];
+    pub const ALL: [Self; 7] =
+        [Self::Pile, Self::Order, Self::Record, Self::RecordConflict, Self::StartRequest, Self::Journal, Self::Curve];
 }
 
 /// A document as stored.
@@ -264,6 +266,8 @@ pub enum IndexName {
     Expiry = 7,
     /// Entries of a journal that are not in the store yet: sequence number, 20 digits. Only there.
     JournalPending = 8,
+    /// Chunks of charging curves: pile code, serial, number.
+    Curve = 9,
 }
 
 /// An event to append. The store gives it offset, epoch and the pile's next seq.

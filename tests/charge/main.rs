@@ -4,6 +4,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod reading;
+mod closing;
+mod away;
+mod balance;
+mod limits;
 
 use std::time::Duration;
 
@@ -467,6 +471,7 @@ async fn a_caller_is_told_everything_that_is_wrong_at_once() {
         logical_card: "12".into(),
         physical_card: "zz".into(),
         balance: Some(cny(-1, 0)),
+        limits: None,
     };
     let status = api.start(request).await.expect_err("wrong");
     assert_eq!(reason(&status), (Code::InvalidArgument, "INVALID_ARGUMENT".into()));

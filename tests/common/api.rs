@@ -89,8 +89,24 @@ impl Api {
     }
 
     pub async fn stop(&self, pile: &str, serial: &str) -> Result<pb::StopChargingResponse, Status> {
-        let request = pb::StopChargingRequest { pile: pile.to_owned(), serial: serial.to_owned() };
+        let (pile, serial) = (pile.to_owned(), serial.to_owned());
+        self.stop_with(pb::StopChargingRequest { pile, serial, ..Default::default() }).await
+    }
+
+    pub async fn stop_with(&self, request: pb::StopChargingRequest) -> Result<pb::StopChargingResponse, Status> {
         Ok(within("StopCharging", self.charging.clone().stop_charging(request)).await?.into_inner())
+    }
+
+    /// Ends an order without its record, with what was last metered.
+    pub async fn close(&self, pile: &str, serial: &str, force: bool) -> Result<pb::Order, Status> {
+        let reason = "its pile is gone".to_owned();
+        let (pile, serial) = (pile.to_owned(), serial.to_owned());
+        self.close_with(pb::CloseOrderRequest { pile, serial, reason, force, ..Default::default() }).await
+    }
+
+    pub async fn close_with(&self, request: pb::CloseOrderRequest) -> Result<pb::Order, Status> {
+        let answer = within("CloseOrder", self.charging.clone().close_order(request)).await?;
+        Ok(answer.into_inner().order.expect("an order"))
     }
 
     pub async fn order(&self, pile: &str, serial: &str) -> pb::Order {

@@ -256,5 +256,6 @@ macro_rules! expected {
 
 expected! {
     LoginResponse HeartbeatResponse TariffCheckResponse TariffResponse RealtimeQuery StartConfirm RemoteStart
-    RemoteStop TransactionRecordAck TimeSync Reboot
+    RemoteStop TransactionRecordAck TimeSync Reboot BalanceUpdate RemoteStartV18 StartConfirmV18
+    ParallelStartConfirm
 }

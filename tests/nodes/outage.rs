@@ -115,7 +115,7 @@ async fn provisional(trio: &Trio, fleet: &Fleet) {
 async fn starts_everywhere(api: &Api, fleet: &Fleet) {
     for pile in fleet.piles() {
         let pile = pile.code().to_string();
-        let started = || async { api.start(crate::common::api::start_request(&pile, 1)).await.ok() };
+        let started = || Box::pin(async { api.start(crate::common::api::start_request(&pile, 1)).await.ok() });
         eventually("a pile that logged in without redis to charge", started).await;
     }
 }

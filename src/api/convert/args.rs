@@ -1,16 +1,20 @@
 //! Requests to commands and queries. Every wrong field of a request is named at once, none is repaired.
 
+mod charging;
+
 use std::collections::HashMap;
 
 use super::{order, pile, steps, telemetry, to_wall};
 use crate::api::error::{ApiError, Violations};
 use crate::api::pb;
-use crate::domain::command::{Command, Start, When};
+use crate::domain::command::{Command, When};
 use crate::domain::order::OrderState;
 use crate::domain::pile::Presence;
 use crate::domain::{Gun, PileCode, Serial, WallMs};
 use crate::hub::Filter;
 use crate::store::{OrderQuery, PileQuery};
+
+pub use charging::{close_order, start, stop, update_balance};
 
 pub fn get_pile(request: &pb::GetPileRequest) -> Result<PileCode, ApiError> {
     let mut fields = Fields::default();
@@ -67,51 +71,13 @@ pub fn disconnect(request: &pb::DisconnectPileRequest) -> Result<(PileCode, Comm
     fields.finish(pile.map(|pile| (pile, Command::Disconnect { when })))
 }
 
-pub fn start(request: pb::StartChargingRequest) -> Result<(PileCode, Start), ApiError> {
-    let pb::StartChargingRequest {
-        pile,
-        gun,
-        request_id,
-        serial,
-        order_id,
-        attributes,
-        logical_card,
-        physical_card,
-        balance,
-    } = request;
-    let mut fields = Fields::default();
-    let pile = fields.pile(&pile);
-    let gun = fields.gun(gun);
-    let request_id = fields.parsed("request_id", &request_id);
-    let serial = if serial.is_empty() { Some(None) } else { fields.serial(&serial).map(Some) };
-    fields.order_id(&order_id);
-    fields.attributes(&attributes);
-    let logical_card = fields.card("logical_card", &logical_card);
-    let physical_card = fields.card("physical_card", &physical_card);
-    let balance_fen = fields.balance(balance.as_ref());
-    let parsed = (|| {
-        let start = Start {
-            gun: gun?,
-            request_id: request_id?,
-            serial: serial?,
-            order_id,
-            attributes: attributes.into_iter().collect(),
-            logical_card: logical_card?,
-            physical_card: physical_card?,
-            balance_fen: balance_fen?,
-        };
-        Some((pile?, start))
-    })();
-    fields.finish(parsed)
-}
-
-pub fn stop(request: &pb::StopChargingRequest) -> Result<(PileCode, Command), ApiError> {
+pub fn get_order(request: &pb::GetOrderRequest) -> Result<(PileCode, Serial), ApiError> {
     let mut fields = Fields::default();
     let (pile, serial) = (fields.pile(&request.pile), fields.serial(&request.serial));
-    fields.finish(pile.zip(serial).map(|(pile, serial)| (pile, Command::StopCharging { serial })))
+    fields.finish(pile.zip(serial))
 }
 
-pub fn get_order(request: &pb::GetOrderRequest) -> Result<(PileCode, Serial), ApiError> {
+pub fn get_charging_curve(request: &pb::GetChargingCurveRequest) -> Result<(PileCode, Serial), ApiError> {
     let mut fields = Fields::default();
     let (pile, serial) = (fields.pile(&request.pile), fields.serial(&request.serial));
     fields.finish(pile.zip(serial))
@@ -301,6 +267,8 @@ const MAX_PILES: usize = 1000;
 const MAX_ORDER_ID: usize = 128;
 /// Keys and values together, in bytes.
 const MAX_ATTRIBUTES: usize = 1024;
+/// Of a closing, in characters.
+const MAX_REASON: usize = 256;
 /// In bytes.
 const MAX_NODE: usize = 253;
 

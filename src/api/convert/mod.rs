@@ -1,14 +1,17 @@
 //! Domain values to protobuf and back: the only place that knows both.
 //!
-//! Requests become commands and queries in [`args`]; resources are written by [`pile`], [`order`], [`vehicle`] and
-//! [`telemetry`].
+//! Requests become commands and queries in [`args`]; resources are written by [`pile`], [`order`], [`vehicle`],
+//! [`curve`] and [`telemetry`].
 //! Conversions destructure without `..`, so that a new field stops the build where it must be handled.
 
 pub mod args;
+pub mod authorizer;
 pub mod cluster;
 pub mod estimate;
+pub mod curve;
 pub mod order;
 pub mod pile;
+pub mod terms;
 pub mod telemetry;
 pub mod vehicle;
 
@@ -66,6 +69,12 @@ fn steps(money: &Money, per_unit: i64) -> Option<i64> {
 
 pub fn energy_mwh(energy: Energy) -> i64 {
     integer(energy.mwh())
+}
+
+/// What a caller of the API reads from milliwatt-hours; `None` if it is negative or finer than 0.0001 kWh.
+pub fn energy(mwh: i64) -> Option<Energy> {
+    let mwh = u64::try_from(mwh).ok()?;
+    (mwh % 100 == 0).then_some(Energy(mwh / 100))
 }
 
 pub fn timestamp(at: WallMs) -> prost_types::Timestamp {

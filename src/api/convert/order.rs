@@ -1,9 +1,10 @@
 //! Orders, bills and what happens to them.
 
 use super::vehicle::{reported, vehicle};
-use super::{amount, coded, energy_mwh, pile_time, position, price, timestamp};
+use super::{amount, balance, coded, energy_mwh, pile_time, position, price, terms, timestamp};
 use crate::api::pb;
 use crate::domain::command::StopProof;
+use crate::domain::driver::{AtPile, Shown, Vin};
 use crate::domain::ids::hex;
 use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Order, OrderState, Origin, Stop};
 use crate::domain::record::audit::{Check, Finding};
@@ -42,7 +43,15 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         idle_seen: _,
         bill: billed,
         vehicle: told_by,
+        closing,
+        record_after_close,
+        stop_at_login,
+        balance_fen,
+        balance_low,
+        limits,
+        at_pile,
     } = order;
+    let AtThePile { card, vin, account, parallel_no } = AtThePile::of(at_pile);
     pb::Order {
         name: format!("piles/{pile}/orders/{serial}"),
         pile: pile.to_string(),
@@ -66,6 +75,16 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         last_metered: last.map(metered),
         bill: billed.map(|billed| bill(billed, zone)),
         vehicle: told_by.map(|told_by| vehicle(*told_by)),
+        closing: closing.map(terms::closing),
+        record_after_close: record_after_close.map(terms::record_after_close),
+        stop_at_login: stop_at_login.map(terms::stop_at_login),
+        balance: balance_fen.map(balance),
+        balance_low: balance_low.map(terms::balance_low),
+        limits: limits.map(terms::limits),
+        card,
+        vin,
+        account,
+        parallel_no,
     }
 }
 
@@ -90,6 +109,28 @@ pub fn vehicle_event(stamped: &Stamped, report: BmsReport, after: Order, zone: U
         anomaly: pb::OrderAnomalyKind::Unspecified.into(),
         order: Some(order(after, zone)),
         bms: Some(bms),
+    }
+}
+
+/// What callers are told of a start at the pile; empty where there is nothing.
+#[derive(Default)]
+struct AtThePile {
+    card: String,
+    vin: String,
+    account: String,
+    parallel_no: String,
+}
+
+impl AtThePile {
+    fn of(at_pile: Option<Box<AtPile>>) -> Self {
+        let Some(at_pile) = at_pile else { return Self::default() };
+        // What the pile was told, it knows.
+        let AtPile { shown, account, logical_card: _, balance_fen: _, limits: _, parallel_no } = *at_pile;
+        let (card, vin) = match shown {
+            Shown::Card(card) => (card.reveal(), String::new()),
+            Shown::Vin(Vin(vin)) => (String::new(), vin),
+        };
+        Self { card, vin, account, parallel_no: parallel_no.map(|number| hex(&number)).unwrap_or_default() }
     }
 }
 
@@ -119,6 +160,9 @@ fn origin(origin: Origin) -> pb::OrderOrigin {
     match origin {
         Origin::Platform => pb::OrderOrigin::Platform,
         Origin::Pile => pb::OrderOrigin::Pile,
+        Origin::Card => pb::OrderOrigin::Card,
+        Origin::Vin => pb::OrderOrigin::Vin,
+        Origin::OfflineCard => pb::OrderOrigin::OfflineCard,
     }
 }
 
@@ -134,12 +178,13 @@ fn failure(failure: Failure) -> pb::StartFailure {
 }
 
 fn stop(stop: Stop) -> pb::OrderStop {
-    let Stop { requested_at, last_sent_at, sent, still_charging } = stop;
+    let Stop { requested_at, last_sent_at, sent, still_charging, cause } = stop;
     pb::OrderStop {
         requested_at: Some(timestamp(requested_at)),
         last_sent_at: Some(timestamp(last_sent_at)),
         sent: i32::from(sent),
         still_charging,
+        cause: terms::stop_cause(cause).into(),
     }
 }
 
@@ -158,6 +203,7 @@ fn anomaly_kind(kind: AnomalyKind) -> pb::OrderAnomalyKind {
         AnomalyKind::UnknownSerial => pb::OrderAnomalyKind::UnknownSerial,
         AnomalyKind::RecordConflict => pb::OrderAnomalyKind::RecordConflict,
         AnomalyKind::BillMismatch => pb::OrderAnomalyKind::BillMismatch,
+        AnomalyKind::RecordAfterClose => pb::OrderAnomalyKind::RecordAfterClose,
     }
 }
 
@@ -174,6 +220,10 @@ fn change(change: Change) -> Option<(pb::OrderChange, Option<AnomalyKind>)> {
         Change::Failed => pb::OrderChange::Failed,
         Change::Anomaly(kind) => return Some((pb::OrderChange::Anomaly, Some(kind))),
         Change::Settled => pb::OrderChange::Settled,
+        Change::Closed => pb::OrderChange::Closed,
+        Change::StopPlanned => pb::OrderChange::StopPlanned,
+        Change::StopExpired => pb::OrderChange::StopExpired,
+        Change::BalanceLow => pb::OrderChange::BalanceLow,
     };
     Some((change, None))
 }
@@ -392,11 +442,16 @@ mod tests {
             Change::Failed,
             anomaly,
             Change::Settled,
+            Change::Closed,
+            Change::BalanceLow,
+            Change::StopPlanned,
+            Change::StopExpired,
         ];
         // In the order of the enumeration: each has its own value, and none is left over.
-        let told: Vec<_> = all.into_iter().filter_map(change).map(|(told, _)| i32::from(told)).collect();
-        assert_eq!(told, (1..=9).collect::<Vec<_>>());
-        assert!(pb::OrderChange::try_from(10).is_err());
+        let told = all.into_iter().filter_map(change).map(|(told, _)| i32::from(told));
+        // What a vehicle said is an event of its own kind.
+        let told: Vec<_> = told.chain([pb::OrderChange::Vehicle.into()]).collect();
+        assert_eq!(told, (1..=99).filter(|n| pb::OrderChange::try_from(*n).is_ok()).collect::<Vec<_>>());
         assert_eq!(change(anomaly), Some((pb::OrderChange::Anomaly, Some(AnomalyKind::LateStart))));
         assert_eq!(change(Change::RepeatStop), None);
     }

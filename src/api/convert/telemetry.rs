@@ -166,7 +166,7 @@ fn status(status: Status) -> u8 {
 /// 0x13 `status`.
 const STATUSES: &[(u8, &str)] = &[(0x00, "offline"), (0x01, "fault"), (0x02, "idle"), (0x03, "charging")];
 /// 0x23 `charge_mode`.
-const CHARGE_MODES: &[(u8, &str)] = &[(0x01, "constant voltage"), (0x02, "constant current")];
+pub(super) const CHARGE_MODES: &[(u8, &str)] = &[(0x01, "constant voltage"), (0x02, "constant current")];
 /// 0x61 `lock_state`.
 const LOCK_STATES: &[(u8, &str)] = &[(0x00, "not in position"), (0x55, "raised"), (0xFF, "lowered")];
 /// 0x61 `space_state`.

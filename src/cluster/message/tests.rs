@@ -2,13 +2,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
-use crate::domain::command::{Start, StopProof, When};
-use crate::domain::order::{Anomaly, AnomalyKind, Failure, Metered, Stop};
+use crate::domain::command::{NewBalance, Start, StopProof, When};
+use crate::domain::curve::{Demanded, Extremes, Point};
+use crate::domain::order::{
+    Anomaly, AnomalyKind, Close, Closing, ClosingSource, Failure, Limits, Metered, RecordAfterClose, Stop, StopCause,
+};
 use crate::domain::pile::SessionSeen;
 use crate::domain::record::audit::{Check, Field, Finding};
 use crate::domain::record::{Fees, RecordedPeriod};
 use crate::domain::tariff::PricePair;
 use crate::domain::telemetry::{Battery, Demand, GroundLock, Live, Measured, Status};
+use crate::domain::vehicle::{Flag, Said, StopReasons, Vehicle};
 use crate::domain::{
     Amount, Bill, Energy, Gun, Order, OrderState, Period, Price, Record, RequestId, Serial, Tariff, WallMs,
 };
@@ -73,7 +77,13 @@ fn order() -> Order {
     order.order_id = "订单 7".into();
     order.attributes = BTreeMap::from([("k".into(), "v".into()), (String::new(), "empty key".into())]);
     order.request = Some(crate::domain::order::StartRequest { id: request_id(), arguments: u64::MAX });
-    order.stop = Some(Stop { requested_at: WallMs(1), last_sent_at: WallMs(2), sent: 3, still_charging: true });
+    order.stop = Some(Stop {
+        requested_at: WallMs(1),
+        last_sent_at: WallMs(2),
+        sent: 3,
+        still_charging: true,
+        cause: StopCause::LateStart,
+    });
     order.failure = Some(Failure::FailedOnPile { code: 0x4A, name: "no BHM".into() });
     order.anomalies = AnomalyKind::ALL.map(|kind| Anomaly { kind, at: WallMs(i64::MAX) }).to_vec();
     order.tariff = Some(tariff);
@@ -81,7 +91,22 @@ fn order() -> Order {
     let finding =
         Finding { check: Check::Vin, field: Field::Vin, expected: "17 of them".into(), actual: "\u{0}".into() };
     order.bill = Some(Bill { record, fees: Some([fees; 4]), audit: vec![finding] });
+    order.closing = Some(Closing {
+        at: WallMs(4),
+        reason: "lost".into(),
+        energy: Energy(5),
+        amount: Amount(6),
+        source: ClosingSource::LastTelemetry,
+    });
+    order.record_after_close = Some(RecordAfterClose { energy: -7, amount: Amount(-8) });
+    order.vehicle = Some(Box::new(vehicle()));
     order
+}
+
+fn vehicle() -> Vehicle {
+    let causes = vec![Flag { name: "bms_initiated".into(), value: 1 }];
+    let what = StopReasons { causes, faults: vec![], errors: vec![] };
+    Vehicle { charger_stop: Some(Said { at: WallMs(9), what }), ..Vehicle::default() }
 }
 
 fn telemetry(measured: Measured) -> Telemetry {
@@ -144,12 +169,25 @@ fn commands() -> Vec<Command> {
         logical_card: [1; 8],
         physical_card: [0xFF; 8],
         balance_fen: u32::MAX,
+        limits: Limits { amount: Some(Amount(1)), soc_percent: Some(90), ..Limits::default() },
     };
     vec![
         Command::StartCharging(Box::new(start.clone())),
-        Command::StartCharging(Box::new(Start { serial: None, attributes: BTreeMap::new(), ..start })),
+        Command::StartCharging(Box::new(Start {
+            serial: None,
+            attributes: BTreeMap::new(),
+            limits: Limits::default(),
+            ..start
+        })),
         Command::StopCharging { serial: serial() },
+        Command::UpdateBalance(NewBalance { serial: serial(), fen: 5, physical_card: [2; 8] }),
+        Command::StopAtLogin { serial: serial(), expires_at: WallMs(7) },
+        Command::CloseOrder {
+            serial: serial(),
+            close: Box::new(Close { reason: "lost".into(), given: Some((Energy(1), Amount(2))), force: true }),
+        },
         Command::ReadOrder { serial: serial() },
+        Command::ReadCurve { serial: serial() },
         Command::ReadSession,
         Command::ReadTelemetry { gun: gun() },
         Command::Reboot { when: When::Immediately },
@@ -176,8 +214,13 @@ fn replies() -> Vec<Reply> {
         Reply::StartedBefore { serial: serial() },
         Reply::Stopped { order: Box::new(order()), confirmed_by: StopProof::Answer },
         Reply::Stopped { order: Box::new(order()), confirmed_by: StopProof::Record },
+        Reply::BalanceUpdated(Box::new(order())),
+        Reply::StopPlanned(Box::new(order())),
+        Reply::Closed(Box::new(order())),
         Reply::Order(Some(Box::new(order()))),
         Reply::Order(None),
+        Reply::Curve(vec![]),
+        Reply::Curve(vec![point()]),
         Reply::Session(Box::new(seen)),
         Reply::RebootAccepted,
         Reply::Clock { pile_time: Some(time) },
@@ -186,6 +229,22 @@ fn replies() -> Vec<Reply> {
     ];
     replies.extend(measurements().into_iter().map(|measured| Reply::Telemetry(Box::new(measured))));
     replies
+}
+
+fn point() -> Point {
+    let demand = Demanded { voltage_mv: 5, current_ma: 6, charge_mode: 7, max_cell_voltage_mv: 8 };
+    Point {
+        at: WallMs(1),
+        energy: Energy(u64::MAX),
+        amount: Amount(-2),
+        soc_percent: Some(3),
+        voltage_mv: 4,
+        current_ma: u32::MAX,
+        cable_celsius: Some(-9),
+        battery_max_celsius: None,
+        demand: Some(demand),
+        extremes: Some(Extremes { max_celsius: 10, min_celsius: -11 }),
+    }
 }
 
 fn errors() -> Vec<CommandError> {
@@ -199,9 +258,12 @@ fn errors() -> Vec<CommandError> {
         CommandError::GunBusy { gun: gun(), serial: serial() },
         CommandError::GunUnknown { gun: gun(), guns: 1 },
         CommandError::OrderNotActive { serial: serial(), state: OrderState::Settled.name().into() },
+        CommandError::OrderNotHeld { serial: serial() },
+        CommandError::OrderActive { serial: serial(), state: OrderState::Charging.name().into() },
         CommandError::OutcomeUnknown { serial: Some(serial()) },
         CommandError::NodeLost { serial: None },
         CommandError::Unsupported { what: "levitate".into() },
+        CommandError::UnsupportedByPile { what: "power limit".into(), version: 16 },
         CommandError::DeadlinePassed,
         CommandError::SessionLost { written: true },
         CommandError::StoreUnavailable { reason: "disk full".into() },
@@ -230,7 +292,7 @@ fn every_command_reply_error_and_measurement_comes_back_as_it_was() {
 #[test]
 fn none_is_left_out() {
     let commands: BTreeSet<_> = commands().iter().map(Command::name).collect();
-    assert_eq!(commands.len(), 8);
+    assert_eq!(commands.len(), 12);
     for name in &commands {
         // Every variant is a name, and the other way round: an unknown one lists them all.
         assert!(known("Command").contains(&(*name).to_owned()), "{name}");
@@ -275,7 +337,17 @@ fn what_one_release_writes_the_next_one_reads() {
                 r#""physical_card":[255,255,255,255,255,255,255,255],"balance_fen":4294967295}}"#
             ),
             r#"{"stop_charging":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"}}"#,
+            concat!(
+                r#"{"update_balance":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","fen":5,"#,
+                r#""physical_card":[2,2,2,2,2,2,2,2]}}"#
+            ),
+            r#"{"stop_at_login":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","expires_at":7}}"#,
+            concat!(
+                r#"{"close_order":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","close":{"reason":"lost","#,
+                r#""given":[1,2],"force":true}}}"#
+            ),
             r#"{"read_order":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"}}"#,
+            r#"{"read_curve":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"}}"#,
             r#""read_session""#,
             r#"{"read_telemetry":{"gun":2}}"#,
             r#"{"reboot":{"when":"immediately"}}"#,

@@ -1,6 +1,6 @@
 //! How an order moves on: what each happening does in each state, and when time itself is one.
 
-use super::{Anomaly, AnomalyKind, Change, Failure, Happening, Metered, Order, OrderState, Origin, Stop};
+use super::{Anomaly, AnomalyKind, Change, Failure, Happening, Metered, Order, OrderState, Origin, Stop, StopCause};
 use crate::domain::record::audit::{Facts, audit};
 use crate::domain::record::{Bill, Record};
 use crate::domain::units::WallMs;
@@ -8,6 +8,10 @@ use crate::domain::units::WallMs;
 impl Order {
     /// The next moment at which [`Happening::Tick`] would change something.
     pub fn due(&self) -> Option<WallMs> {
+        [self.rule_due(), self.plan_due()].into_iter().flatten().min()
+    }
+
+    fn rule_due(&self) -> Option<WallMs> {
         let start_due = self.created_at.plus_ms(START_MS);
         match self.state {
             OrderState::Requested | OrderState::Starting => Some(start_due),
@@ -23,16 +27,27 @@ impl Order {
     pub fn apply(&mut self, now: WallMs, what: Happening) -> Vec<Change> {
         let changes = match what {
             Happening::Accepted => self.accepted(now),
+            Happening::Confirmed => self.confirmed(now),
+            Happening::CalledOff => self.called_off(),
             Happening::Rejected { code, name } => self.rejected(now, code, name),
             Happening::Charging(metered) => self.charging(now, metered),
             Happening::Idle => self.idle(now),
             Happening::ChargeEnded => self.charge_ended(now),
-            Happening::StopRequested => self.stop_requested(now),
+            Happening::StopRequested(cause) => self.stop_requested(now, cause),
             Happening::StopAccepted => self.stop_accepted(now),
             Happening::Recorded(record) => self.recorded(now, *record),
             Happening::ConflictingRecord => self.breach(now, AnomalyKind::RecordConflict).into_iter().collect(),
             Happening::NotSent => self.not_sent(),
-            Happening::Tick => self.tick(now),
+            Happening::Closed(close) => self.close(now, *close),
+            Happening::StopPlanned { expires_at } => self.plan_stop(now, expires_at),
+            Happening::BalanceUpdated { fen } => self.balance_updated(fen),
+            Happening::BalanceRunsLow { eta } => self.balance_is_low(now, eta),
+            Happening::PlanExpires => self.drop_expired_plan(now),
+            Happening::Tick => {
+                let mut changes = self.drop_expired_plan(now);
+                changes.extend(self.tick(now));
+                changes
+            }
         };
         if !changes.is_empty() {
             self.updated_at = now;
@@ -50,6 +65,22 @@ impl Order {
             self.state = OrderState::Starting;
         }
         vec![Change::Accepted]
+    }
+
+    fn confirmed(&mut self, now: WallMs) -> Vec<Change> {
+        if self.state != OrderState::Requested {
+            return vec![];
+        }
+        self.accepted_at = Some(now);
+        self.state = OrderState::Starting;
+        vec![Change::Accepted]
+    }
+
+    fn called_off(&mut self) -> Vec<Change> {
+        match self.state {
+            OrderState::Requested | OrderState::Starting => self.fail(Failure::NotSent),
+            _ => vec![],
+        }
     }
 
     fn rejected(&mut self, now: WallMs, code: u8, name: String) -> Vec<Change> {
@@ -137,11 +168,14 @@ impl Order {
         }
     }
 
-    fn stop_requested(&mut self, now: WallMs) -> Vec<Change> {
+    fn stop_requested(&mut self, now: WallMs, cause: StopCause) -> Vec<Change> {
         let mut news = self.stop.is_none();
+        // Whoever wanted it, it is done.
+        self.stop_at_login = None;
         let sent = self.stop.map_or(0, |stop| stop.sent);
-        let requested_at = self.stop.map_or(now, |stop| stop.requested_at);
-        self.stop = Some(Stop { requested_at, last_sent_at: now, sent: sent.saturating_add(1), still_charging: false });
+        let (requested_at, cause) = self.stop.map_or((now, cause), |stop| (stop.requested_at, stop.cause));
+        let sent = sent.saturating_add(1);
+        self.stop = Some(Stop { requested_at, last_sent_at: now, sent, still_charging: false, cause });
         match self.state {
             OrderState::Requested | OrderState::WaitingForPlug | OrderState::Starting | OrderState::Charging => {
                 self.plug_deadline = None;
@@ -179,21 +213,28 @@ impl Order {
                 Some(Failure::FailedOnPile { code: record.stop_reason, name: record.stop_reason_name.clone() });
         }
         let findings = audit(&record, &self.facts(now));
+        if self.origin == Origin::Pile {
+            self.origin = Origin::of_record(&record);
+        }
         let mismatch = if findings.is_empty() { None } else { self.breach(now, AnomalyKind::BillMismatch) };
+        self.record_after_close = self.closing.as_ref().map(|closing| closing.exceeded_by(&record));
+        let late = self.closing.is_some().then(|| self.breach(now, AnomalyKind::RecordAfterClose)).flatten();
         self.bill = Some(Bill::new(record, self.tariff.as_ref(), findings));
         self.ended_at = self.ended_at.or(Some(now));
         self.settled_at = Some(now);
         self.plug_deadline = None;
         self.state = OrderState::Settled;
-        [Change::Settled].into_iter().chain(mismatch).collect()
+        [Change::Settled].into_iter().chain(mismatch).chain(late).collect()
     }
 
     /// What its record is held against.
     fn facts(&self, now: WallMs) -> Facts<'_> {
         let (start_types, not_before) = match self.origin {
             Origin::Platform => (STARTED_REMOTELY, Some(self.created_at)),
+            Origin::Card => (STARTED_BY_CARD, Some(self.created_at)),
+            Origin::Vin => (STARTED_BY_VIN, Some(self.created_at)),
             // It may have begun long before anybody here heard of it, and in any way.
-            Origin::Pile => (&[][..], None),
+            Origin::Pile | Origin::OfflineCard => (&[][..], None),
         };
         Facts {
             gun: self.gun,
@@ -215,7 +256,7 @@ impl Order {
     }
 
     fn tick(&mut self, now: WallMs) -> Vec<Change> {
-        if self.due().is_none_or(|due| now < due) {
+        if self.rule_due().is_none_or(|due| now < due) {
             return vec![];
         }
         match self.state {
@@ -276,9 +317,9 @@ impl Order {
         vec![Change::Finished]
     }
 
-    /// The pile has neither said yes nor charged.
+    /// The pile has neither said yes nor charged. That it was told yes says nothing: nobody may have confirmed.
     fn never_started(&self) -> bool {
-        self.accepted_at.is_none() && self.charging_at.is_none()
+        (self.accepted_at.is_none() || self.origin.is_confirmed()) && self.charging_at.is_none()
     }
 
     fn fail(&mut self, failure: Failure) -> Vec<Change> {
@@ -307,6 +348,9 @@ impl Order {
 
 /// `start_type` of what 0x34 started.
 const STARTED_REMOTELY: &[u8] = &[1];
+/// Of what was confirmed at the pile. Some piles call a start by VIN 3 (A28).
+const STARTED_BY_CARD: &[u8] = &[2];
+const STARTED_BY_VIN: &[u8] = &[5, 3];
 /// 0x33 reason 5.
 const NOT_PLUGGED_IN: u8 = 5;
 /// 0x33 and a charging 0x13 must come within 90 s of 0x34.
@@ -314,7 +358,7 @@ const START_MS: u64 = 90_000;
 /// A second 0x33 must come within 60 s of "not plugged in".
 const PLUG_MS: u64 = 60_000;
 /// The record must come within 30 s of the end.
-const RECORD_MS: u64 = 30_000;
+pub(super) const RECORD_MS: u64 = 30_000;
 /// 0x36 is repeated every 5 s, three times, while 0x13 still charges the serial.
 const STOP_REPEAT_MS: u64 = 5_000;
 const STOP_REPEATS: u8 = 3;

@@ -49,12 +49,64 @@ fn a_charge_goes_its_way_without_anomalies() {
     assert_eq!(life.sees(Happening::Accepted), [Change::Accepted]);
     assert_eq!(life.charges(), [Change::Charging]);
     assert_eq!(life.waits(3600), []);
-    assert_eq!(life.sees(Happening::StopRequested), [Change::StopRequested]);
+    assert_eq!(life.sees(Happening::StopRequested(StopCause::Caller)), [Change::StopRequested]);
     assert_eq!(life.sees(Happening::Idle), [Change::Finished]);
     assert_eq!(life.waits(29), []);
     assert_eq!(life.sees(Happening::Recorded(record(0x41, 10))), [Change::Settled]);
     assert_eq!(life.waits(3600), []);
     assert!(life.order.anomalies.is_empty() && life.order.failure.is_none());
+}
+
+fn close(force: bool) -> Close {
+    Close { reason: "lost".into(), given: None, force }
+}
+
+#[test]
+fn a_record_is_owed_for_thirty_seconds_after_the_end_and_only_then_may_an_order_be_closed_without_it() {
+    let overdue = |life: &Life| life.order.is_overdue(life.now);
+    let mut life = Life::requested();
+    for what in [Happening::Accepted, Happening::Charging(metered(START)), Happening::ChargeEnded] {
+        assert!(!overdue(&life));
+        life.sees(what);
+    }
+    assert!(!overdue(&life), "it has only just ended");
+    life.waits(30);
+    life.is(OrderState::Abnormal);
+    assert!(overdue(&life));
+    assert_eq!(life.sees(Happening::Closed(Box::new(close(false)))), [Change::Closed]);
+    assert_eq!(life.sees(Happening::Closed(Box::new(close(true)))), [], "once");
+    assert_eq!((life.charges(), life.waits(3600)), (vec![], vec![]));
+
+    // A pile that went away while it charged on: nobody repeats its stop, and nobody hears of its end.
+    let mut life = Life::requested();
+    life.charges();
+    life.sees(Happening::StopRequested(StopCause::Caller));
+    life.charges();
+    life.now = life.now.plus_ms(29_999);
+    assert!(!overdue(&life));
+    life.now = life.now.plus_ms(1);
+    assert!(overdue(&life));
+
+    let mut life = Life::requested();
+    life.waits(90);
+    life.is(OrderState::Failed);
+    assert!(!overdue(&life), "it may have charged, and its record be on its way");
+    life.waits(30);
+    assert!(overdue(&life));
+}
+
+#[test]
+fn a_record_after_the_closing_settles_and_tells_the_difference() {
+    let mut life = Life::requested();
+    life.charges();
+    let given = Some((Energy(30), Amount(1)));
+    life.sees(Happening::Closed(Box::new(Close { given, ..close(true) })));
+    let told = life.sees(Happening::Recorded(record(0x41, 10)));
+    assert_eq!(told, [Change::Settled, Change::Anomaly(AnomalyKind::RecordAfterClose)]);
+    let more = life.order.record_after_close.expect("a difference");
+    let billed = life.order.bill.as_ref().expect("a bill").record.total_amount;
+    assert_eq!((more.energy, more.amount), (-20, billed - Amount(1)));
+    assert!(life.order.closing.is_some(), "what was thought before stays");
 }
 
 #[test]
@@ -98,7 +150,7 @@ fn a_plug_has_sixty_seconds() {
 #[test]
 fn a_stop_is_repeated_every_five_seconds_three_times_while_the_serial_charges() {
     let mut life = charging();
-    life.sees(Happening::StopRequested);
+    life.sees(Happening::StopRequested(StopCause::Caller));
     for _ in 0..3 {
         life.charges();
         assert_eq!(life.waits(4), []);
@@ -115,7 +167,7 @@ fn a_stop_is_repeated_every_five_seconds_three_times_while_the_serial_charges() 
 #[test]
 fn a_repeated_stop_after_an_old_yes_is_waited_for_again_or_the_timer_would_spin() {
     let mut life = charging();
-    life.sees(Happening::StopRequested);
+    life.sees(Happening::StopRequested(StopCause::Caller));
     life.sees(Happening::StopAccepted);
     life.waits(29);
     life.charges();
@@ -128,7 +180,7 @@ fn a_repeated_stop_after_an_old_yes_is_waited_for_again_or_the_timer_would_spin(
 #[test]
 fn an_order_that_was_stopped_before_the_pile_said_no_has_failed() {
     let mut life = Life::requested();
-    life.sees(Happening::StopRequested);
+    life.sees(Happening::StopRequested(StopCause::Caller));
     let no = Happening::Rejected { code: 3, name: "equipment fault".into() };
     assert_eq!(life.sees(no), [Change::Failed], "it would have waited for a record nobody owes");
     assert!(matches!(life.order.failure, Some(Failure::Rejected { code: 3, .. })));
@@ -139,7 +191,7 @@ fn an_order_that_was_stopped_before_it_began_does_not_wait_for_its_record_foreve
     for heard in [None, Some(Happening::Idle)] {
         let mut life = Life::requested();
         life.sees(Happening::Rejected { code: 5, name: "gun not plugged in".into() });
-        life.sees(Happening::StopRequested);
+        life.sees(Happening::StopRequested(StopCause::Caller));
         assert_eq!(life.order.plug_deadline, None);
         if let Some(what) = heard {
             life.sees(what);
@@ -153,7 +205,7 @@ fn an_order_that_was_stopped_before_it_began_does_not_wait_for_its_record_foreve
 fn an_abnormal_order_gives_its_gun_back_when_the_charge_is_seen_to_end() {
     let disobeyed = || {
         let mut life = charging();
-        life.sees(Happening::StopRequested);
+        life.sees(Happening::StopRequested(StopCause::Caller));
         while life.order.state == OrderState::Stopping {
             life.charges();
             life.waits(5);
@@ -270,11 +322,12 @@ fn happening() -> impl Strategy<Value = Happening> {
         6 => Just(Happening::Charging(metered(START))),
         3 => Just(Happening::Idle),
         3 => Just(Happening::ChargeEnded),
-        3 => Just(Happening::StopRequested),
+        3 => Just(Happening::StopRequested(StopCause::Caller)),
         3 => Just(Happening::StopAccepted),
         3 => Just(Happening::NotSent),
         6 => Just(Happening::Tick),
         1 => Just(Happening::ConflictingRecord),
+        1 => any::<bool>().prop_map(|force| Happening::Closed(Box::new(close(force)))),
         1 => Just(Happening::Recorded(record(0x41, 1))),
     ]
 }
@@ -292,7 +345,7 @@ proptest! {
         for (what, pause) in steps {
             now = now.plus_ms(pause);
             let (before, tick) = (order.clone(), what == Happening::Tick);
-            let asked = what == Happening::StopRequested;
+            let asked = what == Happening::StopRequested(StopCause::Caller);
             let changes = order.apply(now, what);
             if before.state == OrderState::Settled {
                 prop_assert_eq!(order.state, OrderState::Settled);

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   a caller: StartCharging ──▶ Unsent{Opening::Remote} ──▶ Job::Create ──durable──▶ 0x34 ──▶ 0x33
+//!   the pile: 0x31 ──allowed──▶ Unsent{Opening::AtPile} ──▶ Job::Create ──durable──▶ 0x32
 //! ```
 
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::session::io::{Out, Output};
 use crate::session::jobs::Job;
 use crate::session::pending::{Await, CommandId, RETRY};
 use crate::session::state::{Phase, Session};
-use crate::session::translate::{self, wire_gun, wire_pile, wire_serial};
+use crate::session::translate;
 use crate::store::ledger::StartAttempt;
 use crate::wire;
 
@@ -29,6 +30,7 @@ impl Session {
         out: &mut Out,
     ) -> Result<(), CommandError> {
         self.check_gun(start.gun)?;
+        let limits = self.agreed(start.limits)?;
         let same = |h: &&Held| h.order.request.is_some_and(|request| request.id == start.request_id);
         if let Some(held) = self.orders.iter().find(same) {
             return self.join_start(id, &start, held.order.clone(), deadline, out);
@@ -52,6 +54,8 @@ impl Session {
         order.attributes.clone_from(&start.attributes);
         order.request = Some(StartRequest { id: start.request_id, arguments: start.arguments() });
         order.tariff = self.tariff_of_pile();
+        order.balance_fen = Some(start.balance_fen);
+        order.limits = limits;
         self.pending.push(id, Await::Start(serial), deadline, [0, 0]);
         self.create(order, Unsent { opening: Opening::Remote(Box::new(start)), deadline, serials_left });
         Ok(())
@@ -98,18 +102,10 @@ impl Session {
             return;
         }
         match unsent.opening {
-            Opening::Remote(start) => out.command(self.remote_start(serial, &start), unsent.deadline),
-        };
-    }
-
-    fn remote_start(&self, serial: Serial, start: &Start) -> wire::RemoteStart {
-        wire::RemoteStart {
-            transaction_serial: wire_serial(serial),
-            pile_code: wire_pile(self.pile.code),
-            gun_no: wire_gun(start.gun),
-            logical_card: wire::Bcd(start.logical_card),
-            physical_card: wire::Opaque(start.physical_card),
-            balance: wire::Balance(start.balance_fen),
+            Opening::Remote(start) => {
+                out.command(self.remote_start(serial, &start), unsent.deadline);
+            }
+            Opening::AtPile => self.confirm(now, serial, out),
         }
     }
 
@@ -151,6 +147,10 @@ impl Session {
     /// Nobody waits for this start any more.
     pub(in crate::session) fn start_failed(&mut self, serial: Serial, error: &CommandError, out: &mut Out) {
         self.answer_all(Await::Start(serial), &Err(error.clone()), out);
+        // Nor does a driver: the pile asks again.
+        if self.asks.of_serial(serial).is_some_and(|ask| ask.state.is_pending()) {
+            self.asks.forget(serial);
+        }
     }
 
     /// 0x33. A success may follow "not plugged in"; one that never comes is judged by the order's own deadlines (A23).
@@ -179,7 +179,7 @@ impl Session {
         self.answer_all(Await::Start(serial), &result, out);
     }
 
-    fn new_serial(&mut self, now: Now, gun: Gun) -> Serial {
+    pub(super) fn new_serial(&mut self, now: Now, gun: Gun) -> Serial {
         // The digits need only differ from those of other nodes.
         let salt = self.any_number();
         Serial::compose(self.pile.code, gun, now.wall.local(self.policy.offset), salt)

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use crate::domain::command::StopProof;
-use crate::domain::order::Happening;
-use crate::domain::{CommandError, Gun, OrderState, Reply, Serial};
-use crate::session::Now;
+use crate::domain::order::{Happening, StopCause};
+use crate::domain::{CommandError, Gun, Reply, Serial};
 use crate::session::held::Held;
 use crate::session::io::Out;
 use crate::session::pending::{Await, CommandId, RETRY};
 use crate::session::state::Session;
 use crate::session::translate::{stop_outcome, wire_gun, wire_pile};
+use crate::session::{LateStart, Now};
 use crate::wire::{self, Sequence};
 
 impl Session {
@@ -31,14 +31,29 @@ impl Session {
         if held.unsent.is_some() {
             return Err(CommandError::PileBusy { why: "its start is being written".into(), retry_after: Some(RETRY) });
         }
-        if !held.occupies_gun() || held.order.state == OrderState::Finished {
+        if !held.order.may_be_stopped() {
             return Err(CommandError::OrderNotActive { serial, state: held.order.state.name().into() });
         }
         let gun = held.order.gun;
         let sequence = out.command(self.stop_frame(gun), deadline);
         self.pending.push(id, Await::Stop(gun, serial), deadline, sequence);
-        self.happened(now, serial, Happening::StopRequested, out);
+        self.happened(now, serial, Happening::StopRequested(StopCause::Caller), out);
         Ok(())
+    }
+
+    /// An order that had failed charges after all.
+    pub(in crate::session) fn started_late(&mut self, now: Now, serial: Serial, out: &mut Out) {
+        match self.policy.config.late_start {
+            LateStart::Stop => self.stop_by_itself(now, serial, StopCause::LateStart, out),
+            LateStart::Adopt => {}
+        }
+    }
+
+    /// 0x36 without a caller; repeated like any other while the pile charges on.
+    pub(in crate::session) fn stop_by_itself(&mut self, now: Now, serial: Serial, cause: StopCause, out: &mut Out) {
+        let Some(gun) = self.held(serial).map(|held| held.order.gun) else { return };
+        out.repeat(self.stop_frame(gun));
+        self.happened(now, serial, Happening::StopRequested(cause), out);
     }
 
     pub(in crate::session) fn stop_frame(&self, gun: Gun) -> wire::RemoteStop {

@@ -1,10 +1,14 @@
 //! What a session wants done, done.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::Connection;
 use crate::domain::{Event, EventKind, Fence, PileCode, SessionId, WallMs};
 use crate::observe;
+use crate::session::authority::{Authority, ChargeAsk, Verdict};
 use crate::session::io::{ClaimOf, Done, EndReason, Input, LedgerCall, Output, Reassertion};
 use crate::session::neighbours::{Eviction, Whom};
 use crate::session::{Handle, Now};
@@ -54,6 +58,11 @@ impl Connection {
             Output::Ledger(call) => {
                 if let Some(at) = at {
                     self.calls.push(perform_call(self.node.ledger.clone(), self.sessions[at].id(), call));
+                }
+            }
+            Output::Authorise(ask) => {
+                if let Some(at) = at {
+                    self.calls.push(authorise(self.node.authority.clone(), self.sessions[at].id(), *ask));
                 }
             }
             Output::Register { fence, previous, claim } => {
@@ -186,11 +195,32 @@ fn perform_call(ledger: Ledger, session: SessionId, call: LedgerCall) -> BoxFutu
             LedgerCall::LookUp { pile, serial } => {
                 Done::LookedUp(ledger.order(pile, serial).await.map(|found| found.map(Box::new)))
             }
+            LedgerCall::KeepCurve { chunk, fence, expires } => {
+                Done::CurveKept(ledger.keep_curve(&chunk, fence, expires).await)
+            }
             LedgerCall::TellDuplicate { id, pile, address, iccid, now } => {
                 Done::Written(tell_duplicate(&ledger, (id, pile), (address, iccid), now).await)
             }
         };
         (session, done)
+    })
+}
+
+fn authorise(
+    authority: Arc<dyn Authority>,
+    session: SessionId,
+    ask: ChargeAsk,
+) -> BoxFuture<'static, (SessionId, Done)> {
+    Box::pin(async move {
+        let (serial, began) = (ask.serial, Instant::now());
+        let result = authority.charge(ask).await;
+        let name = match &result {
+            Ok(Verdict::Allow(_)) => "allowed",
+            Ok(Verdict::Deny(_)) => "denied",
+            Err(unanswered) => unanswered.name(),
+        };
+        observe::authorisation(authority.mode(), name, began.elapsed());
+        (session, Done::Authorised(serial, result))
     })
 }
 

@@ -12,6 +12,7 @@ use crate::domain::tariff::PricePair;
 use crate::domain::units::UtcOffset;
 use crate::domain::{Period, Price, Tariff};
 use crate::hub::Hub;
+use crate::session::authority::{Asking, DenyAll};
 use crate::session::{Departed, Nobody, Policy, Sessions};
 use crate::store::embedded::{Config, Embedded};
 use crate::store::ledger::Ledger;
@@ -28,6 +29,7 @@ async fn connected() -> (Connection, Client, tempfile::TempDir) {
         hub: Hub::default(),
         departed: Departed::default(),
         neighbours: Arc::new(Nobody),
+        authority: Arc::new(DenyAll),
         started: Instant::now(),
     };
     node.sessions.beat(node.now().mono);
@@ -41,7 +43,13 @@ fn policy() -> Arc<Policy> {
     let price = PricePair { energy: Price(100_000), service: Price(40_000) };
     let tariff = Tariff { prices: [price; 4], half_hours: [Period::Flat; 48] };
     let offset = UtcOffset::parse("+08:00").expect("an offset");
-    Arc::new(Policy { config: crate::session::Config::default(), tariff, offset })
+    Arc::new(Policy {
+        config: crate::session::Config::default(),
+        tariff,
+        offset,
+        asking: Asking::default(),
+        curves_kept: Duration::from_hours(48),
+    })
 }
 
 fn heartbeat() -> Frame {

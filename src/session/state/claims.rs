@@ -39,6 +39,7 @@ impl Session {
             Ok(login) => {
                 self.claimed(now, *login, ClaimOf::Login, out);
                 out.reply(sequence, login_response(self.pile.code));
+                self.ask_before_planned_stops(now, out);
             }
             Err(StoreError::Unavailable(_)) => self.goes_on_provisionally(now, sequence, out),
             Err(StoreError::Contested { .. }) => self.contested(sequence, out),
@@ -177,6 +178,7 @@ impl Session {
             Ok(login) => {
                 self.claimed(now, *login, ClaimOf::Provisional, out);
                 self.catch_up(now, out);
+                self.ask_before_planned_stops(now, out);
             }
             Err(StoreError::Unavailable(_)) => self.claim_later(now),
             Err(StoreError::Superseded { .. }) => self.end(EndReason::TakenOver, out),

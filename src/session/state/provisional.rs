@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Phase, Session, login_response};
 use crate::domain::command::StopProof;
-use crate::domain::order::Happening;
+use crate::domain::order::{Happening, StopCause};
 use crate::domain::{CommandError, Gun, Order, Reply, Serial};
 use crate::observe;
 use crate::session::Now;
@@ -27,6 +27,9 @@ pub struct Provisional {
     /// The last question about the tariff, which only the store can answer. Its pile would repeat it, but charges nothing
     /// meanwhile.
     tariff_asked: Option<(Sequence, Box<Frame>)>,
+    /// Who has asked to charge, of each gun the last: nothing starts now, but the store may be back before the pile gives
+    /// up.
+    starts_asked: Vec<(Now, Sequence, Box<Frame>)>,
 }
 
 enum Kept {
@@ -91,6 +94,11 @@ impl Session {
                 self.answer_provisional_stop(now, answer, sequence, out);
                 true
             }
+            Frame::StartRequest(_) | Frame::StartRequestV18(_) | Frame::ParallelStartRequest(_) => {
+                provisional.starts_asked.retain(|(_, _, other)| gun_asked(other) != gun_asked(frame));
+                provisional.starts_asked.push((now, sequence, Box::new(frame.clone())));
+                true
+            }
             // They are answered and passed on all the same.
             Frame::RealtimeData(_) => {
                 provisional.keep(now, frame);
@@ -124,7 +132,7 @@ impl Session {
         self.pending.push(id, Await::Stop(gun, serial), deadline, sequence);
         let mut order = Order::adopted(self.pile.code, gun, serial, now.wall);
         order.apply(now.wall, Happening::Charging(metered));
-        order.apply(now.wall, Happening::StopRequested);
+        order.apply(now.wall, Happening::StopRequested(StopCause::Caller));
         if let Some(provisional) = &mut self.provisional {
             provisional.stopped(now, serial);
             provisional.known.retain(|known| known.serial != serial && known.gun != gun);
@@ -181,13 +189,18 @@ impl Session {
             match kept {
                 Kept::Frame(frame) => self.happened_before(then, &frame, out),
                 Kept::Stop(serial) if self.held(serial).is_some() => {
-                    self.happened(then, serial, Happening::StopRequested, out);
+                    self.happened(then, serial, Happening::StopRequested(StopCause::Caller), out);
                 }
                 // It is being looked up.
                 Kept::Stop(serial) => self.stops.push((then, serial)),
             }
         }
         self.order_timers(now, out);
+        for (then, sequence, frame) in provisional.starts_asked {
+            if now.mono < then.mono + STILL_WAITS {
+                self.start_asked(now, then.mono, (sequence, &frame), out);
+            }
+        }
     }
 
     fn happened_before(&mut self, then: Now, frame: &Frame, out: &mut Out) {
@@ -224,7 +237,7 @@ impl Session {
     pub(in crate::session) fn stop_late(&mut self, serial: Serial, out: &mut Out) {
         let Some(at) = self.stops.iter().position(|(_, stopped)| *stopped == serial) else { return };
         let (then, _) = self.stops.swap_remove(at);
-        self.happened(then, serial, Happening::StopRequested, out);
+        self.happened(then, serial, Happening::StopRequested(StopCause::Caller), out);
     }
 }
 
@@ -290,6 +303,19 @@ impl Provisional {
         })
     }
 }
+
+/// The gun somebody wants to charge on.
+fn gun_asked(frame: &Frame) -> Option<wire::GunNo> {
+    match frame {
+        Frame::StartRequest(ask) => Some(ask.gun_no),
+        Frame::StartRequestV18(ask) => Some(ask.gun_no),
+        Frame::ParallelStartRequest(ask) => Some(ask.gun_no),
+        _ => None,
+    }
+}
+
+/// A pile repeats its question, or has given up.
+const STILL_WAITS: Duration = Duration::from_secs(30);
 
 /// The serial a gun charges under.
 fn charges(data: &wire::RealtimeData) -> Option<Serial> {

@@ -8,9 +8,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::domain::event::OfflineReason;
-use crate::domain::order::{AnomalyKind, Change};
+use crate::domain::order::{AnomalyKind, Change, Happening, Metered, StopCause};
 use crate::domain::pile::{Identity, Presence, TariffOnPile};
-use crate::domain::{EventKind, Fence, Gun, Order, OrderState, Pile, PileCode, Serial, SessionId, WallMs};
+use crate::domain::{
+    Amount, Energy, EventKind, Fence, Gun, Order, OrderState, Pile, PileCode, Serial, SessionId, WallMs,
+};
 use crate::session::departed::Absent;
 use crate::session::{Departed, Now, Sessions, Watch};
 use crate::store::embedded::{Config, Embedded};
@@ -290,4 +292,44 @@ async fn nothing_is_decided_while_the_store_is_away_for_the_pile_may_be_elsewher
     let partition = Partition::of(code, store.partitions());
     assert_eq!((ledger.journal_depth(), store.log_end(partition).await), (0, Ok(0)), "nothing was told");
     task.abort();
+}
+
+#[tokio::test]
+async fn a_stop_whose_pile_does_not_return_in_time_expires_and_that_is_told_once() {
+    let Left { ledger, fence, pile, order, .. } = &left().await;
+    let mut order = order.clone();
+    let metered = Metered { at: BEGUN, energy: Energy(1), amount: Amount(1), soc_percent: 0 };
+    order.apply(BEGUN, Happening::Accepted);
+    order.apply(BEGUN, Happening::Charging(metered));
+    // It is being stopped, and was last heard to charge on: another 0x36 is for its next session, if it comes in time.
+    order.apply(BEGUN, Happening::StopRequested(StopCause::Caller));
+    order.apply(BEGUN, Happening::Charging(metered));
+    order.apply(BEGUN, Happening::StopPlanned { expires_at: BEGUN.plus_ms(60_000) });
+    let write = Write {
+        id: BatchId { session: fence.session, n: 2 },
+        pile: pile.code,
+        fence: Some(*fence),
+        documents: vec![(Document::Order(Box::new(order.clone())), Expect::Version(1))],
+        events: vec![],
+    };
+    ledger.write(write).await.expect("writes");
+    let departed = Departed::default();
+    let begun = Now { mono: Duration::ZERO, wall: BEGUN };
+    let (serial, reason) = (order.serial, OfflineReason::Disconnected);
+    let absent = Absent {
+        fence: *fence,
+        pile: pile.clone(),
+        version: Some(1),
+        lost_at: None,
+        reason,
+        orders: vec![(order, 2)],
+        elsewhere: false,
+    };
+    departed.left(begun, absent);
+    let mut watched = Watched::over(&departed, ledger).await;
+    let told = watched.tells(1).await;
+    assert!(matches!(told[..], [EventKind::Order { change: Change::StopExpired, .. }]), "{told:?}");
+    watched.releases(pile.code).await;
+    let (stored, _) = ledger.order(pile.code, serial).await.expect("reads").expect("there");
+    assert_eq!((stored.state, stored.stop_at_login), (OrderState::Stopping, None));
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::ledger::{Mode, Store};
+pub use super::samples::*;
 use crate::domain::command::{Start, When};
+use crate::domain::order::Close;
 use crate::domain::pile::GunState;
-use crate::domain::tariff::PricePair;
-use crate::domain::units::UtcOffset;
 use crate::domain::{
-    Command, CommandError, EventKind, Fence, Gun, OrderState, Period, PileCode, Price, Reply, RequestId, Serial,
-    SessionId, Tariff, Telemetry, WallMs,
+    Command, CommandError, EventKind, Fence, OrderState, Period, Reply, Serial, SessionId, Telemetry, WallMs,
 };
+use crate::session::authority::{ChargeAsk, Denial, Verdict};
 use crate::session::departed::Absent;
 use crate::session::io::{Done, LedgerCall};
 use crate::session::io::{EndReason, Input, Out, Output, Reassertion};
@@ -25,7 +25,6 @@ use crate::session::state::Session;
 use crate::session::{Config, Now, Policy};
 use crate::wire::{self, Frame, Packet, Sequence};
 
-pub const PILE: &str = "32010600019236";
 const ADDRESS: &str = "10.0.0.1:4711";
 
 /// One pile with one session, seen from everywhere.
@@ -39,6 +38,9 @@ pub struct Pile {
     out: Out,
     /// What the ledger has been asked and has not answered.
     pub calls: VecDeque<LedgerCall>,
+    /// What the authority has been asked; it says no to everything unless it is told to wait.
+    pub asked: VecDeque<ChargeAsk>,
+    pub authority_waits: bool,
     received: VecDeque<Down>,
     pub replies: BTreeMap<u64, Result<Reply, CommandError>>,
     pub published: Vec<Telemetry>,
@@ -86,6 +88,17 @@ impl Pile {
         Self::log_in(mode, policy(energy_price), ADDRESS, shared)
     }
 
+    /// Logged in, with other settings.
+    pub fn online_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut policy = policy(100_000).as_ref().clone();
+        change(&mut policy.config);
+        let clock = Now { mono: Duration::from_secs(100), wall: WallMs(1_700_000_000_000) };
+        let shared = (Rc::default(), Rc::new(Cell::new(clock)), Rc::default());
+        let mut pile = Self::log_in(Mode::Prompt, Arc::new(policy), ADDRESS, shared);
+        pile.receives(0x02);
+        pile
+    }
+
     /// The same pile, on another connection.
     pub fn elsewhere(&self) -> Self {
         self.elsewhere_with(self.policy.clone())
@@ -130,6 +143,8 @@ impl Pile {
             policy,
             out,
             calls: VecDeque::new(),
+            asked: VecDeque::new(),
+            authority_waits: false,
             received: VecDeque::new(),
             replies: BTreeMap::new(),
             published: vec![],
@@ -170,6 +185,13 @@ impl Pile {
         self.input(Input::Frame(Box::new(packet)));
     }
 
+    /// Says so in another 0x01.
+    pub fn speaks(&mut self, version: u64) {
+        let login = frame(0x01, Serial::NONE, &[("gun_count", 2), ("protocol_version", version)]);
+        self.sends_frame(Sequence([1, 1]), login);
+        self.receives(0x02);
+    }
+
     /// 0x33 yes.
     pub fn accepts(&mut self, serial: Serial) {
         self.sends_of(serial, 0x33, &[("gun_no", 1), ("start_result", 1)]);
@@ -190,14 +212,26 @@ impl Pile {
         self.sends(0x13, &[("gun_no", 1), ("status", 2)]);
     }
 
-    /// A bill of 12.34 CNY.
+    /// A bill of 10 kWh, by the tariff.
     pub fn bills(&mut self, serial: Serial) -> Sequence {
         self.bills_with(serial, 0x41)
     }
 
     pub fn bills_with(&mut self, serial: Serial, stop_reason: u64) -> Sequence {
-        let energy = if stop_reason == 0x41 { 100_000 } else { 0 };
-        let fields = [("gun_no", 1), ("stop_reason", stop_reason), ("total_energy", energy), ("total_amount", 123_400)];
+        let unit = self.policy.tariff.prices_of(Period::Flat).unit();
+        let (energy, amount) = if stop_reason == 0x41 { (100_000, u64::from(unit.0)) } else { (0, 0) };
+        let fields = [
+            ("gun_no", 1),
+            ("stop_reason", stop_reason),
+            ("flat_unit_price", u64::from(unit.0)),
+            ("flat_energy", energy),
+            ("flat_loss_energy", energy),
+            ("flat_amount", amount),
+            ("meter_end", energy),
+            ("total_energy", energy),
+            ("total_loss_energy", energy),
+            ("total_amount", amount),
+        ];
         self.sends_of(serial, 0x3B, &fields)
     }
 
@@ -237,6 +271,11 @@ impl Pile {
 
     pub fn stop(&mut self, serial: Serial) -> u64 {
         self.command(Command::StopCharging { serial }, 10)
+    }
+
+    pub fn close(&mut self, serial: Serial, force: bool) -> u64 {
+        let close = Box::new(Close { reason: "never billed".into(), given: None, force });
+        self.command(Command::CloseOrder { serial, close }, 10)
     }
 
     pub fn disconnect(&mut self, when: When) -> u64 {
@@ -357,6 +396,7 @@ impl Pile {
                     self.calls.push_back(call);
                     assert_eq!(self.calls.len(), 1, "one call of a pile at a time");
                 }
+                Output::Authorise(ask) => self.asked.push_back(*ask),
                 Output::Register { fence, previous: _, claim: _ } => self.registered = Some(fence),
                 Output::ClaimedInVain { fence: _, previous } => self.evicted = Some(previous),
                 Output::RegisterProvisionally(guess) => self.registered = Some(guess),
@@ -374,8 +414,15 @@ impl Pile {
         }
     }
 
-    /// The store answers until it has nothing left to do, unless it is slow.
+    /// The store answers until it has nothing left to do, unless it is slow; and so does the authority.
     fn settle_down(&mut self) {
+        while !self.authority_waits
+            && let Some(ask) = self.asked.pop_front()
+        {
+            let no = Ok(Verdict::Deny(Denial::unknown(&ask.shown)));
+            self.session.apply(self.now(), Input::Done(Done::Authorised(ask.serial, no)), &mut self.out);
+            self.perform();
+        }
         while self.mode != Mode::Slow
             && let Some(call) = self.calls.pop_front()
         {
@@ -400,65 +447,6 @@ impl Down {
     pub fn serial(&self) -> Serial {
         Serial::from_bytes(self.frame.serial().expect("a frame with a serial").0)
     }
-}
-
-/// A start on gun 1 under request id `n`.
-pub fn request(n: u8) -> Start {
-    Start {
-        gun: gun(1),
-        request_id: RequestId::from_bytes([n; 16]),
-        serial: None,
-        order_id: format!("order {n}"),
-        attributes: BTreeMap::new(),
-        logical_card: [0; 8],
-        physical_card: [0; 8],
-        balance_fen: 10_000,
-    }
-}
-
-pub fn policy(energy_price: u32) -> Arc<Policy> {
-    let price = PricePair { energy: Price(energy_price), service: Price(40_000) };
-    let tariff = Tariff { prices: [price; 4], half_hours: [Period::Flat; 48] };
-    let offset = UtcOffset::parse("+08:00").expect("an offset");
-    Arc::new(Policy { config: Config::default(), tariff, offset })
-}
-
-/// 0x01 of a DC pile.
-pub fn login_request(guns: u8) -> Frame {
-    frame(0x01, Serial::NONE, &[("gun_count", guns.into()), ("protocol_version", 16)])
-}
-
-/// All zero but for pile code, serial and these fields.
-pub fn frame(frame_code: u8, serial: Serial, fields: &[(&str, u64)]) -> Frame {
-    let spec = wire::FRAMES.iter().find(|spec| spec.code == frame_code).expect("a known type");
-    let mut body = vec![0; spec.min_body_len];
-    let mut put = |field: &str, bytes: &[u8]| {
-        let spec = spec.fields.iter().find(|spec| spec.name == field);
-        let spec = spec.unwrap_or_else(|| panic!("{frame_code:#04x} has no {field}"));
-        let len = spec.len.expect("a fixed field");
-        body[spec.offset..spec.offset + len].copy_from_slice(&bytes[..len]);
-    };
-    put("pile_code", &code().bcd());
-    if !serial.is_none() {
-        put("transaction_serial", &serial.bytes());
-    }
-    for (field, value) in fields {
-        put(field, &value.to_le_bytes());
-    }
-    Frame::decode_as(spec, &body).expect("a whole body").frame
-}
-
-pub fn code() -> PileCode {
-    PILE.parse().expect("a pile code")
-}
-
-pub fn gun(number: u8) -> Gun {
-    Gun::new(number).expect("a gun")
-}
-
-/// A serial nobody here gave out.
-pub fn foreign(n: u8) -> Serial {
-    Serial::from_bytes([0xF0, n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
 }
 
 fn place(frame: &Frame, field: &str) -> (usize, usize) {

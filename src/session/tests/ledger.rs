@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::domain::curve::Chunk;
 use crate::domain::order::{Change, Happening};
 use crate::domain::{
     Epoch, Event, EventKind, Fence, Order, OrderState, Pile, Record, RequestId, Serial, SessionId, WallMs,
@@ -35,6 +36,8 @@ pub struct Store {
     /// By serial, the first one first.
     pub records: BTreeMap<Serial, Vec<Record>>,
     pub events: Vec<EventKind>,
+    /// Chunks by serial and number, and when they expire.
+    pub curves: BTreeMap<(Serial, u64), (Chunk, WallMs)>,
     batches: HashMap<SessionId, (u64, Vec<u64>)>,
     /// Batches that were done; a repeat is not done again.
     pub written: usize,
@@ -64,6 +67,10 @@ impl Store {
                 let settled = self.settle(record, latest.as_deref().cloned(), *now);
                 Done::Settled(if lost { Err(away()) } else { Ok(Box::new(settled)) })
             }
+            LedgerCall::KeepCurve { chunk, fence, expires } => {
+                let kept = self.keep_curve(chunk, *fence, *expires);
+                Done::CurveKept(if lost { Err(away().into()) } else { kept })
+            }
             LedgerCall::LookUp { serial, .. } => Done::LookedUp(Ok(self.orders.get(serial).cloned().map(Box::new))),
         }
     }
@@ -79,6 +86,24 @@ impl Store {
             _ => None,
         };
         self.events.iter().filter_map(of).collect()
+    }
+
+    /// As somebody who is asked while the pile has no session, or knows of none.
+    pub fn amend(&mut self, serial: Serial, now: WallMs, what: Happening) {
+        let (order, version) = self.orders.get_mut(&serial).expect("an order under this serial");
+        let changes = order.apply(now, what);
+        *version += u64::from(!changes.is_empty());
+        let order = order.clone();
+        let told = |change| EventKind::Order { order: Box::new(order.clone()), change };
+        self.events.extend(changes.into_iter().map(told));
+    }
+
+    fn keep_curve(&mut self, chunk: &Chunk, fence: Option<Fence>, expires: WallMs) -> Result<(), WriteError> {
+        if fence.is_some() && fence != self.owner {
+            return Err(WriteError::Fenced);
+        }
+        self.curves.insert((chunk.serial, chunk.number()), (chunk.clone(), expires));
+        Ok(())
     }
 
     fn claim(&mut self, claim: &Claim) -> Result<Login, StoreError> {
@@ -193,10 +218,11 @@ impl Store {
         if outcome == Settled::First {
             let fresh = |(_, version): &(Order, u64)| stored.as_ref().is_none_or(|(_, v)| v == version);
             let base = latest.filter(fresh).or(stored.clone()).map(|(order, _)| order);
-            let mut order = base.unwrap_or_else(|| Order::adopted(record.pile, record.gun, serial, now));
-            order.apply(now, Happening::Recorded(Box::new(record.clone())));
+            let mut order = base.unwrap_or_else(|| Order::billed(record, now));
+            let changes = order.apply(now, Happening::Recorded(Box::new(record.clone())));
             self.put(&Document::Order(Box::new(order.clone())));
-            self.events.push(EventKind::Order { order: Box::new(order), change: Change::Settled });
+            let told = |change| EventKind::Order { order: Box::new(order.clone()), change };
+            self.events.extend(changes.into_iter().map(told));
         } else if let (Settled::Conflict { .. }, Some((mut order, _))) = (outcome, stored) {
             order.apply(now, Happening::ConflictingRecord);
             self.put(&Document::Order(Box::new(order)));
@@ -213,5 +239,6 @@ pub fn unavailable(call: &LedgerCall) -> Done {
         LedgerCall::Write(_) | LedgerCall::TellDuplicate { .. } => Done::Written(Err(away().into())),
         LedgerCall::Settle { .. } => Done::Settled(Err(away())),
         LedgerCall::LookUp { .. } => Done::LookedUp(Err(away())),
+        LedgerCall::KeepCurve { .. } => Done::CurveKept(Err(away().into())),
     }
 }

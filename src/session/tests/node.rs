@@ -17,6 +17,7 @@ use super::harness::{code, frame, login_request, policy, request};
 use crate::domain::pile::Presence;
 use crate::domain::{Command, CommandError, Fence, PileCode, Serial, SessionId};
 use crate::hub::Hub;
+use crate::session::authority::DenyAll;
 use crate::session::{Departed, Drain, Eviction, Neighbours, Node, Reasserted, Sessions, Whom, listen};
 use crate::store::embedded::{Config, Embedded};
 use crate::store::ledger::Ledger;
@@ -116,6 +117,7 @@ impl Served {
             hub: Hub::default(),
             departed: Departed::default(),
             neighbours: told.clone(),
+            authority: Arc::new(DenyAll),
             started: Instant::now(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

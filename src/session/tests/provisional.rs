@@ -36,8 +36,8 @@ fn it_is_served_as_far_as_that_needs_no_store_and_judges_nothing() {
     pile.sends(0x05, &[]);
     pile.sends(0x09, &[]);
     pile.receives_nothing();
-    pile.sends(0x31, &[("gun_no", 1)]);
-    assert_eq!(pile.receives(0x32).get("auth_result"), 0);
+    pile.sends(0x31, &[("gun_no", 1), ("start_mode", 1)]);
+    pile.receives_nothing();
     let read = pile.command(Command::ReadTelemetry { gun: gun(1) }, 10);
     pile.receives(0x12);
     pile.charges(foreign(1));

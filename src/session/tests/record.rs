@@ -80,7 +80,7 @@ fn a_conflicting_copy_is_kept_flagged_and_answered_like_any_other() {
     let store = pile.store.borrow();
     assert_eq!(store.records[&serial].len(), 2);
     let order = store.order(serial);
-    assert_eq!(order.bill.as_ref().map(|bill| bill.record.total_amount.0), Some(123_400), "the first one counts");
+    assert_eq!(order.bill.as_ref().map(|bill| bill.record.total_amount.0), Some(140_000), "the first one counts");
     assert!(order.anomalies.iter().any(|anomaly| anomaly.kind == AnomalyKind::RecordConflict));
 }
 
@@ -90,6 +90,46 @@ fn a_record_of_a_serial_never_seen_is_settled_too() {
     pile.bills(foreign(1));
     pile.receives(0x40);
     assert_eq!(pile.store.borrow().order(foreign(1)).origin, Origin::Pile);
+}
+
+#[test]
+fn a_record_of_a_serial_never_seen_says_itself_how_it_began() {
+    let check = |start_type, origin, unknown: bool| {
+        let mut pile = Pile::online();
+        let fields = [("gun_no", 1), ("start_type", start_type), ("stop_reason", 0x41)];
+        pile.sends_of(foreign(1), 0x3B, &fields);
+        pile.receives(0x40);
+        let store = pile.store.borrow();
+        let order = store.order(foreign(1));
+        assert_eq!((order.state, order.origin), (OrderState::Settled, origin));
+        let anomalies: Vec<_> = order.anomalies.iter().map(|anomaly| anomaly.kind).collect();
+        assert_eq!(anomalies, if unknown { vec![AnomalyKind::UnknownSerial] } else { vec![] }, "{start_type}");
+    };
+    // Without a network that is how it works: the pile knows the card, and makes the serial.
+    check(4, Origin::OfflineCard, false);
+    check(2, Origin::Card, true);
+    check(5, Origin::Vin, true);
+    check(1, Origin::Pile, true);
+    check(9, Origin::Pile, true);
+}
+
+#[test]
+fn an_offline_charge_that_is_seen_is_adopted_and_known_by_its_record() {
+    let mut pile = Pile::online();
+    pile.charges(foreign(1));
+    assert_eq!(pile.store.borrow().order(foreign(1)).origin, Origin::Pile, "0x13 does not say how it began");
+    pile.sends_of(foreign(1), 0x3B, &[("gun_no", 1), ("start_type", 4), ("stop_reason", 0x41)]);
+    pile.receives(0x40);
+    assert_eq!(pile.store.borrow().order(foreign(1)).origin, Origin::OfflineCard);
+}
+
+#[test]
+fn what_was_started_here_stays_what_it_was_whatever_its_record_says() {
+    let mut pile = Pile::online();
+    let serial = pile.charging();
+    pile.sends_of(serial, 0x3B, &[("gun_no", 1), ("start_type", 4), ("stop_reason", 0x41)]);
+    pile.receives(0x40);
+    assert_eq!(pile.store.borrow().order(serial).origin, Origin::Platform);
 }
 
 #[test]

@@ -1,13 +1,15 @@
-//! A walk at random through everything that can happen to a session. Seeded: a failure names its seed.
+//! A walk at random through everything that can happen to a pile's orders: frames, commands, time, disconnects, moves to
+//! other nodes, a store that is slow, away, or loses what it had. No reachable state loses an order, none settles twice,
+//! every breach of a rule is reported once. Seeded: a failure names its seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::harness::*;
 use super::ledger::Mode;
-use crate::domain::command::When;
-use crate::domain::order::Change;
-use crate::domain::{Command, Epoch, Fence, OrderState, RequestId, Serial, SessionId};
+use crate::domain::command::{NewBalance, When};
+use crate::domain::order::{AnomalyKind, Change, Close, Happening};
+use crate::domain::{Command, Energy, Epoch, Fence, Order, OrderState, RequestId, Serial, SessionId};
 use crate::session::io::{EndReason, Input, Patience};
 
 #[test]
@@ -28,6 +30,10 @@ struct Walk {
     /// Serials that were named in a 0x34, and the requests behind them.
     started: BTreeSet<Serial>,
     requests: BTreeSet<RequestId>,
+    /// Every order the store has ever had, but for those it has lost itself.
+    known: BTreeSet<Serial>,
+    /// Those that were forgotten with their only witness: what becomes of such a serial is another order.
+    lost: BTreeSet<Serial>,
     /// Of the newest session.
     commands: BTreeSet<u64>,
     trace: Vec<String>,
@@ -38,9 +44,9 @@ impl Walk {
         let mut pile = Pile::online();
         pile.mode = Mode::Slow;
         let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let (deadlines, started, requests, commands) = Default::default();
+        let (deadlines, started, requests, known, lost, commands) = Default::default();
         let trace = vec![format!("seed {seed}")];
-        Self { pile, older: vec![], random, deadlines, started, requests, commands, trace }
+        Self { pile, older: vec![], random, deadlines, started, requests, known, lost, commands, trace }
     }
 
     fn run(mut self, steps: usize) {
@@ -62,10 +68,23 @@ impl Walk {
         }
         let store = self.pile.store.borrow();
         for (serial, (order, _)) in &store.orders {
-            let settled = store.changes(*serial).iter().position(|change| *change == Change::Settled);
-            assert_eq!(settled.is_some(), order.state == OrderState::Settled, "{serial}: {:#?}", self.trace);
-            let after = settled.map_or(0, |at| store.changes(*serial).len() - at - 1);
-            assert_eq!(after, 0, "{serial} goes on after SETTLED: {:#?}", self.trace);
+            let changes = store.changes(*serial);
+            let settlements = changes.iter().filter(|change| **change == Change::Settled).count();
+            let once = usize::from(order.state == OrderState::Settled);
+            assert_eq!(settlements, once, "{serial} settles {settlements} times: {:#?}", self.trace);
+            assert_eq!(store.records.contains_key(serial), once == 1, "{serial}: {:#?}", self.trace);
+            let settled = changes.iter().position(|change| *change == Change::Settled);
+            let after = settled.map_or(&[][..], |at| &changes[at + 1..]);
+            let found = order.bill.as_ref().is_some_and(|bill| !bill.audit.is_empty());
+            let found = found.then_some(Change::Anomaly(AnomalyKind::BillMismatch));
+            let late = order.record_after_close.map(|_| Change::Anomaly(AnomalyKind::RecordAfterClose));
+            assert_eq!(
+                after,
+                found.into_iter().chain(late).collect::<Vec<_>>(),
+                "{serial} goes on after SETTLED: {:#?}",
+                self.trace
+            );
+            self.check_breaches(order, &changes);
             // What is stored of an order was told with it; a bill overtakes what waits to be told.
             let told = |change| settled.is_some() || store.changes(*serial).contains(&change);
             // A charge that goes on after a breach is no news.
@@ -74,6 +93,37 @@ impl Walk {
             assert!(charged, "{serial}: {:#?}", self.trace);
             assert!(order.stop.is_none() || told(Change::StopRequested), "{serial}: {:#?}", self.trace);
             assert!(order.failure.is_none() || told(Change::Failed), "{serial}: {:#?}", self.trace);
+            assert!(order.closing.is_none() || told(Change::Closed), "{serial}: {:#?}", self.trace);
+        }
+        let open = store.orders.values().filter(|(order, _)| order.state.is_open()).map(|(order, _)| order.serial);
+        let (claims, session) = (store.owner.map(|owner| owner.session), &self.pile.session);
+        if claims == Some(session.id()) && session.fence() == store.owner && session.provisional.is_none() {
+            let held = |serial: &Serial| session.orders.iter().any(|held| held.order.serial == *serial);
+            // A session holds so many; the others are read when their record comes.
+            let forgotten = open.filter(|serial| !held(serial)).count();
+            assert!(forgotten == 0 || session.orders.len() >= 63, "open, and not held: {:#?}", self.trace);
+        }
+    }
+
+    /// Each kind at most once, and what is stored of a breach was told.
+    fn check_breaches(&self, order: &Order, changes: &[Change]) {
+        let serial = order.serial;
+        for kind in AnomalyKind::ALL {
+            let told = changes.iter().filter(|change| **change == Change::Anomaly(kind)).count();
+            let kept = order.anomalies.iter().filter(|anomaly| anomaly.kind == kind).count();
+            assert!(
+                told <= 1 || self.lost.contains(&serial),
+                "{serial}: {kind:?} told {told} times: {:#?}",
+                self.trace
+            );
+            assert!(kept <= 1, "{serial}: {kind:?} kept {kept} times: {:#?}", self.trace);
+            // A bill overtakes what waits to be told; a conflicting one has an event of its own.
+            let silent = order.state == OrderState::Settled || kind == AnomalyKind::RecordConflict;
+            assert!(
+                silent || told == kept || self.lost.contains(&serial),
+                "{serial}: {kind:?} told {told} times, kept {kept}: {:#?}",
+                self.trace
+            );
         }
     }
 
@@ -115,7 +165,7 @@ impl Walk {
             0 => drop(pile.sends(0x03, &[("gun_no", gun), ("gun_status", yes)])),
             1 => drop(pile.sends(0x05, &[("tariff_model_no", gun)])),
             2 => drop(pile.sends(0x09, &[])),
-            3..=6 => drop(pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", 3)])),
+            3..=6 => drop(pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", 3), ("energy", yes)])),
             7 | 8 => drop(pile.sends(0x13, &[("gun_no", gun), ("status", 2), ("gun_plugged", yes)])),
             9 => drop(pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", yes)])),
             10 | 11 => pile.accepts(serial),
@@ -125,6 +175,7 @@ impl Walk {
             15 => drop(pile.sends_of(serial, 0x19, &of_gun)),
             16 | 17 => drop(pile.bills_with(serial, 0x41 + yes)),
             18 => drop(pile.sends([0x31, 0xA1, 0xA5][gun as usize], &[("gun_no", 1)])),
+            19 if yes == 1 => drop(pile.sends(0x41, &[])),
             19 => drop(pile.sends([0x91, 0x55, 0x23][gun as usize], &[])),
             20 => pile.sends_frame(crate::wire::Sequence([0, 1]), login_request(2)),
             21..=24 => self.ask(gun, serial, yes == 0),
@@ -132,6 +183,7 @@ impl Walk {
             27 | 28 => self.wait(yes * 20 + gun),
             29 if gun == 0 => self.wait(60),
             30 if gun == 0 && yes == 0 => self.somebody_else_writes(serial),
+            30 if gun == 1 && yes == 0 => self.somebody_amends(serial),
             31 if seldom => pile.store.borrow_mut().owner = None,
             31 if gun == 0 => pile.ends(
                 [EndReason::ConnectionClosed, EndReason::TakenOver, EndReason::HeardElsewhere]
@@ -150,15 +202,23 @@ impl Walk {
 
     fn ask(&mut self, n: u64, serial: Serial, own: bool) {
         let within = 1 + self.below(40);
-        let command = match self.below(8) {
+        let command = match self.below(10) {
             0 => Command::ReadTelemetry { gun: gun(n as u8 + 1) },
             1 => Command::SyncClock,
             2 => Command::Reboot { when: When::WhenIdle },
             3 if self.below(10) == 0 => Command::Disconnect { when: When::WhenIdle },
             4 => Command::StopCharging { serial },
+            6 => Command::UpdateBalance(NewBalance { serial, fen: 5, physical_card: [0; 8] }),
+            5 if own => {
+                let close = Close { reason: String::new(), given: None, force: self.below(4) == 0 };
+                Command::CloseOrder { serial, close: Box::new(close) }
+            }
+            5 => Command::StopAtLogin { serial, expires_at: self.pile.now().wall.plus_ms(within * 1000) },
             _ => {
                 let mut start = request(self.below(30) as u8);
                 start.gun = gun(n as u8 + 1);
+                start.limits.duration_s = (self.below(4) == 0).then_some(30);
+                start.limits.energy = (self.below(4) == 0).then_some(Energy(1));
                 start.serial = own.then_some(serial).filter(|_| self.below(10) == 0);
                 let deadline = self.pile.now().mono + Duration::from_secs(within);
                 let known = self.deadlines.entry(start.request_id).or_insert(deadline);
@@ -182,6 +242,21 @@ impl Walk {
         }
         if let Some((_, version)) = store.pile.as_mut() {
             *version += 7;
+        }
+    }
+
+    /// Who has asked elsewhere and found no session: the order is closed, or its stop planned, in the store.
+    fn somebody_amends(&mut self, serial: Serial) {
+        let (now, close) = (self.pile.now().wall, self.below(2) == 0);
+        let mut store = self.pile.store.borrow_mut();
+        let Some((order, _)) = store.orders.get(&serial) else { return };
+        if close {
+            let close = Close { reason: String::new(), given: None, force: false };
+            if close.check(order, now).is_ok() {
+                store.amend(serial, now, Happening::Closed(Box::new(close)));
+            }
+        } else if order.may_be_stopped() {
+            store.amend(serial, now, Happening::StopPlanned { expires_at: now.plus_ms(20_000) });
         }
     }
 
@@ -213,6 +288,8 @@ impl Walk {
             // The only witness has gone: what was lost may start again.
             self.requests.retain(|id| !requests.contains(id));
             self.started.retain(|serial| !open.contains(serial));
+            self.known.retain(|serial| !open.contains(serial));
+            self.lost.extend(open);
             return;
         }
         let store = pile.store.borrow();
@@ -236,6 +313,11 @@ impl Walk {
         let frames = self.older.iter_mut().chain([&mut self.pile]).flat_map(Pile::all_received).collect();
         self.check_received(frames);
         assert!(!provisional || self.started.len() == started, "a start without a claim: {:#?}", self.trace);
+        let store = self.pile.store.borrow();
+        let gone = self.known.iter().find(|serial| !store.orders.contains_key(serial));
+        assert_eq!(gone, None, "an order is lost: {:#?}", self.trace);
+        self.known.extend(store.orders.keys().copied());
+        drop(store);
         let session = &self.pile.session;
         assert!(session.orders.len() <= 64, "{:#?}", self.trace);
         assert!(session.jobs.is_bounded(), "{:#?}", self.trace);

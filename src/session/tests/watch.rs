@@ -2,10 +2,13 @@
 
 use super::harness::*;
 use super::ledger::Mode;
-use crate::domain::order::AnomalyKind::{IdleWhileCharging, LateStart, RecordOverdue, StartTimeout, UnknownSerial};
-use crate::domain::order::{Anomaly, Change, Failure, Origin};
+use crate::domain::order::AnomalyKind::{
+    IdleWhileCharging, LateStart, RecordOverdue, StartTimeout, StopNotObeyed, UnknownSerial,
+};
+use crate::domain::order::{Anomaly, Change, Failure, Origin, StopCause};
 use crate::domain::pile::GunState;
 use crate::domain::{CommandError, EventKind, OrderState};
+use crate::session::LateStart as Policy;
 
 #[test]
 fn ninety_seconds_without_an_answer_fail_the_start() {
@@ -75,15 +78,49 @@ fn two_idle_frames_in_mid_charge_are_abnormal_and_free_the_gun() {
 
 #[test]
 fn a_failed_order_that_charges_after_all_is_a_late_start() {
-    let mut pile = Pile::online();
+    let late = [Change::Created, Change::Failed, Change::Charging, Change::Anomaly(LateStart)];
+    let mut pile = Pile::online_with(|config| config.late_start = Policy::Adopt);
     let (_, serial) = pile.starting();
     pile.refuses(serial, 3);
     pile.charges(serial);
     pile.charges(serial);
     assert_eq!(pile.order_state(serial), OrderState::Charging);
-    let late = [Change::Created, Change::Failed, Change::Charging, Change::Anomaly(LateStart)];
     assert_eq!(pile.store.borrow().changes(serial), late);
     pile.receives_nothing();
+
+    // Unless it is wanted otherwise, it is stopped, as insistently as by a caller; and billed.
+    let mut pile = Pile::online();
+    let (_, serial) = pile.starting();
+    pile.refuses(serial, 3);
+    for _ in 0..4 {
+        pile.charges(serial);
+        assert_eq!(pile.receives(0x36).get("gun_no"), 1);
+        pile.receives_nothing();
+        pile.charges(serial);
+        pile.advance(5);
+    }
+    pile.receives_nothing();
+    let stop = pile.store.borrow().order(serial).stop.expect("a stop");
+    assert_eq!((stop.cause, stop.sent), (StopCause::LateStart, 4));
+    let told = pile.store.borrow().changes(serial);
+    let stopped = [Change::StopRequested, Change::Anomaly(StopNotObeyed)];
+    assert_eq!((&told[..4], &told[4..]), (&late[..], &stopped[..]));
+    pile.bills(serial);
+    pile.receives(0x40);
+    assert_eq!(pile.order_state(serial), OrderState::Settled);
+}
+
+#[test]
+fn a_late_start_that_only_the_store_remembers_is_stopped_too() {
+    let mut pile = Pile::online();
+    let (_, serial) = pile.starting();
+    pile.advance(90);
+    assert_eq!(pile.order_state(serial), OrderState::Failed);
+    let mut next = pile.elsewhere();
+    next.receives(0x02);
+    next.charges(serial);
+    next.receives(0x36);
+    assert_eq!(next.order_state(serial), OrderState::Stopping);
 }
 
 #[test]

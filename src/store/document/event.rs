@@ -144,6 +144,10 @@ fn change_numbers(change: Change) -> (v1::OrderChange, v1::AnomalyKind) {
         Change::Failed => plain(v1::OrderChange::Failed),
         Change::Anomaly(kind) => (v1::OrderChange::Anomaly, kind.into()),
         Change::Settled => plain(v1::OrderChange::Settled),
+        Change::Closed => plain(v1::OrderChange::Closed),
+        Change::StopPlanned => plain(v1::OrderChange::StopPlanned),
+        Change::StopExpired => plain(v1::OrderChange::StopExpired),
+        Change::BalanceLow => plain(v1::OrderChange::BalanceLow),
     }
 }
 
@@ -159,6 +163,10 @@ fn read_change(change: i32, anomaly: i32) -> Result<Change, Unreadable> {
         v1::OrderChange::Failed => Change::Failed,
         v1::OrderChange::Anomaly => Change::Anomaly(enumerated::<v1::AnomalyKind, _>("order.anomaly", anomaly)?),
         v1::OrderChange::Settled => Change::Settled,
+        v1::OrderChange::Closed => Change::Closed,
+        v1::OrderChange::StopPlanned => Change::StopPlanned,
+        v1::OrderChange::StopExpired => Change::StopExpired,
+        v1::OrderChange::BalanceLow => Change::BalanceLow,
         v1::OrderChange::Unspecified => return required("order.change", None),
     })
 }

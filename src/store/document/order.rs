@@ -3,7 +3,11 @@
 use super::StartAttempt;
 use super::field::{self, Unreadable, bytes, enumerated, enumeration, packed, required, small, wall};
 use super::v1;
-use crate::domain::order::{Anomaly, AnomalyKind, Failure, Metered, Origin, StartRequest, Stop};
+use crate::domain::driver::{AtPile, Card, GrantedLimits, Shown, Vin};
+use crate::domain::order::{
+    Anomaly, AnomalyKind, BalanceLow, Closing, ClosingSource, Failure, Limits, Metered, Origin, RecordAfterClose,
+    StartRequest, Stop, StopAtLogin, StopCause,
+};
 use crate::domain::{Amount, Energy, Order, OrderState, RequestId, WallMs};
 
 impl From<&Order> for v1::Order {
@@ -17,6 +21,7 @@ impl From<&Order> for v1::Order {
             order_id,
             attributes,
             request,
+            at_pile,
             created_at,
             updated_at,
             accepted_at,
@@ -32,6 +37,12 @@ impl From<&Order> for v1::Order {
             idle_seen,
             bill,
             vehicle,
+            closing,
+            record_after_close,
+            stop_at_login,
+            balance_fen,
+            balance_low,
+            limits,
         } = order;
         Self {
             pile: packed(&pile.bcd()),
@@ -57,6 +68,13 @@ impl From<&Order> for v1::Order {
             idle_seen: u32::from(*idle_seen),
             bill: bill.as_ref().map(Into::into),
             vehicle: vehicle.as_deref().map(Into::into),
+            closing: closing.as_ref().map(Into::into),
+            record_after_close: record_after_close.as_ref().map(Into::into),
+            stop_at_login: stop_at_login.as_ref().map(Into::into),
+            balance_fen: *balance_fen,
+            balance_low: balance_low.as_ref().map(Into::into),
+            limits: limits.as_ref().map(Into::into),
+            at_pile: at_pile.as_deref().map(Into::into),
         }
     }
 }
@@ -89,6 +107,13 @@ impl TryFrom<v1::Order> for Order {
             idle_seen,
             bill,
             vehicle,
+            closing,
+            record_after_close,
+            stop_at_login,
+            balance_fen,
+            balance_low,
+            limits,
+            at_pile,
         } = stored;
         Ok(Self {
             pile: field::pile(&pile)?,
@@ -114,6 +139,13 @@ impl TryFrom<v1::Order> for Order {
             idle_seen: small("idle_seen", idle_seen)?,
             bill: bill.map(TryInto::try_into).transpose()?,
             vehicle: vehicle.map(|said| said.try_into().map(Box::new)).transpose()?,
+            closing: closing.map(TryInto::try_into).transpose()?,
+            record_after_close: record_after_close.map(Into::into),
+            stop_at_login: stop_at_login.map(Into::into),
+            balance_fen,
+            balance_low: balance_low.map(Into::into),
+            limits: limits.map(TryInto::try_into).transpose()?,
+            at_pile: at_pile.map(TryInto::try_into).transpose()?.map(Box::new),
         })
     }
 }
@@ -134,10 +166,71 @@ impl TryFrom<v1::StartRequest> for StartRequest {
     }
 }
 
+impl From<&AtPile> for v1::AtPile {
+    fn from(at_pile: &AtPile) -> Self {
+        let AtPile { shown, account, logical_card, balance_fen, limits, parallel_no } = at_pile;
+        let GrantedLimits { max_power_kw, soc_percent, energy } = *limits;
+        let shown = match shown {
+            Shown::Card(card) => v1::at_pile::Shown::Card(packed(&card.0)),
+            Shown::Vin(vin) => v1::at_pile::Shown::Vin(vin.0.clone()),
+        };
+        Self {
+            shown: Some(shown),
+            account: account.clone(),
+            logical_card: packed(logical_card),
+            balance_fen: *balance_fen,
+            max_power_kw: u32::from(max_power_kw),
+            soc_limit_percent: u32::from(soc_percent),
+            energy_limit: energy,
+            parallel_no: parallel_no.map(|number| packed(&number)),
+        }
+    }
+}
+
+impl TryFrom<v1::AtPile> for AtPile {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::AtPile) -> Result<Self, Unreadable> {
+        let v1::AtPile {
+            shown,
+            account,
+            logical_card,
+            balance_fen,
+            max_power_kw,
+            soc_limit_percent,
+            energy_limit,
+            parallel_no,
+        } = stored;
+        let shown = match required("at_pile.shown", shown)? {
+            v1::at_pile::Shown::Card(card) => Shown::Card(Card(bytes("at_pile.card", &card)?)),
+            v1::at_pile::Shown::Vin(vin) => Shown::Vin(Vin(vin)),
+        };
+        let limits = GrantedLimits {
+            max_power_kw: small("at_pile.max_power_kw", max_power_kw)?,
+            soc_percent: small("at_pile.soc_limit_percent", soc_limit_percent)?,
+            energy: energy_limit,
+        };
+        Ok(Self {
+            shown,
+            account,
+            logical_card: bytes("at_pile.logical_card", &logical_card)?,
+            balance_fen,
+            limits,
+            parallel_no: parallel_no.map(|number| bytes("at_pile.parallel_no", &number)).transpose()?,
+        })
+    }
+}
+
 impl From<&Stop> for v1::Stop {
     fn from(stop: &Stop) -> Self {
-        let Stop { requested_at, last_sent_at, sent, still_charging } = *stop;
-        Self { requested_at_ms: requested_at.0, last_sent_at_ms: last_sent_at.0, sent: u32::from(sent), still_charging }
+        let Stop { requested_at, last_sent_at, sent, still_charging, cause } = *stop;
+        Self {
+            requested_at_ms: requested_at.0,
+            last_sent_at_ms: last_sent_at.0,
+            sent: u32::from(sent),
+            still_charging,
+            cause: v1::StopCause::from(cause).into(),
+        }
     }
 }
 
@@ -145,12 +238,17 @@ impl TryFrom<v1::Stop> for Stop {
     type Error = Unreadable;
 
     fn try_from(stored: v1::Stop) -> Result<Self, Unreadable> {
-        let v1::Stop { requested_at_ms, last_sent_at_ms, sent, still_charging } = stored;
+        let v1::Stop { requested_at_ms, last_sent_at_ms, sent, still_charging, cause } = stored;
         Ok(Self {
             requested_at: WallMs(requested_at_ms),
             last_sent_at: WallMs(last_sent_at_ms),
             sent: small("stop.sent", sent)?,
             still_charging,
+            // Before there were others, nobody said so.
+            cause: match cause {
+                0 => StopCause::Caller,
+                cause => enumerated::<v1::StopCause, _>("stop.cause", cause)?,
+            },
         })
     }
 }
@@ -227,6 +325,91 @@ impl TryFrom<v1::Metered> for Metered {
     }
 }
 
+impl From<&Closing> for v1::Closing {
+    fn from(closing: &Closing) -> Self {
+        let Closing { at, reason, energy, amount, source } = closing;
+        let source = v1::ClosingSource::from(*source).into();
+        Self { at_ms: at.0, reason: reason.clone(), energy: energy.0, amount: amount.0, source }
+    }
+}
+
+impl TryFrom<v1::Closing> for Closing {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::Closing) -> Result<Self, Unreadable> {
+        let v1::Closing { at_ms, reason, energy, amount, source } = stored;
+        let source = enumerated::<v1::ClosingSource, _>("closing.source", source)?;
+        Ok(Self { at: WallMs(at_ms), reason, energy: Energy(energy), amount: Amount(amount), source })
+    }
+}
+
+impl From<&RecordAfterClose> for v1::RecordAfterClose {
+    fn from(more: &RecordAfterClose) -> Self {
+        let RecordAfterClose { energy, amount } = *more;
+        Self { energy, amount: amount.0 }
+    }
+}
+
+impl From<v1::RecordAfterClose> for RecordAfterClose {
+    fn from(stored: v1::RecordAfterClose) -> Self {
+        let v1::RecordAfterClose { energy, amount } = stored;
+        Self { energy, amount: Amount(amount) }
+    }
+}
+
+impl From<&StopAtLogin> for v1::StopAtLogin {
+    fn from(plan: &StopAtLogin) -> Self {
+        let StopAtLogin { requested_at, expires_at } = *plan;
+        Self { requested_at_ms: requested_at.0, expires_at_ms: expires_at.0 }
+    }
+}
+
+impl From<v1::StopAtLogin> for StopAtLogin {
+    fn from(stored: v1::StopAtLogin) -> Self {
+        let v1::StopAtLogin { requested_at_ms, expires_at_ms } = stored;
+        Self { requested_at: WallMs(requested_at_ms), expires_at: WallMs(expires_at_ms) }
+    }
+}
+
+impl From<&Limits> for v1::Limits {
+    fn from(limits: &Limits) -> Self {
+        let Limits { amount, energy, duration_s, soc_percent, max_power_w, by_pile } = *limits;
+        Self {
+            amount: amount.map(|amount| amount.0),
+            energy: energy.map(|energy| energy.0),
+            duration_s,
+            soc_percent: soc_percent.map(u32::from),
+            max_power_w,
+            by_pile,
+        }
+    }
+}
+
+impl TryFrom<v1::Limits> for Limits {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::Limits) -> Result<Self, Unreadable> {
+        let v1::Limits { amount, energy, duration_s, soc_percent, max_power_w, by_pile } = stored;
+        let soc_percent = soc_percent.map(|percent| small("limits.soc_percent", percent)).transpose()?;
+        let (amount, energy) = (amount.map(Amount), energy.map(Energy));
+        Ok(Self { amount, energy, duration_s, soc_percent, max_power_w, by_pile })
+    }
+}
+
+impl From<&BalanceLow> for v1::BalanceLow {
+    fn from(low: &BalanceLow) -> Self {
+        let BalanceLow { at, eta } = *low;
+        Self { at_ms: at.0, eta_ms: eta.0 }
+    }
+}
+
+impl From<v1::BalanceLow> for BalanceLow {
+    fn from(stored: v1::BalanceLow) -> Self {
+        let v1::BalanceLow { at_ms, eta_ms } = stored;
+        Self { at: WallMs(at_ms), eta: WallMs(eta_ms) }
+    }
+}
+
 impl From<&StartAttempt> for v1::StartAttempt {
     fn from(attempt: &StartAttempt) -> Self {
         let StartAttempt { pile, id, arguments, serial, created_at } = *attempt;
@@ -257,6 +440,9 @@ impl TryFrom<v1::StartAttempt> for StartAttempt {
 
 enumeration!(OrderState, OrderState:
     Requested WaitingForPlug Starting Charging Stopping Finished Abnormal Failed Settled ClosedWithoutRecord);
-enumeration!(Origin, Origin: Platform Pile);
+enumeration!(Origin, Origin: Platform Pile Card Vin OfflineCard);
 enumeration!(AnomalyKind, AnomalyKind:
-    StartTimeout IdleWhileCharging StopNotObeyed RecordOverdue LateStart UnknownSerial RecordConflict BillMismatch);
+    StartTimeout IdleWhileCharging StopNotObeyed RecordOverdue LateStart UnknownSerial RecordConflict BillMismatch
+    RecordAfterClose);
+enumeration!(StopCause, StopCause: Caller LateStart AtLogin LimitAmount LimitEnergy LimitDuration LimitSoc);
+enumeration!(ClosingSource, ClosingSource: LastTelemetry Given);

@@ -2,23 +2,18 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::sortable;
 use crate::domain::WallMs;
-use crate::settings::{Problem, duration};
+use crate::settings::Problem;
 
-/// The `[retention]` section. What was written under other values keeps the times it was written with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Of the `[retention]` section. What was written under other values keeps the times it was written with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// An order that is over (settled, failed, closed) is deleted so long after its last change, and the body of its
     /// record so long after its settlement. The events are the archive.
-    #[serde(with = "duration")]
     pub orders: Duration,
     /// What is left of a record then – pile, serial, digest – stays so long: a late copy is still known to be one, and
     /// the order is not made again.
-    #[serde(with = "duration")]
     pub tombstones: Duration,
 }
 

@@ -4,8 +4,13 @@ use prost::Message;
 
 use super::*;
 use crate::domain::alarm::{Alarm, Fault};
+use crate::domain::curve::{Chunk, Demanded, Extremes, Point};
+use crate::domain::driver::{AtPile, Card, GrantedLimits, Shown, Vin};
 use crate::domain::event::OfflineReason;
-use crate::domain::order::{Anomaly, AnomalyKind, Change, Failure, Metered, Origin, StartRequest, Stop};
+use crate::domain::order::{
+    Anomaly, AnomalyKind, BalanceLow, Change, Closing, ClosingSource, Failure, Limits, Metered, Origin,
+    RecordAfterClose, StartRequest, Stop, StopAtLogin, StopCause,
+};
 use crate::domain::pile::{GunState, GunStatus, Identity, TariffOnPile};
 use crate::domain::record::audit::{Check, Field, Finding};
 use crate::domain::record::{Bill, Fees, RecordedPeriod};
@@ -54,6 +59,49 @@ fn everything_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_chunk_of_a_curve_comes_back_and_the_largest_one_is_small() {
+    let point = |at| Point {
+        at: WallMs(at),
+        energy: Energy(1),
+        amount: Amount(-2),
+        soc_percent: Some(0),
+        voltage_mv: 4,
+        current_ma: 5,
+        cable_celsius: Some(-6),
+        battery_max_celsius: Some(7),
+        demand: Some(Demanded { voltage_mv: 8, current_ma: 9, charge_mode: 10, max_cell_voltage_mv: 11 }),
+        extremes: Some(Extremes { max_celsius: -12, min_celsius: -13 }),
+    };
+    let plain = Point { soc_percent: None, cable_celsius: None, demand: None, extremes: None, ..point(900) };
+    let chunk = |points| Chunk { pile: pile().code, gun: gun(), serial: serial(), points };
+    let small = chunk(vec![point(100), point(115), plain]);
+    let put = put_curve(&small, WallMs(5));
+    assert_eq!(read_curve(&put.key, &put.value), Ok(small));
+    assert_eq!(put.indexes[0].sort, format!("{}{}{:020}", pile().code, serial(), 100));
+    let nothing = v1::CurveChunk { points: vec![], ..v1::CurveChunk::from(&chunk(vec![point(1)])) };
+    assert!(read_curve(&put.key, &encode(&nothing)).is_err());
+
+    // What the wire can say at most, and times as they are today.
+    let demand =
+        Demanded { voltage_mv: 6_553_500, current_ma: 6_153_500, charge_mode: 255, max_cell_voltage_mv: 40_950 };
+    let most = |n: i64| Point {
+        energy: Energy(u32::MAX.into()),
+        amount: Amount(u32::MAX.into()),
+        soc_percent: Some(255),
+        voltage_mv: 6_553_500,
+        current_ma: 6_553_500,
+        cable_celsius: Some(205),
+        battery_max_celsius: Some(205),
+        demand: Some(demand),
+        extremes: Some(Extremes { max_celsius: 205, min_celsius: 205 }),
+        ..point(1_760_000_000_000 + n * 3_600_000)
+    };
+    let largest = chunk((0..Chunk::MAX_POINTS as i64).map(most).collect());
+    let bytes = put_curve(&largest, WallMs(5)).value.len();
+    assert!(bytes <= 8 * 1024, "{bytes}");
+}
+
+#[test]
 fn every_variant_of_an_enumeration_comes_back() {
     let back = |order: Order| {
         let put = put_order(&order, &Retention::default());
@@ -63,7 +111,12 @@ fn every_variant_of_an_enumeration_comes_back() {
         back(Order { state, ..order() });
     }
     let anomalies = AnomalyKind::ALL.map(|kind| Anomaly { kind, at: WallMs(1) }).to_vec();
-    back(Order { anomalies, origin: Origin::Platform, ..order() });
+    back(Order { anomalies, ..order() });
+    for origin in [Origin::Platform, Origin::Pile, Origin::Card, Origin::Vin, Origin::OfflineCard] {
+        back(Order { origin, ..order() });
+    }
+    let vin = at_pile(Shown::Vin(Vin("LSVAM4187C2184847".to_owned())));
+    back(Order { at_pile: Some(Box::new(AtPile { parallel_no: None, ..vin })), ..order() });
     let named = |name: &str| (7, name.to_owned());
     let ((code, name), (code2, name2)) = (named("no"), named("did not"));
     let failures = [
@@ -156,6 +209,10 @@ fn changes() -> Vec<Change> {
         Change::Finished,
         Change::Failed,
         Change::Settled,
+        Change::Closed,
+        Change::StopPlanned,
+        Change::StopExpired,
+        Change::BalanceLow,
     ];
     plain.into_iter().chain(AnomalyKind::ALL.map(Change::Anomaly)).collect()
 }
@@ -212,7 +269,13 @@ fn order() -> Order {
         accepted_at: Some(WallMs(3)),
         plug_deadline: Some(WallMs(4)),
         charging_at: Some(WallMs(5)),
-        stop: Some(Stop { requested_at: WallMs(6), last_sent_at: WallMs(7), sent: 8, still_charging: true }),
+        stop: Some(Stop {
+            requested_at: WallMs(6),
+            last_sent_at: WallMs(7),
+            sent: 8,
+            still_charging: true,
+            cause: StopCause::LateStart,
+        }),
         ended_at: Some(WallMs(9)),
         settled_at: Some(WallMs(0)),
         failure: Some(Failure::Rejected { code: 10, name: "no".to_owned() }),
@@ -222,15 +285,28 @@ fn order() -> Order {
         idle_seen: 16,
         bill: Some(Bill { record: record(), fees: Some([fees(1), fees(2), fees(3), fees(4)]), audit: findings() }),
         vehicle: Some(Box::new(vehicle())),
+        closing: Some(Closing {
+            at: WallMs(17),
+            reason: "lost".to_owned(),
+            energy: Energy(18),
+            amount: Amount(19),
+            source: ClosingSource::Given,
+        }),
+        stop_at_login: Some(StopAtLogin { requested_at: WallMs(22), expires_at: WallMs(23) }),
+        balance_fen: Some(24),
+        balance_low: Some(BalanceLow { at: WallMs(25), eta: WallMs(26) }),
+        limits: Some(Limits {
+            amount: Some(Amount(27)),
+            energy: Some(Energy(28)),
+            duration_s: Some(29),
+            soc_percent: Some(30),
+            max_power_w: Some(31),
+            by_pile: true,
+        }),
+        record_after_close: Some(RecordAfterClose { energy: -20, amount: Amount(-21) }),
+        at_pile: Some(Box::new(at_pile(Shown::Card(Card([1, 2, 3, 4, 5, 6, 7, 8]))))),
         ..Order::requested(pile().code, gun(), serial(), WallMs(1))
     }
-}
-
-/// Every check, and every field.
-fn findings() -> Vec<Finding> {
-    let checks = Check::ALL.into_iter().cycle();
-    let finding = |(field, check)| Finding { check, field, expected: "1.0000".to_owned(), actual: String::new() };
-    Field::all().zip(checks).map(finding).collect()
 }
 
 /// With one report of each kind.
@@ -290,6 +366,24 @@ fn reports() -> [BmsReport; 6] {
         BmsReport::BmsStop(reasons(1)),
         BmsReport::ChargerStop(reasons(3)),
     ]
+}
+
+/// Every check, and every field.
+fn findings() -> Vec<Finding> {
+    let checks = Check::ALL.into_iter().cycle();
+    let finding = |(field, check)| Finding { check, field, expected: "1.0000".to_owned(), actual: String::new() };
+    Field::all().zip(checks).map(finding).collect()
+}
+
+fn at_pile(shown: Shown) -> AtPile {
+    AtPile {
+        shown,
+        account: "account".to_owned(),
+        logical_card: [9; 8],
+        balance_fen: 18,
+        limits: GrantedLimits { max_power_kw: 19, soc_percent: 20, energy: 21 },
+        parallel_no: Some([0x24; 6]),
+    }
 }
 
 fn record() -> Record {

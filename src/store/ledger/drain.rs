@@ -329,6 +329,7 @@ fn name(kind: Kind) -> &'static str {
         Kind::RecordConflict => "record_conflict",
         Kind::StartRequest => "start_request",
         Kind::Journal => "journal",
+        Kind::Curve => "curve",
     }
 }
 

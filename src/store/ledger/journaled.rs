@@ -10,7 +10,7 @@ use crate::domain::order::Happening;
 use crate::domain::{Order, PileCode, Record, WallMs};
 use crate::store::document::{self, JournalEntry, Journaled};
 use crate::store::journal::{Journal, Listed, Pages};
-use crate::store::{Batch, Key, Kind, Partition, Precondition, Put, Settled, StoreError};
+use crate::store::{Batch, Key, Partition, Precondition, Put, Settled, StoreError};
 
 impl Ledger {
     /// Entries that are not in the store yet; 0 if there is no journal.
@@ -51,8 +51,9 @@ impl Ledger {
         journal: &Journal,
         pile: PileCode,
         batch: Batch,
+        starts: bool,
     ) -> Result<Vec<u64>, StoreError> {
-        if starts(&batch) {
+        if starts {
             // The charge that it starts ends in a record, which could not be acknowledged.
             journal.health()?;
         }
@@ -172,11 +173,6 @@ fn journaled(record: &Record, latest: Option<(Order, u64)>, now: WallMs) -> Sett
 
 /// Kept records the store is asked about side by side.
 const ASKED_AT_ONCE: usize = 64;
-
-/// Whether a charge begins with it.
-fn starts(batch: &Batch) -> bool {
-    batch.require.iter().any(|must| matches!(must, Precondition::Absent(key) if key.kind == Kind::StartRequest))
-}
 
 impl Precondition {
     /// Of the document `key`, once the batch is written; `None` if it is about something else.

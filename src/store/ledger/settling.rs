@@ -53,14 +53,14 @@ impl Ledger {
         now: WallMs,
         told: Told,
     ) -> Result<SettledOrder, StoreError> {
-        let Record { pile, gun, serial, .. } = *record;
+        let Record { pile, serial, .. } = *record;
         let key = document::order_key(pile, serial);
         for _ in 0..SETTLE_ATTEMPTS {
             let (mut order, order_is, version) = if let Some((order, version)) = base {
                 (order, Precondition::Version(key.clone(), version), version + 1)
             } else {
                 // The caller may know an order that the store has lost.
-                let order = ours.cloned().unwrap_or_else(|| Order::adopted(pile, gun, serial, now));
+                let order = ours.cloned().unwrap_or_else(|| Order::billed(record, now));
                 (order, Precondition::Absent(key.clone()), 1)
             };
             let changes = order.apply(now, Happening::Recorded(Box::new(record.clone())));
@@ -180,7 +180,7 @@ fn settlement(
     }
 }
 
-fn order_event(order: &Order, change: Change, now: WallMs) -> Event {
+pub(super) fn order_event(order: &Order, change: Change, now: WallMs) -> Event {
     // The pile's clock is said by the record, and only there.
     let pile_time = match (change, &order.bill) {
         (Change::Settled, Some(bill)) => bill.record.traded,

@@ -41,9 +41,14 @@ async fn while_the_journal_cannot_be_written_no_record_is_acknowledged_and_nothi
     assert!(ledger.journal_health().is_err());
     let refused = ledger.write(start(2)).await;
     assert!(matches!(refused, Err(WriteError::Store(StoreError::Unavailable(_)))), "started: {refused:?}");
+    // Nor does a charge that somebody at the pile has asked for, without a request id.
+    let alone = |order| Write { documents: vec![(Document::Order(Box::new(order)), Expect::Absent)], ..start(3) };
+    let refused = ledger.write(alone(Order::requested(pile(), gun(), serial(3), NOW))).await;
+    assert!(matches!(refused, Err(WriteError::Store(StoreError::Unavailable(_)))), "started: {refused:?}");
     // Anything else needs no journal while the store is there.
-    let order = Order::requested(pile(), gun(), serial(3), NOW);
-    let adopted = Write { documents: vec![(Document::Order(Box::new(order)), Expect::Absent)], ..start(3) };
+    let mut order = Order::adopted(pile(), gun(), serial(3), NOW);
+    order.state = OrderState::Charging;
+    let adopted = alone(order);
     assert_eq!(ledger.write(adopted).await, Ok(vec![1]));
     assert_eq!(ledger.journal_depth(), 0, "nobody was told that anything waits");
 
