@@ -153,6 +153,7 @@ impl App {
             hub: hub.clone(),
         });
         let (started, offset, lost_after) = (Instant::now(), pile.utc_offset, pile.session.lost_after);
+        let for_estimates = Arc::new(tariff.clone());
         let node = Arc::new(Node {
             policy: Arc::new(Policy {
                 config: pile.session,
@@ -205,6 +206,7 @@ impl App {
             ledger,
             groups: groups.clone(),
             offset,
+            tariff: for_estimates,
             curves_kept: retention.curves,
             draining: draining.clone(),
         };

@@ -465,6 +465,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_over_is_kept_as_long_as_configured() {
+        use crate::store::ledger::Retention as Kept;
+        let load = |orders: &str| {
+            let orders = ("PILEWAY_RETENTION__ORDERS".to_owned(), orders.to_owned());
+            Config::load(None, [orders], []).map(|config| config.retention.kept())
+        };
+        assert_eq!(Config::defaults().retention.kept(), Kept::default(), "the same without a file");
+        let days = |days: u64| Duration::from_hours(24 * days);
+        assert_eq!(load("30d"), Ok(Kept { orders: days(30), tombstones: days(400) }));
+        assert_eq!(load("36h").map(|retention| retention.orders), Ok(Duration::from_hours(36)));
+        for bad in ["23h", "3651d", "d", "-1d", "14"] {
+            let error = load(bad).expect_err("refused").to_string();
+            assert!(error.contains("retention.orders") && error.contains("must be"), "{error}");
+        }
+    }
+
+    #[test]
     fn later_layers_win() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("pileway.toml");

@@ -35,7 +35,7 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Durations as people write them: `10s`, `500ms`, `2m`. For `#[serde(with)]`.
+/// Durations as people write them: `10s`, `500ms`, `2m`, `14d`. For `#[serde(with)]`.
 pub mod duration {
     use std::time::Duration;
 
@@ -47,7 +47,10 @@ pub mod duration {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(from)?;
-        let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
-        parsed.ok_or_else(|| de::Error::custom("must be a duration like 10s, 500ms or 2m"))
+        // A day is 24 hours here: it says how long something is kept, not until what time of day.
+        let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
+        let days = days.map(|days| Duration::from_secs(u64::from(days) * 24 * 3600));
+        let parsed = || text.parse::<jiff::SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
+        days.or_else(parsed).ok_or_else(|| de::Error::custom("must be a duration like 10s, 500ms, 2m or 14d"))
     }
 }

@@ -17,12 +17,15 @@ use common::api::start_request;
 use common::{Api, Chance, Node, Pile, frames};
 use jiff::civil::{DateTime, date};
 use pileway::api::pb;
+use pileway::api::pb::estimate_cost_request::Energy as Energies;
 use pileway::domain::order::Change;
 use pileway::domain::tariff::PricePair;
 use pileway::domain::tariff::cost::{Curve, LossRatio};
 use pileway::domain::{Amount, Energy, OrderState, Period, Price, Tariff};
 use pileway::wire::{Amount as WireAmount, Frame, StartFailure, TransactionRecord};
 use serde_json::Value;
+use tonic::Code;
+use tonic_types::StatusExt;
 
 // ---- bills computed by hand -----------------------------------------------------------------------------------------
 
@@ -296,4 +299,118 @@ async fn a_record_that_does_not_fit_settles_and_is_told_once() {
     let settlement = (pb::OrderChange::Settled, pb::OrderAnomalyKind::Unspecified);
     assert_eq!(told[told.len() - 2..], [settlement, mismatch], "{told:?}");
     assert_eq!(told.iter().filter(|what| **what == mismatch).count(), 1);
+}
+
+// ---- estimates ------------------------------------------------------------------------------------------------------
+
+/// 2026-05-17, on a clock of +08:00.
+fn instant(hour: i64, minute: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: 1_778_947_200 + hour * 3600 + minute * 60, nanos: 0 }
+}
+
+fn constant(energy_mwh: i64, power_w: i64) -> Energies {
+    Energies::Constant(pb::ConstantCharge { energy_mwh, power_w })
+}
+
+fn curve(points: &[(i64, i64)]) -> Energies {
+    let point =
+        |(hour, energy_mwh): &(i64, i64)| pb::EnergyPoint { time: Some(instant(*hour, 0)), energy_mwh: *energy_mwh };
+    Energies::Curve(pb::EnergyCurve { points: points.iter().map(point).collect() })
+}
+
+#[tokio::test]
+async fn what_a_charge_would_cost_is_told_class_by_class() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    // 20 kWh at 10 kW from 09:00: an hour of peak at 1.00 + 0.40, an hour of sharp at 1.20 + 0.40; and 5 % of loss.
+    let request = pb::EstimateCostRequest {
+        start_time: Some(instant(9, 0)),
+        energy: Some(constant(20_000_000, 10_000)),
+        loss_ratio_permille: Some(50),
+        ..Default::default()
+    };
+    let by_power = api.charging.clone().estimate_cost(request).await.expect("an estimate").into_inner();
+    let money = |money: &Option<pb::Money>| money.as_ref().map(|money| (money.units, money.nanos / 1_000_000));
+    let classes: Vec<_> = by_power
+        .periods
+        .iter()
+        .map(|part| (part.energy_mwh, part.loss_energy_mwh, money(&part.amount), money(&part.energy_fee)))
+        .collect();
+    let nothing = (0, 0, Some((0, 0)), Some((0, 0)));
+    // 10.5 × 1.60 = 16.80 and × 1.20 = 12.60; 10.5 × 1.40 = 14.70 and × 1.00 = 10.50.
+    let (sharp, peak) = (
+        (10_000_000, 10_500_000, Some((16, 800)), Some((12, 600))),
+        (10_000_000, 10_500_000, Some((14, 700)), Some((10, 500))),
+    );
+    assert_eq!(classes, [sharp, peak, nothing, nothing]);
+    assert_eq!((by_power.total_energy_mwh, by_power.total_loss_energy_mwh), (20_000_000, 21_000_000));
+    let totals = [&by_power.total_amount, &by_power.total_energy_fee, &by_power.total_service_fee].map(money);
+    assert_eq!(totals, [Some((31, 500)), Some((23, 100)), Some((8, 400))]);
+    let clock = |time: &Option<pb::PileTime>| time.as_ref().expect("a time").text.clone();
+    assert_eq!(clock(&by_power.start_time), "2026-05-17T09:00:00.000");
+    assert_eq!(clock(&by_power.end_time), "2026-05-17T11:00:00.000");
+    let used = by_power.tariff.clone().expect("the tariff");
+    assert_eq!((used.classes.len(), used.half_hours.len(), used.fingerprint.len()), (4, 48, 16));
+    assert_eq!(used.half_hours[18], i32::from(pb::TariffPeriod::Peak));
+    assert_eq!(money(&used.classes[0].energy_price), Some((1, 200)));
+
+    // The same as a meter would read it, of a pile nobody has seen.
+    let energy = curve(&[(9, 500), (10, 10_000_500), (11, 20_000_500)]);
+    let request = pb::EstimateCostRequest {
+        pile: "32010600019236".into(),
+        energy: Some(energy),
+        loss_ratio_permille: Some(50),
+        ..Default::default()
+    };
+    let by_curve = api.charging.clone().estimate_cost(request).await.expect("an estimate").into_inner();
+    assert_eq!(by_curve, by_power);
+
+    // From now on, if nobody says otherwise; and nothing costs nothing.
+    let request = pb::EstimateCostRequest { energy: Some(constant(0, 1)), ..Default::default() };
+    let none = api.charging.clone().estimate_cost(request).await.expect("an estimate").into_inner();
+    assert_eq!((none.total_energy_mwh, money(&none.total_amount)), (0, Some((0, 0))));
+}
+
+#[tokio::test]
+async fn an_estimate_names_every_argument_that_is_none() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let check = async |request: pb::EstimateCostRequest, fields: &[&str]| {
+        let status = api.charging.clone().estimate_cost(request).await.expect_err("nonsense");
+        assert_eq!(common::reason(&status), (Code::InvalidArgument, "INVALID_ARGUMENT".into()));
+        let named = status.get_details_bad_request().expect("BadRequest").field_violations;
+        let named: Vec<_> = named.into_iter().map(|violation| violation.field).collect();
+        assert_eq!(named, fields);
+    };
+    let of = |energy| pb::EstimateCostRequest { energy: Some(energy), ..Default::default() };
+    check(pb::EstimateCostRequest::default(), &["energy"]).await;
+    let all = pb::EstimateCostRequest {
+        pile: "x".into(),
+        loss_ratio_permille: Some(-1),
+        start_time: Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }),
+        energy: Some(constant(-100, 0)),
+    };
+    let named = ["pile", "loss_ratio_permille", "start_time", "constant.energy_mwh", "constant.power_w"];
+    check(all, &named).await;
+    check(
+        pb::EstimateCostRequest { loss_ratio_permille: Some(1001), ..of(constant(100, 1)) },
+        &["loss_ratio_permille"],
+    )
+    .await;
+    check(of(constant(150, 1)), &["constant.energy_mwh"]).await;
+    check(of(constant(10_000_000_100, 10_000_001)), &["constant.energy_mwh", "constant.power_w"]).await;
+    check(of(constant(i64::MAX, i64::MAX)), &["constant.energy_mwh", "constant.power_w"]).await;
+    check(of(constant(10_000_000_000, 1)), &["constant"]).await;
+    check(of(curve(&[])), &["curve.points"]).await;
+    check(of(curve(&[(0, 0), (169, 100)])), &["curve.points"]).await;
+    check(of(curve(&[(0, 0), (0, 100)])), &["curve.points[1].time"]).await;
+    check(of(curve(&[(0, 0), (2, 100), (1, 200)])), &["curve.points[2].time"]).await;
+    check(of(curve(&[(0, 100), (1, 0)])), &["curve.points[1].energy_mwh"]).await;
+    check(of(curve(&[(0, 0), (1, 1)])), &["curve.points[1].energy_mwh"]).await;
+    let started = pb::EstimateCostRequest { start_time: Some(instant(0, 0)), ..of(curve(&[(0, 0)])) };
+    check(started, &["start_time"]).await;
+    let timeless = pb::EnergyCurve { points: vec![pb::EnergyPoint { time: None, energy_mwh: 0 }] };
+    check(of(Energies::Curve(timeless)), &["curve.points[0].time"]).await;
+    let points: Vec<_> = (0..10_001).map(|n| (n, 0)).collect();
+    check(of(curve(&points)), &["curve.points"]).await;
 }

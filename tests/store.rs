@@ -56,6 +56,7 @@ macro_rules! all {
                 a_slow_reader_of_the_feed_loses_nothing
                 the_feed_tells_only_what_is_durable
                 expiry_takes_what_is_due_and_no_more
+                a_record_that_is_due_shrinks_to_what_tells_a_copy_and_goes_with_its_conflicts
                 bounds_are_refused
                 concurrent_writers_each_get_their_own_answer
             }
@@ -104,7 +105,9 @@ macro_rules! all {
                 orders_are_listed_newest_first
                 orders_of_one_pile_come_in_pages_of_any_size
                 a_page_token_belongs_to_its_query
-                orders_that_are_over_expire_after_14_days
+                orders_that_are_over_expire_when_they_are_configured_to
+                a_late_copy_is_known_by_the_tombstone_and_the_order_is_not_made_again
+                a_record_that_comes_weeks_late_settles_an_adopted_order
                 a_watch_tells_everything_from_its_call_on
                 a_watch_that_lags_goes_on_from_the_log
             }

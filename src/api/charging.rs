@@ -120,6 +120,13 @@ impl ChargingService for Charging {
         Ok(Response::new(pb::ListOrdersResponse { orders, next_page_token: page.next_page_token }))
     }
 
+    async fn estimate_cost(
+        &self,
+        request: Request<pb::EstimateCostRequest>,
+    ) -> Result<Response<pb::EstimateCostResponse>, Status> {
+        Ok(Response::new(self.0.estimate(request.get_ref())?))
+    }
+
     async fn get_charging_curve(
         &self,
         request: Request<pb::GetChargingCurveRequest>,

@@ -18,6 +18,7 @@ pub mod deadline;
 pub mod convert;
 mod piles;
 mod charging;
+mod estimate;
 mod amend;
 mod curve;
 mod telemetry;
@@ -27,6 +28,7 @@ mod cluster;
 mod health;
 pub mod authorizer;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -40,7 +42,7 @@ pub use config::Config;
 
 use crate::cluster::{Cluster, accept};
 use crate::domain::units::UtcOffset;
-use crate::domain::{Command, Pile, PileCode, Reply};
+use crate::domain::{Command, Pile, PileCode, Reply, Tariff};
 use crate::groups::Groups;
 use crate::settings::Problem;
 use crate::store::ledger::Ledger;
@@ -82,6 +84,8 @@ pub struct Services {
     pub groups: Groups,
     /// The zone of the piles' clocks.
     pub offset: UtcOffset,
+    /// What every pile is given.
+    pub tariff: Arc<Tariff>,
     /// How long chunks of charging curves are kept.
     pub curves_kept: Duration,
     /// The node is about to end: health says so, calls are served all the same.
@@ -102,8 +106,8 @@ pub async fn serve(
         return Err(Error::Config(problems));
     }
 
-    let Services { cluster, ledger, groups, offset, curves_kept, draining } = services;
-    let context = Context { cluster, ledger: ledger.clone(), offset, curves_kept, shutdown: shutdown.clone() };
+    let Services { cluster, ledger, groups, offset, tariff, curves_kept, draining } = services;
+    let context = Context { cluster, ledger: ledger.clone(), offset, tariff, curves_kept, shutdown: shutdown.clone() };
     let (reporter, health) = tonic_health::server::health_reporter();
     let limit = config.max_request_bytes;
     let server = Server::builder()
@@ -170,6 +174,7 @@ struct Context {
     cluster: Cluster,
     ledger: Ledger,
     offset: UtcOffset,
+    tariff: Arc<Tariff>,
     curves_kept: Duration,
     /// Ends watches.
     shutdown: CancellationToken,

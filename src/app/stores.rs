@@ -34,13 +34,13 @@ impl Stores {
     }
 
     pub async fn open(config: &Config) -> Result<Self, StartError> {
-        let Config { redis, store: config::Store { data_dir, cache_mib, time_limit }, .. } = config;
+        let Config { redis, store: config::Store { data_dir, cache_mib, time_limit }, retention, .. } = config;
         let cache_bytes = *cache_mib as usize * 1024 * 1024;
         if !redis.is_set() {
             let defaults = embedded::Config::new(data_dir);
             let config = embedded::Config { partitions: PARTITIONS, cache_bytes, time_limit: *time_limit, ..defaults };
             let store = Arc::new(Embedded::open(config)?);
-            return Ok(Self::over(Ledger::new(store.clone()), store, false));
+            return Ok(Self::over(Ledger::new(store.clone()).keeping(retention.kept()), store, false));
         }
         let config::Redis { url, time_limit: patience, durability, ca_file } = redis;
         // The disk first: what is wrong with it is known at once, and whoever has the same one already keeps it.
@@ -57,7 +57,7 @@ impl Stores {
             ..defaults
         });
         let redis = Arc::new(redis.await?);
-        let ledger = Ledger::with_journal(redis.clone(), journal.clone());
+        let ledger = Ledger::with_journal(redis.clone(), journal.clone()).keeping(retention.kept());
         Ok(Self { ledger, shared: true, disk: Disk::Journal(journal, redis) })
     }
 

@@ -237,8 +237,12 @@ impl Session {
                 }
             }
             (Document::Order(order), _) => {
-                if let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == order.serial) {
-                    held.lost = held.version.take().is_some();
+                let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == order.serial) else { return };
+                held.lost = held.version.take().is_some();
+                if !held.lost {
+                    // It was to be new, and is not there: it was settled so long ago that only its record is known.
+                    self.forget(order.serial);
+                    self.jobs.drop_events_of(order.serial);
                 }
             }
             (Document::StartAttempt(attempt), _) => {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Append, Batch, IndexEntry, Key, Of, Partition, Precondition, Put, Scan, Settlement, StoreError};
+use super::{
+    Append, Batch, IndexEntry, IndexName, Key, Of, Partition, Precondition, Put, Scan, Settlement, StoreError,
+};
 
 impl Batch {
     pub(super) fn check(&self, partition: Partition, partitions: u16) -> Result<(), StoreError> {
@@ -33,8 +35,14 @@ impl Batch {
 }
 
 impl Settlement {
+    /// The record as a document; its digest goes with it.
+    pub(super) fn record_put(&self) -> Put {
+        let expiry = |sort: &String| IndexEntry { index: IndexName::Expiry, sort: sort.clone() };
+        Put { key: self.record.clone(), value: self.value.clone(), indexes: self.due.iter().map(expiry).collect() }
+    }
+
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        let Self { record, digest: _, value, order, order_is, events, conflict, conflict_event } = self;
+        let Self { record, digest: _, value, due: _, order, order_is, events, conflict, conflict_event } = self;
         check_bytes([order, conflict].into_iter(), events.iter().chain([conflict_event]))?;
         if events.is_empty() || events.len() > Self::MAX_EVENTS {
             return refuse(format!("a settlement with {} events: 1 to {}", events.len(), Self::MAX_EVENTS));
@@ -55,7 +63,7 @@ impl Settlement {
         if !conflict.key.id.starts_with(&record.id) {
             return refuse(format!("{:?} is not counted as a conflict of {record:?}", conflict.key));
         }
-        record.check()?;
+        self.record_put().check()?;
         order.check()?;
         conflict.check()
     }

@@ -6,6 +6,7 @@
 mod field;
 mod pile;
 mod record;
+mod retention;
 mod vehicle;
 mod curve;
 mod order;
@@ -19,6 +20,7 @@ pub use group::{
     read_group, read_group_cursor,
 };
 pub use journal::{JournalEntry, Journaled};
+pub use retention::Retention;
 
 use bytes::{BufMut, Bytes};
 use prost::Message;
@@ -57,9 +59,6 @@ impl StartAttempt {
     }
 }
 
-/// An order that is over (settled, failed, closed) is deleted 14 days after its last change. Its record stays, so that
-/// a late copy is still known to be one; its events are the archive.
-pub const ORDER_KEPT_MS: u64 = 14 * 24 * 3600 * 1000;
 /// A `request_id` names one attempt for 24 hours.
 pub const START_ATTEMPT_KEPT_MS: u64 = 24 * 3600 * 1000;
 
@@ -97,7 +96,8 @@ pub fn put_pile(pile: &Pile) -> Put {
     Put { key: pile_key(pile.code), value: encode(&v1::Pile::from(pile)), indexes }
 }
 
-pub fn put_order(order: &Order) -> Put {
+/// It is kept as `retention` says once it is over.
+pub fn put_order(order: &Order, retention: &Retention) -> Put {
     let Order { pile, gun, serial, state, created_at, updated_at, .. } = order;
     let created = format!("{}{serial}", sortable(*created_at));
     let mut indexes = vec![
@@ -108,7 +108,7 @@ pub fn put_order(order: &Order) -> Put {
     if state.is_open() {
         indexes.push(entry(IndexName::OrderOpen, format!("{pile}{:03}{serial}", gun.number())));
     } else {
-        indexes.push(entry(IndexName::Expiry, sortable(updated_at.plus_ms(ORDER_KEPT_MS))));
+        indexes.push(entry(IndexName::Expiry, sortable(retention.order_goes(*updated_at))));
     }
     Put { key: order_key(*pile, *serial), value: encode(&v1::Order::from(order)), indexes }
 }
@@ -206,7 +206,7 @@ pub fn read_order(key: &Key, value: &[u8]) -> Result<Order, StoreError> {
     decode::<v1::Order, _>(value).map_err(|why| unreadable(key, &why))
 }
 
-/// Of [`Kind::Record`] and [`Kind::RecordConflict`].
+/// Of [`Kind::Record`] and [`Kind::RecordConflict`]; not of a record that has shrunk, which has no bytes.
 pub fn read_record(key: &Key, value: &[u8]) -> Result<Record, StoreError> {
     decode::<v1::Record, _>(value).map_err(|why| unreadable(key, &why))
 }

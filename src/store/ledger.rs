@@ -16,7 +16,7 @@ use super::{
 };
 use crate::domain::{Event, Fence, Order, OrderState, Pile, PileCode, Record, RequestId, Serial};
 
-pub use super::document::StartAttempt;
+pub use super::document::{Retention, StartAttempt};
 use super::journal::Journal;
 pub use amend::Amended;
 pub use drain::Round;
@@ -28,6 +28,7 @@ pub struct Ledger {
     store: Arc<dyn Store>,
     /// `None` if the store is this node's own disk: then store and journal are one.
     journal: Option<Journal>,
+    retention: Retention,
 }
 
 /// What a session learns when it becomes the pile's owner.
@@ -91,12 +92,18 @@ pub struct SettledOrder {
 
 impl Ledger {
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, journal: None }
+        Self { store, journal: None, retention: Retention::default() }
     }
 
     /// For a store that may be away: what it cannot be given waits in `journal`, until [`Ledger::drain`] brings it.
     pub fn with_journal(store: Arc<dyn Store>, journal: Journal) -> Self {
-        Self { store, journal: Some(journal) }
+        Self { store, journal: Some(journal), retention: Retention::default() }
+    }
+
+    /// The same, and what it writes is kept so long.
+    #[must_use]
+    pub fn keeping(self, retention: Retention) -> Self {
+        Self { retention, ..self }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -144,7 +151,7 @@ impl Ledger {
         // First, so that a session that is over learns this rather than what its successor has written.
         batch.require.extend(fence.map(|fence| Precondition::Owner(pile, fence)));
         for (document, expect) in &documents {
-            let put = document.put();
+            let put = document.put(&self.retention);
             batch.require.push(expect.of(&put));
             // A version says little if the document was made anew in between, as it is when a record settles an order
             // that is still in a journal. That it is settled says its record.
@@ -217,10 +224,11 @@ impl Ledger {
         stored.map(|stored| versioned(stored, |value| document::read_order(&key, value))).transpose()
     }
 
-    /// The record that settled an order, as it was received.
+    /// The record that settled an order, as it was received; `None` also once it has shrunk to what tells a copy.
     pub async fn record(&self, pile: PileCode, serial: Serial) -> Result<Option<Record>, StoreError> {
         let key = document::record_key(pile, serial);
         let stored = self.store.get(key.clone()).await?;
+        let stored = stored.filter(|stored| !stored.value.is_empty());
         stored.map(|stored| document::read_record(&key, &stored.value)).transpose()
     }
 
@@ -244,10 +252,10 @@ impl Document {
         }
     }
 
-    fn put(&self) -> Put {
+    fn put(&self, retention: &Retention) -> Put {
         match self {
             Self::Pile(pile) => document::put_pile(pile),
-            Self::Order(order) => document::put_order(order),
+            Self::Order(order) => document::put_order(order, retention),
             Self::StartAttempt(attempt) => document::put_start_attempt(attempt),
         }
     }

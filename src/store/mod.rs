@@ -98,7 +98,9 @@ pub trait Store: Send + Sync + 'static {
     /// many it deleted. The newest entry of a log always stays: it is what a log that was lost is told by.
     fn trim(&self, partition: Partition, before: Offset, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
 
-    /// Deletes documents whose [`IndexName::Expiry`] sort string is below `before`, at most `limit`; how many it deleted.
+    /// Deletes documents whose [`IndexName::Expiry`] sort string is below `before`, going through at most `limit` of these;
+    /// through how many it went. A document with another one, not below, loses its bytes and all other index entries
+    /// instead: a record stays known by its digest. With a record go the conflicting ones kept beside it.
     fn expire(&self, partition: Partition, before: String, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
 
     /// Says that this run of this node is there, for `lease.ttl` from now on by the store's own clock, and who else is.

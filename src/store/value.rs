@@ -106,6 +106,8 @@ pub struct Settlement {
     pub record: Key,
     pub digest: [u8; 32],
     pub value: Bytes,
+    /// When the record shrinks to its digest, and when that goes too: sort strings of [`IndexName::Expiry`].
+    pub due: [String; 2],
     /// The order as it is once settled, and what must hold for it: [`Precondition::Absent`] or
     /// [`Precondition::Version`]. Checked only if the record is new.
     pub order: Put,

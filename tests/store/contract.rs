@@ -212,6 +212,7 @@ pub fn settlement(n: u64, digest: u8, order_is: Precondition) -> Settlement {
         record: record(Kind::Record, b"serial"),
         digest: [digest; 32],
         value: text.clone().into(),
+        due: ["5".to_owned(), "8".to_owned()],
         order: put(pile, "serial", &format!("settled by {digest}")),
         order_is,
         events: vec![append(pile, "settled")],
@@ -425,6 +426,45 @@ pub async fn expiry_takes_what_is_due_and_no_more(store: Any) {
     assert_eq!(expire("4", 2).await, 0);
     assert_eq!(store.get(key(pile, "1")).await, Ok(None));
     assert!(store.get(key(pile, "forever")).await.expect("reads").is_some());
+}
+
+pub async fn a_record_that_is_due_shrinks_to_what_tells_a_copy_and_goes_with_its_conflicts(store: Any) {
+    let pile = pile(1);
+    let at = partition(&*store, pile);
+    let absent = Precondition::Absent(key(pile, "serial"));
+    let once = settlement(1, 1, absent.clone());
+    let (other, third) = (settlement(1, 2, absent.clone()), settlement(1, 3, absent.clone()));
+    assert_eq!(store.settle(once.clone()).await, Ok(Settled::First));
+    assert_eq!(store.settle(other.clone()).await, Ok(Settled::Conflict { first: true }));
+    // The next pile's record, and the conflict beside it, are none of this one's business.
+    let neighbour = (2..1000).find(|n| partition(&*store, crate::common::pile(*n)) == at).expect("some pile");
+    let order_is = Precondition::Absent(key(crate::common::pile(neighbour), "serial"));
+    let beside = settlement(neighbour, 2, order_is.clone());
+    let late = ["6".to_owned(), "9".to_owned()];
+    store.settle(Settlement { due: late, ..settlement(neighbour, 1, order_is) }).await.expect("settles");
+    store.settle(beside.clone()).await.expect("is kept");
+
+    let expire = async |before: &str| store.expire(at, before.to_owned(), 10).await.expect("expires");
+    let value = async |key: Key| store.get(key).await.expect("reads").map(|stored| stored.value);
+    assert_eq!(expire("5").await, 0);
+    assert_eq!(expire("6").await, 1);
+    assert_eq!(value(once.record.clone()).await, Some("".into()), "its bytes are gone");
+    assert_eq!(value(other.conflict.key.clone()).await, Some("record 2".into()));
+    assert_eq!(expire("6").await, 0, "it shrinks once");
+    assert_eq!(store.settle(once.clone()).await, Ok(Settled::Again), "a copy is known");
+    assert_eq!(store.settle(other.clone()).await, Ok(Settled::Conflict { first: false }));
+    assert_eq!(store.settle(third.clone()).await, Ok(Settled::Conflict { first: true }), "and so is what is none");
+
+    assert_eq!(expire("8").await, 1, "the neighbour's");
+    assert_eq!(expire("9").await, 1);
+    for gone in [once.record.clone(), other.conflict.key, third.conflict.key] {
+        assert_eq!(store.get(gone).await, Ok(None));
+    }
+    assert_eq!(value(beside.conflict.key).await, Some("record 2".into()));
+    let anew = settlement(1, 2, Precondition::Version(key(pile, "serial"), 1));
+    assert_eq!(store.settle(anew).await, Ok(Settled::First), "nobody remembers");
+    assert_eq!(expire("9").await, 2, "both times have passed: nothing is left of it");
+    assert_eq!(store.get(once.record).await, Ok(None));
 }
 
 pub async fn bounds_are_refused(store: Any) {

@@ -1,6 +1,7 @@
 //! What the typed door adds: documents with a meaning.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use pileway::domain::event::OfflineReason;
@@ -12,7 +13,7 @@ use pileway::domain::{
     Amount, Energy, Event, EventKind, Fence, Gun, Order, OrderState, Pile, PileCode, Price, Record, RequestId, Serial,
     Tariff, WallMs,
 };
-use pileway::store::ledger::{Document, Expect, Ledger, StartAttempt, Write, WriteError};
+use pileway::store::ledger::{Document, Expect, Ledger, Retention, StartAttempt, Write, WriteError};
 use pileway::store::{BatchId, Claim, Settled, Store, document};
 use pileway::store::{EventWatch, OrderQuery, PileQuery, QueryError, Seen};
 
@@ -319,18 +320,74 @@ pub async fn a_page_token_belongs_to_its_query(store: Any) {
     }
 }
 
-pub async fn orders_that_are_over_expire_after_14_days(store: Any) {
-    let ledger = Ledger::new(store);
-    let (open, over) = (order(pile(1), 1, NOW), order(pile(1), 2, NOW));
-    ledger.write(write(pile(1), 1, vec![(of(&open), Expect::Absent)])).await.expect("writes");
+/// Two days, and three days of tombstones.
+const RETENTION: Retention =
+    Retention { orders: Duration::from_hours(2 * 24), tombstones: Duration::from_hours(3 * 24) };
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+pub async fn orders_that_are_over_expire_when_they_are_configured_to(store: Any) {
+    for (n, ledger, days) in [(1, Ledger::new(store.clone()), 14), (2, Ledger::new(store).keeping(RETENTION), 2)] {
+        let (open, over) = (order(pile(n), 1, NOW), order(pile(n), 2, NOW));
+        ledger.write(write(pile(n), n, vec![(of(&open), Expect::Absent)])).await.expect("writes");
+        ledger.settle(record(&over, 1), None, NOW).await.expect("settles");
+        let kept = days * DAY_MS;
+        assert_eq!(ledger.expire(NOW.plus_ms(kept)).await, Ok(0));
+        assert!(ledger.record(pile(n), over.serial).await.expect("reads").is_some());
+        assert_eq!(ledger.expire(NOW.plus_ms(kept + 1)).await, Ok(2), "the order, and the body of its record");
+        assert!(ledger.order(pile(n), open.serial).await.expect("reads").is_some());
+        assert_eq!(ledger.order(pile(n), over.serial).await, Ok(None));
+        assert_eq!(ledger.record(pile(n), over.serial).await, Ok(None));
+        // The next ledger's are younger than this.
+        assert_eq!(ledger.expire(NOW.plus_ms(1000 * DAY_MS)).await, Ok(1));
+    }
+}
+
+pub async fn a_late_copy_is_known_by_the_tombstone_and_the_order_is_not_made_again(store: Any) {
+    let ledger = Ledger::new(store.clone()).keeping(RETENTION);
+    let over = order(pile(1), 1, NOW);
     ledger.settle(record(&over, 1), None, NOW).await.expect("settles");
-    let kept = 14 * 24 * 3600 * 1000;
-    assert_eq!(ledger.expire(NOW.plus_ms(kept)).await, Ok(0));
-    assert_eq!(ledger.expire(NOW.plus_ms(kept + 1)).await, Ok(1));
-    assert!(ledger.order(pile(1), open.serial).await.expect("reads").is_some());
+    ledger.expire(NOW.plus_ms(2 * DAY_MS + 1)).await.expect("expires");
     assert_eq!(ledger.order(pile(1), over.serial).await, Ok(None));
-    let late_copy = ledger.settle(record(&over, 1), None, NOW).await.expect("settles");
-    assert_eq!((late_copy.outcome, late_copy.order, late_copy.version), (Settled::Again, None, 0));
+
+    let late = NOW.plus_ms(4 * DAY_MS);
+    let copy = ledger.settle(record(&over, 1), None, late).await.expect("settles");
+    assert_eq!((copy.outcome, copy.order, copy.version), (Settled::Again, None, 0));
+    let other = ledger.settle(record(&over, 2), None, late).await.expect("settles");
+    assert_eq!((other.outcome, other.order), (Settled::Conflict { first: true }, None));
+    // Neither a start under this serial nor a charge that goes on under it opens it again.
+    let again = ledger.write(write(pile(1), 1, vec![(of(&over), Expect::Absent)])).await;
+    assert_eq!(again, Err(WriteError::Conflict { at: 0, current: None }));
+    let mut charging = Order::adopted(pile(1), over.gun, over.serial, late);
+    charging.state = OrderState::Charging;
+    let adopted = ledger.write(write(pile(1), 2, vec![(of(&charging), Expect::Absent)])).await;
+    assert_eq!(adopted, Err(WriteError::Conflict { at: 0, current: None }));
+    let merged = ledger.settle(record(&over, 1), Some((charging, 0)), late).await.expect("settles");
+    assert_eq!((merged.outcome, merged.order), (Settled::Again, None));
+
+    assert_eq!(ledger.expire(NOW.plus_ms(5 * DAY_MS)).await, Ok(0));
+    assert_eq!(ledger.expire(NOW.plus_ms(5 * DAY_MS + 1)).await, Ok(1));
+    let conflict = document::record_conflict_key(pile(1), over.serial, document::record_digest(&record(&over, 2)));
+    assert_eq!(store.get(conflict).await, Ok(None), "it goes with the tombstone");
+    let unknown = ledger.settle(record(&over, 1), None, NOW.plus_ms(6 * DAY_MS)).await.expect("settles");
+    assert_eq!(unknown.outcome, Settled::First, "nobody remembers");
+}
+
+pub async fn a_record_that_comes_weeks_late_settles_an_adopted_order(store: Any) {
+    let ledger = Ledger::new(store).keeping(RETENTION);
+    // Of a serial never seen, and of one whose order failed and has expired.
+    let (never, mut failed) = (order(pile(1), 1, NOW), order(pile(1), 2, NOW));
+    failed.state = OrderState::Failed;
+    ledger.write(write(pile(1), 1, vec![(of(&failed), Expect::Absent)])).await.expect("writes");
+    let weeks_later = NOW.plus_ms(40 * DAY_MS);
+    assert_eq!(ledger.expire(weeks_later).await, Ok(1));
+    for known in [never, failed] {
+        let late = ledger.settle(record(&known, 1), None, weeks_later).await.expect("settles");
+        let order = late.order.expect("an order");
+        assert_eq!((late.outcome, order.state, order.origin), (Settled::First, OrderState::Settled, Origin::Pile));
+        assert_eq!(order.anomalies.first().map(|anomaly| anomaly.kind), Some(AnomalyKind::UnknownSerial));
+        assert_eq!(ledger.order(pile(1), known.serial).await, Ok(Some((order, 1))));
+    }
+    assert_eq!(ledger.expire(weeks_later.plus_ms(2 * DAY_MS)).await, Ok(0), "its time begins when it is settled");
 }
 
 pub async fn a_watch_tells_everything_from_its_call_on(store: Any) {
@@ -447,7 +504,7 @@ fn record(order: &Order, variant: u8) -> Record {
         pile: order.pile,
         gun: order.gun,
         serial: order.serial,
-        started: Some(jiff::civil::date(2026, 1, 1).at(1, 2, 3, 0)),
+        started: Some(jiff::civil::date(2026, 1, 1).at(2, 2, 3, 0)),
         ended: None,
         traded: Some(jiff::civil::date(2026, 1, 1).at(2, 3, 4, 5_000_000)),
         periods: [period; 4],

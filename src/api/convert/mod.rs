@@ -7,6 +7,7 @@
 pub mod args;
 pub mod authorizer;
 pub mod cluster;
+pub mod estimate;
 pub mod curve;
 pub mod event;
 pub mod order;

@@ -318,7 +318,7 @@ fn check(check: Check) -> pb::BillCheck {
     }
 }
 
-fn billed(period: Period, billed: RecordedPeriod, fees: Option<Fees>) -> pb::BilledPeriod {
+pub(super) fn billed(period: Period, billed: RecordedPeriod, fees: Option<Fees>) -> pb::BilledPeriod {
     let RecordedPeriod { unit_price, energy, loss_energy, amount: costs } = billed;
     let (energy_fee, service_fee) = fee_pair(fees);
     pb::BilledPeriod {
@@ -336,7 +336,7 @@ fn fee_pair(fees: Option<Fees>) -> (Option<pb::Money>, Option<pb::Money>) {
     fees.map_or((None, None), |Fees { energy, service }| (Some(amount(energy)), Some(amount(service))))
 }
 
-fn tariff_period(period: Period) -> pb::TariffPeriod {
+pub(super) fn tariff_period(period: Period) -> pb::TariffPeriod {
     match period {
         Period::Sharp => pb::TariffPeriod::Sharp,
         Period::Peak => pb::TariffPeriod::Peak,

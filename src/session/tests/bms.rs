@@ -186,6 +186,8 @@ fn vehicles_that_never_stop_talking_cost_no_order_its_events() {
     pile.store_returns();
     let changes = pile.store.borrow().changes(serial);
     assert!(matches!(changes.last(), Some(Change::Anomaly(_))), "{changes:?}");
-    let bytes = |order: &Order| crate::store::document::put_order(order).value.len();
+    let bytes = |order: &Order| {
+        crate::store::document::put_order(order, &crate::store::document::Retention::default()).value.len()
+    };
     assert!(pile.store.borrow().orders.values().all(|(order, _)| bytes(order) < 2048));
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::domain::curve::Chunk;
 use crate::domain::order::{Change, Happening};
-use crate::domain::{Epoch, Event, EventKind, Fence, Order, Pile, Record, RequestId, Serial, SessionId, WallMs};
+use crate::domain::{
+    Epoch, Event, EventKind, Fence, Order, OrderState, Pile, Record, RequestId, Serial, SessionId, WallMs,
+};
 use crate::session::io::{Done, LedgerCall};
 use crate::store::ledger::{Document, Expect, Login, SettledOrder, StartAttempt, Write, WriteError};
 use crate::store::{Claim, Held, Settled, StoreError};
@@ -160,7 +162,9 @@ impl Store {
                 Expect::Absent => current.is_none(),
                 Expect::Version(version) => current.as_ref().is_some_and(|(_, v)| v == version),
             };
-            if !holds {
+            let settled = matches!(document, Document::Order(order)
+                if order.state != OrderState::Settled && self.records.contains_key(&order.serial));
+            if !holds || settled {
                 return Err(WriteError::Conflict { at, current });
             }
         }

@@ -174,6 +174,22 @@ fn nothing_is_told_of_an_order_after_it_was_settled() {
 }
 
 #[test]
+fn a_charge_under_a_serial_that_was_settled_long_ago_opens_nothing() {
+    let mut pile = Pile::online();
+    let serial = pile.charging();
+    pile.bills(serial);
+    pile.receives(0x40);
+    // The order has expired; its record is still known.
+    pile.store.borrow_mut().orders.remove(&serial);
+    let told = pile.store.borrow().changes(serial).len();
+    pile.charges(serial);
+    pile.advance(31);
+    assert!(pile.session.orders.is_empty(), "it is not written again and again");
+    assert!(!pile.store.borrow().orders.contains_key(&serial));
+    assert_eq!(pile.store.borrow().changes(serial).len(), told);
+}
+
+#[test]
 fn a_start_behind_the_record_of_its_own_serial_does_not_stall_the_queue() {
     let mut pile = Pile::online();
     pile.mode = Mode::Slow;

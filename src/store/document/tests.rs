@@ -25,7 +25,7 @@ fn everything_comes_back_as_it_was() {
     assert_eq!(read_pile(&key, &put_pile(&pile).value), Ok(pile.clone()));
 
     for order in [order(), Order::requested(pile.code, gun(), serial(), WallMs(-1))] {
-        let put = put_order(&order);
+        let put = put_order(&order, &Retention::default());
         assert_eq!(read_order(&put.key, &put.value), Ok(order));
     }
     let record = record();
@@ -104,7 +104,7 @@ fn a_chunk_of_a_curve_comes_back_and_the_largest_one_is_small() {
 #[test]
 fn every_variant_of_an_enumeration_comes_back() {
     let back = |order: Order| {
-        let put = put_order(&order);
+        let put = put_order(&order, &Retention::default());
         assert_eq!(read_order(&put.key, &put.value), Ok(order));
     };
     for state in OrderState::ALL {
@@ -173,7 +173,7 @@ fn what_cannot_be_read_names_document_and_field() {
 
 #[test]
 fn sort_strings_are_in_the_order_of_what_they_say() {
-    let sorts = |at: i64| put_order(&Order { created_at: WallMs(at), ..order() }).indexes;
+    let sorts = |at: i64| put_order(&Order { created_at: WallMs(at), ..order() }, &Retention::default()).indexes;
     for (early, late) in sorts(999).iter().zip(sorts(1_000)).take(3) {
         assert!(early.sort < late.sort, "{early:?} {late:?}");
     }
@@ -183,7 +183,7 @@ fn sort_strings_are_in_the_order_of_what_they_say() {
 #[test]
 fn only_open_orders_are_in_the_open_index_and_only_others_expire() {
     for state in OrderState::ALL {
-        let put = put_order(&Order { state, ..order() });
+        let put = put_order(&Order { state, ..order() }, &Retention::default());
         let has = |index| put.indexes.iter().any(|entry| entry.index == index);
         assert_eq!((has(IndexName::OrderOpen), has(IndexName::Expiry)), (state.is_open(), !state.is_open()));
     }

@@ -1,5 +1,6 @@
 //! The contract's operations within a transaction. In each, every check comes before the first write.
 
+use bytes::Bytes;
 use redb::ReadableTable;
 
 use super::layout::{BatchRow, Failure, PileRow, Row, age_key, document_key, log_key, session_key};
@@ -7,8 +8,8 @@ use super::read::{claimable_orders, due};
 use super::tables::{NOTHING, Tables, log_end};
 use crate::domain::{Epoch, Fence, PileCode};
 use crate::store::{
-    Batch, BatchId, Claim, Claimed, Committed, Held, Key, Kind, Offset, Partition, Precondition, Put, Settled,
-    Settlement, StoreError,
+    Batch, BatchId, Claim, Claimed, Committed, Held, IndexEntry, IndexName, Key, Kind, Offset, Partition, Precondition,
+    Put, Settled, Settlement, StoreError,
 };
 
 impl Tables<'_> {
@@ -95,11 +96,11 @@ impl Tables<'_> {
     }
 
     pub(super) fn settle(&mut self, settlement: &Settlement) -> Result<Settled, Failure> {
-        let Settlement { record, digest, value, order, order_is, events, conflict, conflict_event } = settlement;
+        let Settlement { record, digest, value: _, due: _, order, order_is, events, conflict, conflict_event } =
+            settlement;
         let Some(stored) = self.row(record)? else {
             self.require(order_is)?;
-            let put = Put { key: record.clone(), value: value.clone(), indexes: vec![] };
-            self.put(&put, Some(*digest))?;
+            self.put(&settlement.record_put(), Some(*digest))?;
             self.put(order, None)?;
             for event in events {
                 self.append(event)?;
@@ -109,7 +110,8 @@ impl Tables<'_> {
         if stored.digest == Some(*digest) {
             return Ok(Settled::Again);
         }
-        if self.row(&conflict.key)?.is_some() || self.conflicts(record, conflict.key.kind)? >= Settlement::MAX_CONFLICTS
+        if self.row(&conflict.key)?.is_some()
+            || self.conflicts(record, conflict.key.kind)?.len() >= Settlement::MAX_CONFLICTS
         {
             return Ok(Settled::Conflict { first: false });
         }
@@ -118,19 +120,37 @@ impl Tables<'_> {
         Ok(Settled::Conflict { first: true })
     }
 
-    /// How many are kept beside `record`; no more are counted than are kept.
-    fn conflicts(&self, record: &Key, kind: Kind) -> Result<usize, Failure> {
+    /// Those kept beside `record`; no more are looked for than are kept.
+    fn conflicts(&self, record: &Key, kind: Kind) -> Result<Vec<Key>, Failure> {
         let all = document_key(&Key { kind, ..record.clone() });
-        let mut count = 0;
+        let mut found = vec![];
         for row in self.documents.range::<&[u8]>(&*all..)?.take(Settlement::MAX_CONFLICTS) {
-            count += usize::from(row?.0.value().starts_with(&all));
+            if let Some(digest) = row?.0.value().strip_prefix(&*all) {
+                found.push(Key { kind, id: [&record.id, digest].concat(), ..record.clone() });
+            }
         }
-        Ok(count)
+        Ok(found)
     }
 
     pub(super) fn expire(&mut self, partition: Partition, before: &str, limit: usize) -> Result<usize, Failure> {
         let due = due(&self.indexes, partition, before, limit)?;
-        due.iter().try_for_each(|key| self.delete(key))?;
+        for key in &due {
+            let Some(Row { digest, indexes, .. }) = self.row(key)? else { continue };
+            let later = indexes.iter().filter_map(|entry| entry.split_first());
+            let later = later.filter(|(n, sort)| **n == IndexName::Expiry as u8 && *sort >= before.as_bytes());
+            let text = |sort: &[u8]| String::from_utf8_lossy(sort).into_owned();
+            let later = later.map(|(_, sort)| IndexEntry { index: IndexName::Expiry, sort: text(sort) });
+            let indexes: Vec<_> = later.collect();
+            if !indexes.is_empty() {
+                self.put(&Put { key: key.clone(), value: Bytes::new(), indexes }, digest)?;
+                continue;
+            }
+            self.delete(key)?;
+            if key.kind == Kind::Record {
+                let conflicts = self.conflicts(key, Kind::RecordConflict)?;
+                conflicts.iter().try_for_each(|conflict| self.delete(conflict))?;
+            }
+        }
         Ok(due.len())
     }
 

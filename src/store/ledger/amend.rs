@@ -59,7 +59,7 @@ impl Ledger {
         changes: &[Change],
         now: WallMs,
     ) -> Result<(), StoreError> {
-        let put = document::put_order(order);
+        let put = document::put_order(order, &self.retention);
         let mut require = vec![Precondition::Version(put.key.clone(), version)];
         // Its record may be in the store while the order is still in somebody's journal.
         if order.state != OrderState::Settled {

@@ -1,6 +1,6 @@
 //! Settling: what a record does to its order, whoever brings it how often.
 
-use super::{Ledger, SettledOrder, versioned};
+use super::{Ledger, Retention, SettledOrder, versioned};
 use crate::domain::order::{Change, Happening};
 use crate::domain::{Event, EventKind, Order, PileCode, Record, Serial, WallMs};
 use crate::observe;
@@ -65,7 +65,7 @@ impl Ledger {
                 (order, Precondition::Absent(key.clone()), 1)
             };
             let changes = order.apply(now, Happening::Recorded(Box::new(record.clone())));
-            let settlement = settlement(record, (&order, &changes), order_is, now, told);
+            let settlement = settlement(record, (&order, &changes), order_is, (now, told), &self.retention);
             match self.store.settle(settlement).await {
                 Ok(outcome @ Settled::First) => {
                     tell_anomalies(&order, &changes);
@@ -110,7 +110,7 @@ impl Ledger {
             if changes.is_empty() {
                 return Ok(());
             }
-            let put = document::put_order(&order);
+            let put = document::put_order(&order, &self.retention);
             let append = changes.iter().map(|change| told.append(&order_event(&order, *change, now)));
             let batch = Batch {
                 id: None,
@@ -162,8 +162,8 @@ fn settlement(
     record: &Record,
     (order, changes): (&Order, &[Change]),
     order_is: Precondition,
-    now: WallMs,
-    told: Told,
+    (now, told): (WallMs, Told),
+    retention: &Retention,
 ) -> Settlement {
     let Record { pile, serial, .. } = *record;
     let changes = if changes.is_empty() { &[Change::Settled] } else { changes };
@@ -172,7 +172,8 @@ fn settlement(
         record: document::record_key(pile, serial),
         digest: document::record_digest(record),
         value: document::record_value(record),
-        order: document::put_order(order),
+        due: retention.record_due(now),
+        order: document::put_order(order, retention),
         order_is,
         events: changes.iter().map(|change| told.append(&order_event(order, *change, now))).collect(),
         conflict: document::put_record_conflict(record),

@@ -145,11 +145,12 @@ pub(super) async fn settle(
     partition: Partition,
     settlement: &Settlement,
 ) -> Result<(Settled, Appended), StoreError> {
-    let Settlement { record, digest, value, order, order_is, events, conflict: other, conflict_event } = settlement;
+    let Settlement { record, digest, value: _, due: _, order, order_is, events, conflict: other, conflict_event } =
+        settlement;
     let base = link.keys.base(partition);
     let mut call = script::SETTLE.on(&base).arg(link.keys.channel()).number(partition);
-    call = call.key(document(&base, record)).arg(layout::hex(digest));
-    call = call.arg(row_tail(value, &[], Some(digest))).number(conflict_event.pile);
+    add_put_with(&mut call, &base, &settlement.record_put(), Some(digest));
+    call = call.arg(layout::hex(digest)).number(conflict_event.pile);
     add_precondition(&mut call, &base, order_is);
     add_put(&mut call, &base, order);
     call.add_number(events.len());
@@ -231,9 +232,13 @@ fn add_precondition(call: &mut Invocation, base: &str, precondition: &Preconditi
 }
 
 fn add_put(call: &mut Invocation, base: &str, put: &Put) {
+    add_put_with(call, base, put, None);
+}
+
+fn add_put_with(call: &mut Invocation, base: &str, put: &Put, digest: Option<&[u8; 32]>) {
     let entries = entries(put);
     call.add_key(document(base, &put.key));
-    call.add_arg(row_tail(&put.value, &entries, None));
+    call.add_arg(row_tail(&put.value, &entries, digest));
     call.add_number(entries.len());
     for entry in entries {
         call.add_arg(entry);

@@ -1,11 +1,11 @@
 local channel, partition = arg(), arg()
-local record, digest, tail, pile = key(), arg(), arg(), arg()
+local record, digest, pile = next_put(), arg(), arg()
 local order_is, order, events = next_precondition(), next_put(), {}
 for i = 1, tonumber(arg()) do events[i] = arg() end
 local conflict, conflict_event = next_put(), arg()
 local conflicts_from, conflicts_to, most_conflicts = arg(), arg(), tonumber(arg())
 
-local row = redis.call('GET', record)
+local row = redis.call('GET', record.at)
 local outcome
 local appended = {}
 if row then
@@ -21,7 +21,7 @@ if row then
 else
     local refused, current = fails(order_is)
     if refused then return {'conflict', current} end
-    plan_put({at = record, tail = tail, entries = {}})
+    plan_put(record)
     plan_put(order)
     for i, event in ipairs(events) do appended[i] = plan_append(pile, event) end
     outcome = 'first'
