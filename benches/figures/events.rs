@@ -256,4 +256,4 @@ const ACKNOWLEDGE_EVERY: u64 = 100;
 const BYTES: usize = 64;
 /// Odd, so that the median is one of them.
 const ROUNDS: usize = 3;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);

@@ -119,13 +119,12 @@ async fn a_start_that_insists_on_a_tariff_brings_it_first() {
             }
         };
         let (answer, ()) = tokio::join!(api.start(request.clone()), answering);
-        match result {
-            Outcome::Success => assert_eq!(answer.expect("started").state(), OrderState::Starting),
-            _ => {
-                let status = answer.expect_err("the pile said no");
-                assert_eq!(reason(&status), (Code::FailedPrecondition, "TARIFF_NOT_CURRENT".into()));
-                assert!(api.orders(A).await.is_empty(), "nothing was started");
-            }
+        if result == Outcome::Success {
+            assert_eq!(answer.expect("started").state(), OrderState::Starting);
+        } else {
+            let status = answer.expect_err("the pile said no");
+            assert_eq!(reason(&status), (Code::FailedPrecondition, "TARIFF_NOT_CURRENT".into()));
+            assert!(api.orders(A).await.is_empty(), "nothing was started");
         }
     }
     let other = pb::StartChargingRequest { expected_tariff: "00000000000000ff".into(), ..start_request(A, 1) };

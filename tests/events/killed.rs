@@ -66,7 +66,9 @@ async fn a_group_outlives_its_nodes_killed_one_after_another_and_redis() {
     server.restart();
     a.start_again();
     let api = Api::of(&a).await;
-    let again = || async { Reader::try_with(&api, crate::reader::to_join("g", Default::default(), 0)).await.ok() };
+    let again = || async {
+        Reader::try_with(&api, crate::reader::to_join("g", pileway::api::pb::GroupStart::default(), 0)).await.ok()
+    };
     let mut reader = eventually("the group", again).await;
     assert!(!reader.joined.created);
     let told = reader.next().await;

@@ -24,9 +24,12 @@ pub struct Load {
     callers: JoinSet<()>,
 }
 
+/// The nodes that may be asked; `None` while one is down.
+#[derive(Clone)]
+pub struct Nodes(Arc<Mutex<Vec<Option<Api>>>>);
+
 struct Shared {
-    /// Of the nodes that may be asked; `None` while one is down.
-    apis: Mutex<Vec<Option<Api>>>,
+    nodes: Nodes,
     piles: Vec<PileCode>,
     told: Mutex<Told>,
 }
@@ -62,8 +65,8 @@ impl Load {
     }
 
     pub fn of_piles(apis: &[Api], piles: Vec<PileCode>, callers: usize) -> Self {
-        let apis = Mutex::new(apis.iter().cloned().map(Some).collect());
-        let shared = Arc::new(Shared { apis, piles, told: Mutex::default() });
+        let nodes = Nodes(Arc::new(Mutex::new(apis.iter().cloned().map(Some).collect())));
+        let shared = Arc::new(Shared { nodes, piles, told: Mutex::default() });
         let (stop, mut tasks, mut chance) = (CancellationToken::new(), JoinSet::new(), Chance::seeded());
         for _ in 0..callers {
             let (shared, stop, chance) = (shared.clone(), stop.clone(), Chance::of(chance.next()));
@@ -72,14 +75,19 @@ impl Load {
         Self { shared, stop, callers: tasks }
     }
 
+    /// Whom these callers ask, for others who do the same.
+    pub fn nodes(&self) -> Nodes {
+        self.shared.nodes.clone()
+    }
+
     /// Node `n` is asked no more.
     pub fn without(&self, n: usize) {
-        self.shared.apis()[n] = None;
+        self.shared.nodes.all()[n] = None;
     }
 
     /// Node `n` is asked again.
     pub fn with(&self, n: usize, api: Api) {
-        self.shared.apis()[n] = Some(api);
+        self.shared.nodes.all()[n] = Some(api);
     }
 
     pub fn told(&self) -> MutexGuard<'_, Told> {
@@ -96,19 +104,22 @@ impl Load {
     }
 }
 
-impl Shared {
-    fn apis(&self) -> MutexGuard<'_, Vec<Option<Api>>> {
-        self.apis.lock().expect("no panic")
+impl Nodes {
+    /// One of those that are up.
+    pub fn any(&self, chance: &mut Chance) -> (usize, Api) {
+        let all = self.all();
+        let living: Vec<_> = all.iter().enumerate().filter_map(|(n, api)| Some((n, api.clone()?))).collect();
+        living[chance.below(living.len() as u64) as usize].clone()
     }
 
+    fn all(&self) -> MutexGuard<'_, Vec<Option<Api>>> {
+        self.0.lock().expect("no panic")
+    }
+}
+
+impl Shared {
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().expect("no panic")
-    }
-
-    fn some_api(&self, chance: &mut Chance) -> (usize, Api) {
-        let apis = self.apis();
-        let living: Vec<_> = apis.iter().enumerate().filter_map(|(n, api)| Some((n, api.clone()?))).collect();
-        living[chance.below(living.len() as u64) as usize].clone()
     }
 }
 
@@ -119,14 +130,14 @@ async fn call(shared: &Shared, stop: &CancellationToken, mut chance: Chance) {
             0..6 => start(shared, &mut chance, pile).await,
             6..8 => {
                 let request = pb::ReadTelemetryRequest { pile: pile.to_string(), gun: 1 };
-                let (node, mut api) = shared.some_api(&mut chance);
+                let (node, mut api) = shared.nodes.any(&mut chance);
                 let begun = Instant::now();
                 let answer = api.telemetry.read_telemetry(timed(request, DEADLINE)).await.map(drop);
                 note(shared, node, begun, answer);
             }
             _ => {
                 let request = pb::SyncClockRequest { pile: pile.to_string() };
-                let (node, mut api) = shared.some_api(&mut chance);
+                let (node, mut api) = shared.nodes.any(&mut chance);
                 let begun = Instant::now();
                 let answer = api.piles.sync_clock(timed(request, DEADLINE)).await.map(drop);
                 note(shared, node, begun, answer);
@@ -150,7 +161,7 @@ async fn start(shared: &Shared, chance: &mut Chance, pile: PileCode) {
         ..start_request(&pile.to_string(), 1)
     };
     for _ in 0..3 {
-        let (node, mut api) = shared.some_api(chance);
+        let (node, mut api) = shared.nodes.any(chance);
         let begun = Instant::now();
         shared.told().starts.insert(serial, begun + DEADLINE);
         let answer = api.charging.start_charging(timed(request.clone(), DEADLINE)).await.map(drop);
@@ -168,7 +179,7 @@ async fn start(shared: &Shared, chance: &mut Chance, pile: PileCode) {
 fn note(shared: &Shared, node: usize, begun: Instant, answer: Result<(), Status>) {
     let took = begun.elapsed();
     // A node that has been taken out of service under the call answers nothing.
-    let asked_a_dead_node = shared.apis()[node].is_none();
+    let asked_a_dead_node = shared.nodes.all()[node].is_none();
     let mut told = shared.told();
     told.answers += 1;
     let Err(status) = answer else { return };

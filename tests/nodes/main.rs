@@ -5,6 +5,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod chaos;
+mod consumers;
 mod frozen;
 mod killed;
 mod load;
