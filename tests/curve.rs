@@ -132,6 +132,16 @@ async fn a_node_that_is_killed_costs_only_what_it_had_not_stored() {
     assert_eq!(api.order(A, &order).await.state(), pb::OrderState::Settled);
 }
 
+/// The energy of the next 0x13, mWh.
+async fn measured(watch: &mut tonic::Streaming<pb::WatchTelemetryResponse>) -> i64 {
+    loop {
+        let message = within("telemetry", watch.message()).await.expect("goes on").expect("goes on");
+        if let Some(pb::telemetry::Measured::Live(live)) = message.telemetry.and_then(|told| told.measured) {
+            return live.energy_mwh;
+        }
+    }
+}
+
 /// One of two on a Redis.
 fn node(redis: &Redis, id: &str) -> Node {
     Node::with(&[
@@ -151,7 +161,12 @@ async fn a_pile_that_moves_in_mid_charge_keeps_its_order_and_the_whole_of_its_cu
     let mut pile = Pile::login(&a, A).await;
     let (order, serial) = tokio::join!(at_a.start(start_request(A, 1)), pile.answer_start(StartFailure::None));
     let order = order.expect("the pile said yes").serial;
+    let watch = pb::WatchTelemetryRequest { piles: vec![A.into()], kinds: vec![] };
+    let mut telemetry = at_a.telemetry.clone();
+    let watch = within("WatchTelemetry", telemetry.watch_telemetry(watch)).await.expect("a watch");
+    let mut watch = watch.into_inner();
     pile.charge(1, serial, 100).await;
+    assert_eq!(measured(&mut watch).await, 10_000);
     pile.served().await;
     let told = curve(&at_b, &order).await.expect("over one hop");
     assert_eq!((energies(&told), told.live), (vec![100], true), "what is in the memory of the other node");
@@ -159,6 +174,7 @@ async fn a_pile_that_moves_in_mid_charge_keeps_its_order_and_the_whole_of_its_cu
     // The old connection stays open: what its session has measured is stored as it is ended.
     let mut moved = Pile::login(&b, A).await;
     moved.charge(1, serial, 200).await;
+    assert_eq!(measured(&mut watch).await, 20_000, "the same watch, at the node it has left");
     pile.closed().await;
     for api in [&at_a, &at_b] {
         assert_eq!(energies(&curve_of(api, &order, 2).await), [100, 200]);

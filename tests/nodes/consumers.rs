@@ -112,7 +112,7 @@ async fn consume(group: &str, nodes: &Nodes, all: &Mutex<Seen>, calm: &Cancellat
         has_passed(life, std::time::Instant::now()).await;
         // Not any more.
         if calm.is_cancelled() {
-            std::future::pending().await;
+            std::future::pending::<()>().await;
         }
     };
     tokio::select! {

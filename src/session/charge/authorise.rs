@@ -12,9 +12,9 @@
 
 use std::time::Duration;
 
-use crate::domain::driver::{AtPile, Card, Shown};
-use crate::domain::order::{Happening, Origin};
-use crate::domain::{Gun, Order, OrderState, Serial};
+use crate::domain::driver::{AtPile, Card, GrantedLimits, Shown};
+use crate::domain::order::{Happening, Limits, Origin};
+use crate::domain::{Energy, Gun, Order, OrderState, Serial};
 use crate::session::Now;
 use crate::session::asks::{Ask, AskState, Form};
 use crate::session::authority::{ChargeAsk, Denial, Grant, Parallel, Password, Role, Unanswered, Verdict};
@@ -203,6 +203,7 @@ impl Session {
         let (shown, parallel_no) = (ask.shown.clone(), ask.form.parallel_no());
         order.at_pile = Some(Box::new(AtPile { shown, account, logical_card, balance_fen, limits, parallel_no }));
         order.balance_fen = Some(balance_fen);
+        order.limits = granted_limits(limits, ask.form == Form::V18);
         (order.order_id, order.attributes, order.tariff) = (order_id, attributes, tariff);
         let deadline = ask.since + PATIENCE;
         // No other serial: the authority knows the order by this one.
@@ -377,6 +378,20 @@ impl Answer<'_> {
 
 fn granted_as(at_pile: &AtPile, shown: &Shown, form: Form) -> bool {
     at_pile.shown == *shown && at_pile.parallel_no == form.parallel_no()
+}
+
+/// What a V1.8 pile is told, it keeps by itself; for any other it is watched here, but for the power, which only a pile can
+/// hold.
+fn granted_limits(granted: GrantedLimits, by_pile: bool) -> Option<Limits> {
+    let GrantedLimits { max_power_kw, soc_percent, energy } = granted;
+    let limits = Limits {
+        energy: (energy > 0).then_some(Energy(energy.into())),
+        soc_percent: (soc_percent > 0).then_some(soc_percent),
+        max_power_w: (by_pile && max_power_kw > 0).then_some(u32::from(max_power_kw) * 1000),
+        by_pile,
+        ..Limits::default()
+    };
+    (!limits.is_none()).then_some(limits)
 }
 
 /// The pile was told yes, or will be, and has not charged under it.

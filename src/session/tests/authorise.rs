@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::harness::*;
 use super::ledger::Mode;
 use crate::domain::driver::{Card, GrantedLimits, Shown, Vin};
-use crate::domain::order::{Change, Failure, Origin};
+use crate::domain::order::{Change, Failure, Origin, StopCause};
 use crate::domain::{OrderState, Serial};
 use crate::session::Policy;
 use crate::session::authority::{Asking, ChargeAsk, Denial, Grant, Parallel, Role, Unanswered, Verdict};
@@ -160,6 +160,18 @@ fn a_v18_pile_is_told_the_limits() {
     assert_eq!((told.get("auth_result"), told.get("fail_reason")), (1, 0));
     assert_eq!((told.get("max_power"), told.get("soc_limit"), told.get("energy_limit")), (60, 80, 100_000));
     assert_eq!(pile.order_state(told.serial()), OrderState::Starting);
+}
+
+#[test]
+fn limits_an_older_pile_cannot_be_told_are_watched_here() {
+    let mut pile = online();
+    let serial = granted(&mut pile);
+    pile.sends_of(serial, 0x13, &[("gun_no", 1), ("status", 3), ("energy", 99_999)]);
+    pile.receives_nothing();
+    pile.sends_of(serial, 0x13, &[("gun_no", 1), ("status", 3), ("energy", 100_000)]);
+    pile.receives(0x36);
+    let store = pile.store.borrow();
+    assert_eq!(store.order(serial).stop.map(|stop| stop.cause), Some(StopCause::LimitEnergy));
 }
 
 #[test]
