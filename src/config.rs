@@ -253,37 +253,27 @@ impl Layers {
             self.found("drain", drain.problems());
         }
         let tariff = tariff.map_err(|problems| self.problems.extend(problems)).ok();
-        let of_nodes = (node, redis, peer, cluster, drain);
-        match (of_nodes, (pile, grpc, events, authorizer, login, store, retention, log, tariff)) {
-            (
-                (Some(node), Some(redis), Some(peer), Some(cluster), Some(drain)),
-                (
-                    Some(pile),
-                    Some(grpc),
-                    Some(events),
-                    Some(authorizer),
-                    Some(login),
-                    Some(store),
-                    Some(retention),
-                    Some(log),
-                    Some(tariff),
-                ),
-            ) if self.problems.is_empty() => Ok(Config {
-                node,
-                pile,
-                grpc,
-                authorizer,
-                login,
-                redis,
-                peer,
-                cluster,
-                events,
-                drain,
-                store,
-                retention,
-                log,
-                tariff,
-            }),
+        // What could not be read is a problem.
+        let whole = || {
+            Some(Config {
+                node: node?,
+                pile: pile?,
+                grpc: grpc?,
+                authorizer: authorizer?,
+                login: login?,
+                redis: redis?,
+                peer: peer?,
+                cluster: cluster?,
+                events: events?,
+                drain: drain?,
+                store: store?,
+                retention: retention?,
+                log: log?,
+                tariff: tariff?,
+            })
+        };
+        match whole() {
+            Some(config) if self.problems.is_empty() => Ok(config),
             _ => Err(ConfigError(self.problems)),
         }
     }

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use pileway::domain::order::Change;
 use pileway::domain::record::RecordedPeriod;
 use pileway::domain::{Amount, Energy, EventKind, Gun, OrderState, PileCode, Record, Serial, WallMs};
 use pileway::store::embedded::{Config, Embedded};
@@ -137,10 +138,11 @@ async fn settled_events(store: &dyn Store) -> BTreeMap<Serial, u64> {
             after = last.offset;
             for entry in log {
                 let event = document::read_event("", &entry.payload).expect("can be read");
-                let EventKind::Order { order, .. } = event.kind else { panic!("only settlements were written") };
+                let EventKind::Order { order, change } = event.kind else { panic!("only settlements were written") };
                 let stored = store.get(document::record_key(order.pile, order.serial)).await.expect("reads");
                 assert!(stored.is_some(), "an event without its record");
-                *count.entry(order.serial).or_insert(0) += 1;
+                // What the audit finds is told beside it.
+                *count.entry(order.serial).or_insert(0) += u64::from(change == Change::Settled);
             }
         }
     }
