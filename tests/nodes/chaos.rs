@@ -20,7 +20,7 @@ async fn whatever_is_killed_every_acknowledged_record_is_settled_once_and_delive
     let mut redis = Redis::start();
     let mut trio = Trio::start(&redis.url()).await;
     let fleet = trio.piles("32010600900001", PILES).await;
-    let load = Load::begin(&trio.apis, &fleet, 16);
+    let load = Load::begin(&trio.apis, &fleet, 8);
     let consumers = Consumers::begin("bills", load.nodes(), CONSUMERS);
     let (begun, mut chance) = (Instant::now(), Chance::seeded());
     let mut disasters = 0;
