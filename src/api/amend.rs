@@ -103,5 +103,5 @@ pub(super) fn wall() -> WallMs {
 }
 
 /// How often a newcomer is looked for; its login is known to the store a moment before it can be asked.
-const LOOKS: usize = 3;
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOKS: usize = 10;
+const LOOK_AGAIN: Duration = Duration::from_millis(50);

@@ -71,6 +71,7 @@ pub struct Bill {
     /// By [`Period::index`]; `None` when the tariff the pile billed with is not known here.
     pub fees: Option<[Fees; 4]>,
     /// What the audit found when the order was settled; empty if the record fits.
+    #[serde(default)]
     pub audit: Vec<Finding>,
 }
 

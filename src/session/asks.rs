@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::authority::{Denial, Parallel, Role};
+use super::authority::{Denial, Parallel, Password, Role};
 use crate::domain::driver::{Shown, Vin};
 use crate::domain::{Gun, Serial};
 use crate::wire::{GunNo, Sequence};
@@ -21,6 +21,8 @@ pub struct Ask {
     /// As the pile writes it.
     pub gun_no: GunNo,
     pub shown: Shown,
+    /// With another one it is another wish.
+    pub password: Option<Password>,
     pub form: Form,
     /// Of the last frame that asked.
     pub sequence: Sequence,

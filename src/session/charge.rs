@@ -32,9 +32,11 @@ use crate::wire::{self, Frame, Sequence};
 impl Session {
     /// What a 0x13 means for the orders of its gun.
     pub(super) fn metered(&mut self, now: Now, gun: Gun, data: &wire::RealtimeData, status: Status, out: &mut Out) {
+        self.charged.retain(|(of, _)| *of != gun);
         match status {
             Status::Charging if !data.transaction_serial.is_zero() => {
                 let serial = translate::serial(data.transaction_serial);
+                self.charged.push((gun, serial));
                 let metered = translate::metered(now.wall, data);
                 if let Some(before) = self.held(serial).map(|held| held.order.last) {
                     self.happened(now, serial, Happening::Charging(metered), out);
@@ -127,8 +129,16 @@ impl Session {
         let serials: Vec<_> = self.orders.iter().filter(|h| due(h)).map(|h| h.order.serial).collect();
         for serial in serials {
             self.happened(now, serial, Happening::Tick, out);
+        }
+        let charged: Vec<_> = self.charged.iter().map(|(_, serial)| *serial).collect();
+        for serial in charged {
             self.stop_at_limit(now, serial, out);
         }
+    }
+
+    /// As far as the last 0x13 of its gun says.
+    pub(super) fn is_charged(&self, serial: Serial) -> bool {
+        self.charged.iter().any(|(_, charged)| *charged == serial)
     }
 
     /// Moves an order on, and everything that follows from it.
@@ -149,7 +159,9 @@ impl Session {
             let Some(held) = self.held(serial) else { return };
             let (gun, order) = (held.order.gun, Box::new(held.order.clone()));
             if change == Change::RepeatStop {
-                out.repeat(self.stop_frame(gun));
+                if self.is_charged(serial) {
+                    out.repeat(self.stop_frame(gun));
+                }
                 continue;
             }
             if change == Change::Failed {
@@ -207,9 +219,6 @@ impl Session {
         let Some(order) = settled.order.map(Box::new) else { return };
         if settled.outcome == Settled::First {
             tell_operator(&order, Change::Settled);
-            if order.record_after_close.is_some() {
-                tell_operator(&order, Change::Anomaly(AnomalyKind::RecordAfterClose));
-            }
         }
         self.answer_close(&order, out);
         let failed = order.accepted_at.is_none() && order.charging_at.is_none();

@@ -59,10 +59,7 @@ impl Held {
 
     /// When time itself moves the order on. Before it is opened it has not begun: its deadline judges it.
     pub fn due(&self) -> Option<WallMs> {
-        if self.unsent.is_some() {
-            return None;
-        }
-        [self.order.due(), self.order.duration_due()].into_iter().flatten().min()
+        if self.unsent.is_some() { None } else { self.order.due() }
     }
 
     pub fn occupies_gun(&self) -> bool {

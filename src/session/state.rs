@@ -59,6 +59,10 @@ pub struct Session {
     /// Charges that were stopped then, of serials that are being looked up.
     stops: Vec<(Now, Serial)>,
     pub(super) vehicles: UnknownVehicles,
+    /// What the last 0x13 of each gun charged: 0x36 names a gun only, and must not meet a stranger.
+    pub(super) charged: Vec<(Gun, Serial)>,
+    /// Frames from before the claim are being judged: they say what was, and nothing is stopped for that.
+    pub(super) catching_up: bool,
     pub(super) curves: Curves,
     /// What it was last counted as: its connection does that.
     pub(super) counted: Option<&'static str>,
@@ -108,6 +112,8 @@ impl Session {
             provisional: None,
             stops: vec![],
             vehicles: UnknownVehicles::default(),
+            charged: vec![],
+            catching_up: false,
             curves: Curves::default(),
             counted: None,
             draining: None,
@@ -144,7 +150,9 @@ impl Session {
         let orders = self.orders.iter().filter_map(Held::due).min();
         let orders = orders.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
         let disconnect = self.disconnect.map(|(_, deadline)| deadline);
-        let own = [self.pending.due(), self.jobs.due(), self.asks.due(), self.curve_due(), self.admission];
+        let lasting = self.charged.iter().filter_map(|(_, serial)| self.held(*serial)?.order.duration_due()).min();
+        let lasting = lasting.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
+        let own = [lasting, self.pending.due(), self.jobs.due(), self.asks.due(), self.curve_due(), self.admission];
         own.into_iter().chain([orders, disconnect]).flatten().min()
     }
 
@@ -390,6 +398,9 @@ impl Session {
             self.jobs.pile_dirty = false;
         }
         self.drop_starts();
+        if self.taken_over {
+            self.remember_orders();
+        }
         out.list.push(Output::Ended { reason, fence });
     }
 

@@ -122,9 +122,9 @@ impl Session {
                 (Running::LookUp { gun, serial, metered }, call)
             }
             Job::Remember(order) => {
-                let attempt = StartAttempt::of(&order)?;
-                let documents =
-                    vec![(Document::StartAttempt(attempt), Expect::Absent), (Document::Order(order), Expect::Absent)];
+                let attempt = StartAttempt::of(&order);
+                let attempt = attempt.map(|attempt| (Document::StartAttempt(attempt), Expect::Absent));
+                let documents = attempt.into_iter().chain([(Document::Order(order), Expect::Absent)]).collect();
                 let write = Box::new(Write { fence: None, ..self.write(self.jobs.fence?, documents, vec![]) });
                 (Running::Remember { write: write.clone() }, LedgerCall::Write(write))
             }
@@ -341,17 +341,22 @@ impl Session {
         }
     }
 
-    /// A newer owner is there, and nobody had told us: this session is over. Records still go their way, and the starts
-    /// that the store may have lost before the newer owner claimed the pile; nothing else does.
+    /// A newer owner is there, and nobody had told us: this session is over. Records still go their way, and what is to be
+    /// remembered; nothing else does.
     pub(super) fn superseded(&mut self, out: &mut Out) {
         // First: who waits is told by the orders whether anything was written.
         self.end(EndReason::TakenOver, out);
         self.taken_over = true;
-        let stored = |held: &Held| held.unsent.is_none() && (held.version.is_some() || held.lost);
-        let started = self.orders.iter().filter(|held| stored(held) && held.order.request.is_some());
-        let remember: Vec<_> = started.map(|held| Job::Remember(Box::new(held.order.clone()))).collect();
         self.give_up();
-        self.jobs.queue.extend(remember);
+    }
+
+    /// Somebody newer has the pile. The store may have lost orders of ours before that, which nobody else knows: whoever has
+    /// the pile must not start them again, nor bill them to nobody.
+    pub(super) fn remember_orders(&mut self) {
+        let stored = |held: &&Held| held.unsent.is_none() && (held.version.is_some() || held.lost);
+        let ours = |held: &&Held| held.order.request.is_some() || held.order.at_pile.is_some();
+        let orders = self.orders.iter().filter(stored).filter(ours).map(|held| Box::new(held.order.clone()));
+        self.jobs.queue.extend(orders.map(Job::Remember));
     }
 
     /// Nothing more is written under the fence.

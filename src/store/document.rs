@@ -108,7 +108,9 @@ pub fn put_order(order: &Order, retention: &Retention) -> Put {
     if state.is_open() {
         indexes.push(entry(IndexName::OrderOpen, format!("{pile}{:03}{serial}", gun.number())));
     } else {
-        indexes.push(entry(IndexName::Expiry, sortable(retention.order_goes(*updated_at))));
+        let closed = *state == OrderState::ClosedWithoutRecord;
+        let goes = if closed { retention.closed_order_goes(*updated_at) } else { retention.order_goes(*updated_at) };
+        indexes.push(entry(IndexName::Expiry, sortable(goes)));
     }
     Put { key: order_key(*pile, *serial), value: encode(&v1::Order::from(order)), indexes }
 }

@@ -61,7 +61,7 @@ impl Session {
         let Some(gun) = self.gun(gun_no).filter(|gun| self.check_gun(*gun).is_ok()) else {
             return out.reply(sequence, self.denial(gun_no, form, Denial::NotOnThisPile));
         };
-        if self.asked_before(now, sequence, gun, (&shown, form), out) {
+        if self.asked_before(now, sequence, gun, (&shown, wish.password, form), out) {
             return;
         }
         if let Some(reason) = self.denied_sibling(now, form) {
@@ -86,7 +86,8 @@ impl Session {
             asked_at: now.wall,
             pile_time: now.wall.local(self.policy.offset),
         };
-        self.asks.put(Ask { gun, gun_no, shown, form, sequence, since, serial, state });
+        let password = wish.password;
+        self.asks.put(Ask { gun, gun_no, shown, password, form, sequence, since, serial, state });
         if busy {
             return self.deny(now, serial, Denial::PileUnsettled, out);
         }
@@ -100,10 +101,11 @@ impl Session {
         now: Now,
         sequence: Sequence,
         gun: Gun,
-        (shown, form): (&Shown, Form),
+        (shown, password, form): (&Shown, Option<Password>, Form),
         out: &mut Out,
     ) -> bool {
-        let same = |ask: &&mut Ask| ask.shown == *shown && ask.form == form && now.mono < ask.since + SAME_WISH;
+        let young = |ask: &Ask| now.mono < ask.since + SAME_WISH;
+        let same = |ask: &&mut Ask| ask.shown == *shown && ask.password == password && ask.form == form && young(ask);
         let (gun_no, granted) = match self.asks.of_gun(gun).filter(same) {
             Some(ask) => {
                 ask.sequence = sequence;
@@ -129,7 +131,7 @@ impl Session {
         let Some(serial) = order.map(|order| order.serial) else { return false };
         if granted.is_none() {
             let (shown, state) = (shown.clone(), AskState::Creating);
-            self.asks.put(Ask { gun, gun_no, shown, form, sequence, since: now.mono, serial, state });
+            self.asks.put(Ask { gun, gun_no, shown, password, form, sequence, since: now.mono, serial, state });
         }
         self.confirm(now, serial, now.mono + PATIENCE, out);
         true
@@ -388,10 +390,9 @@ fn granted_limits(granted: GrantedLimits, by_pile: bool) -> Option<Limits> {
         energy: (energy > 0).then_some(Energy(energy.into())),
         soc_percent: (soc_percent > 0).then_some(soc_percent),
         max_power_w: (by_pile && max_power_kw > 0).then_some(u32::from(max_power_kw) * 1000),
-        by_pile,
         ..Limits::default()
     };
-    (!limits.is_none()).then_some(limits)
+    (!limits.is_none()).then_some(Limits { by_pile, ..limits })
 }
 
 /// The pile was told yes, or will be, and has not charged under it.

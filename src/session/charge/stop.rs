@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::command::StopProof;
-use crate::domain::order::{Happening, StopCause};
+use crate::domain::order::{AnomalyKind, Happening, StopCause};
 use crate::domain::{CommandError, Gun, Reply, Serial};
 use crate::session::held::Held;
 use crate::session::io::Out;
@@ -35,10 +35,29 @@ impl Session {
             return Err(CommandError::OrderNotActive { serial, state: held.order.state.name().into() });
         }
         let gun = held.order.gun;
+        if self.charged.iter().any(|(of, charged)| *of == gun && *charged != serial) {
+            return Err(CommandError::OrderNotActive { serial, state: "its gun charges another order".into() });
+        }
         let sequence = out.command(self.stop_frame(gun), deadline);
         self.pending.push(id, Await::Stop(gun, serial), deadline, sequence);
         self.happened(now, serial, Happening::StopRequested(StopCause::Caller), out);
         Ok(())
+    }
+
+    /// What would have been stopped, had the session been told as it happened, and still charges.
+    pub(in crate::session) fn stop_what_charges(&mut self, now: Now, out: &mut Out) {
+        let charged: Vec<_> = self.charged.iter().map(|(_, serial)| *serial).collect();
+        for serial in charged {
+            self.stop_as_planned(now, serial, out);
+            let late = |held: &Held| {
+                let order = &held.order;
+                let late = order.anomalies.iter().any(|anomaly| anomaly.kind == AnomalyKind::LateStart);
+                late && order.stop.is_none() && order.may_be_stopped()
+            };
+            if self.held(serial).is_some_and(late) {
+                self.started_late(now, serial, out);
+            }
+        }
     }
 
     /// An order that had failed charges after all.
@@ -49,8 +68,11 @@ impl Session {
         }
     }
 
-    /// 0x36 without a caller; repeated like any other while the pile charges on.
+    /// 0x36 without a caller, if the gun charges this order now; repeated like any other while the pile charges on.
     pub(in crate::session) fn stop_by_itself(&mut self, now: Now, serial: Serial, cause: StopCause, out: &mut Out) {
+        if self.catching_up || self.has_ended() || !self.is_charged(serial) {
+            return;
+        }
         let Some(gun) = self.held(serial).map(|held| held.order.gun) else { return };
         out.repeat(self.stop_frame(gun));
         self.happened(now, serial, Happening::StopRequested(cause), out);

@@ -185,6 +185,7 @@ impl Session {
                 _ => self.tariff_request(sequence, out),
             }
         }
+        self.catching_up = true;
         for (then, kept) in provisional.kept {
             match kept {
                 Kept::Frame(frame) => self.happened_before(then, &frame, out),
@@ -195,7 +196,9 @@ impl Session {
                 Kept::Stop(serial) => self.stops.push((then, serial)),
             }
         }
+        self.catching_up = false;
         self.order_timers(now, out);
+        self.stop_what_charges(now, out);
         for (then, sequence, frame) in provisional.starts_asked {
             if now.mono < then.mono + STILL_WAITS {
                 self.start_asked(now, then.mono, (sequence, &frame), out);

@@ -119,25 +119,28 @@ fn somebody_newer_ends_the_session() {
 
 #[test]
 fn a_start_the_store_has_lost_starts_nothing_with_whoever_has_the_pile_by_now() {
-    let mut pile = Pile::online();
-    let serial = pile.charging();
-    pile.store.borrow_mut().loses(&[serial]);
-    // The pile logs in elsewhere before this session has told the store of its order again.
-    let mut newer = pile.elsewhere();
-    newer.receives(0x02);
-    pile.input(Input::Reassert { anew: true });
-    assert_eq!((pile.reasserted.as_slice(), pile.ended), (&[Reassertion::Lost][..], Some(EndReason::TakenOver)));
-    assert!(pile.session.is_done());
-    assert_eq!(pile.order_state(serial), OrderState::Charging);
-    let id = newer.start(&request(1));
-    newer.receives_nothing();
-    assert_eq!(newer.reply(id), Ok(Reply::StartedBefore { serial }));
-    // It goes on under the order it was started with.
-    newer.charges(serial);
-    assert_eq!(newer.session.orders.len(), 1);
-    newer.bills(serial);
-    newer.receives(0x40);
-    assert_eq!(newer.order_state(serial), OrderState::Settled);
+    // It finds out by itself, or is told.
+    for news in [Input::Reassert { anew: true }, Input::End(EndReason::TakenOver)] {
+        let mut pile = Pile::online();
+        let serial = pile.charging();
+        pile.store.borrow_mut().loses(&[serial]);
+        // The pile logs in elsewhere before this session has told the store of its order again.
+        let mut newer = pile.elsewhere();
+        newer.receives(0x02);
+        pile.input(news);
+        assert_eq!(pile.ended, Some(EndReason::TakenOver));
+        assert!(pile.session.is_done());
+        assert_eq!(pile.order_state(serial), OrderState::Charging);
+        let id = newer.start(&request(1));
+        newer.receives_nothing();
+        assert_eq!(newer.reply(id), Ok(Reply::StartedBefore { serial }));
+        // It goes on under the order it was started with.
+        newer.charges(serial);
+        assert_eq!(newer.session.orders.len(), 1);
+        newer.bills(serial);
+        newer.receives(0x40);
+        assert_eq!(newer.order_state(serial), OrderState::Settled);
+    }
 }
 
 #[test]

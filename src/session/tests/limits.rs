@@ -76,8 +76,25 @@ fn a_charge_lasts_as_long_as_it_may_from_its_first_energy_on_also_over_a_reconne
     let serial = charging(&mut pile, limits);
     let mut next = pile.elsewhere();
     next.receives(0x02);
+    // What its gun charges by now is not known: nothing is stopped for that.
     next.advance(100);
+    next.receives_nothing();
+    next.charges(serial);
     stopped(&mut next, serial, StopCause::LimitDuration);
+}
+
+#[test]
+fn a_limit_stops_nobody_else_on_the_gun() {
+    let limits = Limits { duration_s: Some(100), ..Limits::default() };
+    let mut pile = Pile::online();
+    let serial = charging(&mut pile, limits);
+    pile.charges(foreign(1));
+    pile.advance(100);
+    pile.receives_nothing();
+    let stop = pile.stop(serial);
+    assert!(matches!(pile.reply(stop), Err(CommandError::OrderNotActive { .. })));
+    pile.charges(serial);
+    stopped(&mut pile, serial, StopCause::LimitDuration);
 }
 
 #[test]

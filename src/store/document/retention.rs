@@ -40,6 +40,11 @@ impl Retention {
         at.plus_ms(ms(self.orders))
     }
 
+    /// When an order goes that was closed without its record at `at`: a record that still comes is held against it.
+    pub(super) fn closed_order_goes(&self, at: WallMs) -> WallMs {
+        self.order_goes(at).plus_ms(ms(self.tombstones))
+    }
+
     /// When a record that is settled at `at` shrinks, and when it goes: [`Settlement::due`](crate::store::Settlement::due).
     pub fn record_due(&self, at: WallMs) -> [String; 2] {
         let shrinks = self.order_goes(at);

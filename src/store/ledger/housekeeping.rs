@@ -9,12 +9,16 @@ use crate::store::{Partition, StoreError, document};
 impl Ledger {
     /// Deletes what is due, at most [`EXPIRE_LIMIT`] documents of each partition; how many it deleted.
     pub async fn expire(&self, now: WallMs) -> Result<usize, StoreError> {
-        let mut deleted = 0;
+        let (mut deleted, mut failed) = (0, None);
         let partitions = (0..self.store.partitions()).map(Partition);
         for partition in partitions.chain([Partition::GLOBAL]) {
-            deleted += self.store.expire(partition, document::sortable(now), EXPIRE_LIMIT).await?;
+            match self.store.expire(partition, document::sortable(now), EXPIRE_LIMIT).await {
+                Ok(here) => deleted += here,
+                // The others go on.
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(deleted)
+        failed.map_or(Ok(deleted), Err)
     }
 }
 
