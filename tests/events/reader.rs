@@ -158,7 +158,8 @@ pub async fn holdings(api: &Api, group: &str) -> std::collections::BTreeMap<Stri
 }
 
 pub fn told(event: &pb::Event) -> Told {
-    let pb::Event { event_id, pile, epoch, seq, recorded_at, late: _, cursor, kind, pile_time: _ } = event.clone();
+    let pb::Event { event_id, pile, epoch, seq, recorded_at, late: _, cursor, kind, pile_time: _, partition: _ } =
+        event.clone();
     let Some(pb::event::Kind::RecordConflict(conflict)) = kind else { panic!("{kind:?}") };
     assert_eq!(event_id, format!("{pile}-{epoch}-{seq}"));
     assert!(recorded_at.is_some());

@@ -118,7 +118,7 @@ async fn consume(group: &str, nodes: &Nodes, all: &Mutex<Seen>, calm: &Cancellat
     tokio::select! {
         // Whatever it was delivered and has not acknowledged comes again, to somebody.
         () = dies => seen(all).deaths += 1,
-        _broken = read(group, &mut client, all, chance.below(20) + 1) => seen(all).broken += 1,
+        _broken = read(group, &mut client, all, chance.below(200) + 1) => seen(all).broken += 1,
     }
 }
 
@@ -131,7 +131,7 @@ async fn read(
     let request = pb::SubscribeRequest {
         group: group.to_owned(),
         start: pb::GroupStart::Earliest.into(),
-        max_in_flight: 200,
+        max_in_flight: 1000,
         ..Default::default()
     };
     let mut stream =
@@ -148,7 +148,7 @@ async fn read(
             Some(Update::Gap(gap)) => seen(all).gaps.push(gap),
             Some(Update::Event(event)) => {
                 count += 1;
-                last.insert(event.pile.clone(), event.cursor.clone());
+                last.insert(event.partition, event.cursor.clone());
                 seen(all).take(event);
                 if count % every != 0 {
                     continue;

@@ -118,10 +118,11 @@ fn start(start: GroupStart) -> (pb::GroupStart, Option<WallMs>) {
 }
 
 fn event(entry: &Entry, cursor: &EventCursor, zone: UtcOffset) -> (pb::Event, pb::EventKind) {
-    let Entry { partition: _, offset: _, pile, epoch, seq, payload } = entry;
+    let Entry { partition, offset: _, pile, epoch, seq, payload } = entry;
     let event_id = format!("{pile}-{}-{seq}", epoch.0);
     let bare = pb::Event {
         pile: pile.to_string(),
+        partition: i32::from(partition.0),
         epoch: integer(epoch.0),
         seq: integer(*seq),
         cursor: cursor.seal(CURSOR),
