@@ -299,10 +299,11 @@ impl Running {
         self.it.group = group;
         self.drop_what_was_lost();
         self.give_back().await;
-        self.adopt_foreign_acknowledgements().await?;
+        let adopted = self.adopt_foreign_acknowledgements().await;
         let all_taken = self.take_what_is_mine().await?;
         Ok(all_taken && self.leaving.is_empty())
     }
+        adopted?;
 
     /// Acknowledgements have found that others hold it.
     fn drop_what_was_lost(&mut self) {
@@ -354,23 +355,26 @@ impl Running {
         }
     }
 
-    /// Any node takes acknowledgements. With room left they need not be known of here.
+    /// Any node takes acknowledgements, and only that one hears that they are refused because somebody else has taken the
+    /// partition: so this is looked for, room left or not.
     async fn adopt_foreign_acknowledgements(&mut self) -> Result<(), StoreError> {
-        if self.room() > 0 {
-            return Ok(());
-        }
         let (registry, group) = (&self.it.registry, &self.it.group);
         let open = self.reading.iter().filter(|(_, reading)| !reading.unacknowledged.is_empty());
         let asked = open.map(|(partition, reading)| async move {
             let mut stored = reading.held.stored.lock().await;
             let now = cursor::stored(&*registry.store, group, *partition, None).await?;
-            if now.0.lease == reading.held.lease {
+            let still = now.0.lease == reading.held.lease;
+            if still {
                 reading.held.acknowledged.store(now.0.acknowledged.offset, Ordering::Release);
                 *stored = Some(now);
             }
-            Ok(())
+            Ok((!still).then_some(*partition))
         });
-        join_all(asked).await.into_iter().collect()
+        let asked = join_all(asked).await;
+        for partition in asked.iter().flatten().flatten() {
+            self.drop_partition(*partition);
+        }
+        asked.into_iter().try_for_each(|asked| asked.map(drop))
     }
 
     /// False if some of it is held by others.
