@@ -224,7 +224,8 @@ impl Running {
         }
     }
 
-    /// Puts the cursor where a log that was lost goes on, under a new lease. False if the partition is not held any more.
+    /// Puts the cursor where a log that was lost goes on, under a new lease; it says so until something behind it is
+    /// acknowledged. False if the partition is not held any more.
     async fn begin_again(&mut self, partition: Partition, gap: Gap) -> bool {
         let Some(reading) = self.reading.get(&partition) else { return false };
         let held = reading.held.clone();
@@ -235,7 +236,8 @@ impl Running {
             return false;
         };
         let lease = self.next_lease(cursor.lease);
-        let anew = GroupCursor { acknowledged: on, delivered: on.offset, lease, ..cursor };
+        let lost_to = cursor.lost_to.max(Some(gap.to));
+        let anew = GroupCursor { acknowledged: on, delivered: on.offset, lease, lost_to, ..cursor };
         let (store, name) = (&*self.it.registry.store, &self.it.group.name);
         if let Ok(Some(version)) = cursor::replace(store, name, partition, &anew, version).await {
             self.hold(partition, (anew, Some(version)), on.offset);
@@ -301,9 +303,9 @@ impl Running {
         self.give_back().await;
         let adopted = self.adopt_foreign_acknowledgements().await;
         let all_taken = self.take_what_is_mine().await?;
+        adopted?;
         Ok(all_taken && self.leaving.is_empty())
     }
-        adopted?;
 
     /// Acknowledgements have found that others hold it.
     fn drop_what_was_lost(&mut self) {
@@ -397,6 +399,9 @@ impl Running {
             let (before, (now, version)) = stored;
             self.waiting.remove(&partition);
             self.hold(partition, (now, version), before.delivered);
+            // Whoever was to be told may have gone before it was.
+            let (from, reason) = (now.acknowledged.offset + 1, GapReason::Lost);
+            self.outbox.extend(now.lost_to.map(|to| Delivery::Gap(Gap { partition, from, to, reason })));
             if let (Some((_, sent)), Some(reading)) =
                 (self.remembered.remove(&partition), self.reading.get_mut(&partition))
             {

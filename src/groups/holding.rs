@@ -103,7 +103,14 @@ mod tests {
         let registry = Registry { store, now: || WallMs(0) };
         let (me, at) = (ConsumerId { incarnation: 1, number: 1 }, Partition(3));
         let position = Position { offset: 5, ..Position::START };
-        let again = GroupCursor { birth: 7, acknowledged: Position::START, delivered: 5, lease: 2, holder: Some(me) };
+        let again = GroupCursor {
+            birth: 7,
+            acknowledged: Position::START,
+            delivered: 5,
+            lease: 2,
+            holder: Some(me),
+            lost_to: None,
+        };
         assert!(cursor::replace(&*registry.store, "g", at, &again, None).await.expect("stores").is_some());
         let consumer = Consumer::new(me, 7);
         let before = held(1);

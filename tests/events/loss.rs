@@ -164,6 +164,49 @@ async fn a_store_that_has_lost_everything_is_a_gap_and_what_happens_then_is_deli
     eventually("the other pile's to be all that is open", open).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_that_a_consumer_went_before_reading_is_told_to_the_next_until_something_behind_it_is_acknowledged() {
+    let server = Server::start();
+    let store: Arc<dyn Store> = Arc::new(Redis::open(Config::new(server.url())).await.expect("opens"));
+    let shared = Shared::over(|_| store);
+    let node = shared.node("a").await;
+    let teller = Teller::on(&shared.store);
+    let mut goes = Reader::join(&node.api, "g").await;
+    teller.tell(1, 1..=10).await;
+    let all = goes.take(10).await;
+    goes.acknowledge(&all[9]).await;
+    let _: String = server.cli(&["FLUSHALL"]);
+    teller.tell(1, [101]).await;
+    let at = Partition::of(code(1), shared.store.partitions());
+    let moved = || async {
+        let key = document::group_cursor_key("g", at);
+        let stored = shared.store.get(key.clone()).await.expect("reads")?;
+        let cursor = document::read_group_cursor(&key, &stored.value).expect("reads");
+        (cursor.acknowledged.offset == 0).then_some(())
+    };
+    eventually("the cursor to be where the log goes on", moved).await;
+    drop(goes);
+
+    // Twice: what is told and not acknowledged is told again.
+    for _ in 0..2 {
+        let mut next = Reader::join(&node.api, "g").await;
+        assert!(!next.joined.created);
+        let told = within("a gap", next.message()).await.expect("goes on");
+        let Some(Message::Gap(gap)) = told else { panic!("{told:?} before the gap") };
+        assert_eq!((gap.from, gap.to, gap.reason()), (1, 10, pb::EventGapReason::Lost));
+        assert_eq!(gap.partition, i32::from(at.0));
+    }
+    let mut next = Reader::join(&node.api, "g").await;
+    assert!(matches!(within("a gap", next.message()).await, Ok(Some(Message::Gap(_)))));
+    let told = next.next().await;
+    assert_eq!(told.number, 101);
+    next.acknowledge(&told).await;
+    drop(next);
+    let mut last = Reader::join(&node.api, "g").await;
+    teller.tell(1, [102]).await;
+    assert_eq!(last.next().await.number, 102, "and no gap before it");
+}
+
 /// A group that nobody is in, and that began behind the entry with this offset of each partition.
 fn group_at(name: &str, offset: u64) -> Group {
     Group {
