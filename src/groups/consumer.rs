@@ -224,7 +224,8 @@ impl Running {
         }
     }
 
-    /// Puts the cursor where a log that was lost goes on, under a new lease. False if the partition is not held any more.
+    /// Puts the cursor where a log that was lost goes on, under a new lease; it says so until something behind it is
+    /// acknowledged. False if the partition is not held any more.
     async fn begin_again(&mut self, partition: Partition, gap: Gap) -> bool {
         let Some(reading) = self.reading.get(&partition) else { return false };
         let held = reading.held.clone();
@@ -235,7 +236,8 @@ impl Running {
             return false;
         };
         let lease = self.next_lease(cursor.lease);
-        let anew = GroupCursor { acknowledged: on, delivered: on.offset, lease, ..cursor };
+        let lost_to = cursor.lost_to.max(Some(gap.to));
+        let anew = GroupCursor { acknowledged: on, delivered: on.offset, lease, lost_to, ..cursor };
         let (store, name) = (&*self.it.registry.store, &self.it.group.name);
         if let Ok(Some(version)) = cursor::replace(store, name, partition, &anew, version).await {
             self.hold(partition, (anew, Some(version)), on.offset);
@@ -299,8 +301,9 @@ impl Running {
         self.it.group = group;
         self.drop_what_was_lost();
         self.give_back().await;
-        self.adopt_foreign_acknowledgements().await?;
+        let adopted = self.adopt_foreign_acknowledgements().await;
         let all_taken = self.take_what_is_mine().await?;
+        adopted?;
         Ok(all_taken && self.leaving.is_empty())
     }
 
@@ -354,23 +357,26 @@ impl Running {
         }
     }
 
-    /// Any node takes acknowledgements. With room left they need not be known of here.
+    /// Any node takes acknowledgements, and only that one hears that they are refused because somebody else has taken the
+    /// partition: so this is looked for, room left or not.
     async fn adopt_foreign_acknowledgements(&mut self) -> Result<(), StoreError> {
-        if self.room() > 0 {
-            return Ok(());
-        }
         let (registry, group) = (&self.it.registry, &self.it.group);
         let open = self.reading.iter().filter(|(_, reading)| !reading.unacknowledged.is_empty());
         let asked = open.map(|(partition, reading)| async move {
             let mut stored = reading.held.stored.lock().await;
             let now = cursor::stored(&*registry.store, group, *partition, None).await?;
-            if now.0.lease == reading.held.lease {
+            let still = now.0.lease == reading.held.lease;
+            if still {
                 reading.held.acknowledged.store(now.0.acknowledged.offset, Ordering::Release);
                 *stored = Some(now);
             }
-            Ok(())
+            Ok((!still).then_some(*partition))
         });
-        join_all(asked).await.into_iter().collect()
+        let asked = join_all(asked).await;
+        for partition in asked.iter().flatten().flatten() {
+            self.drop_partition(*partition);
+        }
+        asked.into_iter().try_for_each(|asked| asked.map(drop))
     }
 
     /// False if some of it is held by others.
@@ -393,6 +399,9 @@ impl Running {
             let (before, (now, version)) = stored;
             self.waiting.remove(&partition);
             self.hold(partition, (now, version), before.delivered);
+            // Whoever was to be told may have gone before it was.
+            let (from, reason) = (now.acknowledged.offset + 1, GapReason::Lost);
+            self.outbox.extend(now.lost_to.map(|to| Delivery::Gap(Gap { partition, from, to, reason })));
             if let (Some((_, sent)), Some(reading)) =
                 (self.remembered.remove(&partition), self.reading.get_mut(&partition))
             {

@@ -18,8 +18,8 @@ pub async fn stored(
 ) -> Result<Stored, StoreError> {
     let (found, version) = find(store, &group.name, group.birth, partition).await?;
     let start = otherwise.or_else(|| group.starts.get(usize::from(partition.0)).copied()).unwrap_or_default();
-    let fresh =
-        GroupCursor { birth: group.birth, acknowledged: start, delivered: start.offset, lease: 0, holder: None };
+    let (birth, delivered) = (group.birth, start.offset);
+    let fresh = GroupCursor { birth, acknowledged: start, delivered, lease: 0, holder: None, lost_to: None };
     Ok((found.unwrap_or(fresh), version))
 }
 
@@ -82,7 +82,8 @@ pub async fn acknowledge(
             return Ok((cursor, version));
         }
         let delivered = delivered.max(position.offset).max(cursor.delivered);
-        let moved = GroupCursor { acknowledged: position, delivered, ..cursor };
+        // What was delivered under this lease was delivered behind the gap.
+        let moved = GroupCursor { acknowledged: position, delivered, lost_to: None, ..cursor };
         if let Some(version) = replace(store, name, partition, &moved, version).await? {
             return Ok((moved, Some(version)));
         }

@@ -230,7 +230,7 @@ impl Groups {
     /// Deletes what need not be kept, for as long as it is polled.
     pub async fn keep(self) {
         let Inner { config, registry, .. } = &*self.0;
-        retention::run(config, registry).await;
+        retention::run(config, registry, &|id| self.0.is_gone(id)).await;
     }
 
     /// Waits until every consumer has left, after `shutdown`.

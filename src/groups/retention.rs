@@ -12,16 +12,19 @@ use super::config::Config;
 use super::cursor;
 use super::registry::Registry;
 use crate::observe;
-use crate::store::document::Group;
+use crate::store::document::{ConsumerId, Group};
 use crate::store::{Partition, Position, Scan, StoreError, recorded_at};
 
+/// Whether a consumer is one no more, as far as can be told without asking.
+pub type Gone<'a> = dyn Fn(ConsumerId) -> bool + Send + Sync + 'a;
+
 /// Looks every so often, for as long as it is polled.
-pub async fn run(config: &Config, registry: &Registry) {
+pub async fn run(config: &Config, registry: &Registry, gone: &Gone<'_>) {
     let mut ticks = interval(config.trim_every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match round(config, registry).await {
+        match round(config, registry, gone).await {
             Ok(0) => {}
             Ok(deleted) => tracing::debug!(deleted, "old events deleted"),
             Err(error) => tracing::warn!(%error, "old events could not be deleted, will try again"),
@@ -29,22 +32,26 @@ pub async fn run(config: &Config, registry: &Registry) {
     }
 }
 
-/// How many entries were deleted.
-async fn round(config: &Config, registry: &Registry) -> Result<usize, StoreError> {
-    let pinning = pinning(config, registry).await?;
-    let mut deleted = 0;
+/// How many entries were deleted. A partition of which none can be does not keep others from it; the first error is told.
+async fn round(config: &Config, registry: &Registry, gone: &Gone<'_>) -> Result<usize, StoreError> {
+    let pinning = pinning(config, registry, gone).await?;
+    let (mut deleted, mut failed) = (0, None);
     for partition in (0..registry.store.partitions()).map(Partition) {
-        let cut = trim(config, registry, &pinning, partition).await?;
-        if cut > 0 {
-            observe::events_trimmed(cut as u64);
+        match trim(config, registry, &pinning, partition).await {
+            Ok(0) => {}
+            Ok(cut) => {
+                observe::events_trimmed(cut as u64);
+                deleted += cut;
+            }
+            Err(error) => failed = failed.or(Some(error)),
         }
-        deleted += cut;
     }
-    Ok(deleted)
+    failed.map_or(Ok(deleted), Err)
 }
 
-/// Groups for which events are kept. One that nobody has been in for long is none of them, and is marked so, once.
-async fn pinning(config: &Config, registry: &Registry) -> Result<Vec<Group>, StoreError> {
+/// Groups for which events are kept. One that nobody has been in for long is none of them, and is marked so, once. Those who
+/// died with their node are taken out of theirs: if they were all, nobody else would.
+async fn pinning(config: &Config, registry: &Registry, gone: &Gone<'_>) -> Result<Vec<Group>, StoreError> {
     let (mut all, mut after) = (vec![], String::new());
     loop {
         let page = registry.list(&after, Scan::MAX_LIMIT).await?;
@@ -56,7 +63,12 @@ async fn pinning(config: &Config, registry: &Registry) -> Result<Vec<Group>, Sto
         }
     }
     let mut pinning = vec![];
-    for group in all {
+    for mut group in all {
+        let dead: Vec<_> = group.consumers.iter().copied().filter(|id| gone(*id)).collect();
+        if !dead.is_empty() {
+            // One that has been deleted meanwhile, or born again, keeps too much rather than too little this once.
+            group = registry.remove(&group.name, group.birth, &dead).await?.unwrap_or(group);
+        }
         let now = (registry.now)();
         let idle = |group: &Group| {
             let since = group.idle_since.filter(|_| group.consumers.is_empty());

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use pileway::api::pb;
 use pileway::domain::WallMs;
+use pileway::store::document::{ConsumerId, Group, GroupStart};
 use pileway::store::redis::{Config, Redis};
-use pileway::store::{Partition, Store};
+use pileway::store::{Batch, Partition, Position, Put, Store, document};
 
 use crate::common::redis::Redis as Server;
 use crate::common::{eventually, within};
@@ -14,12 +15,11 @@ use crate::nodes::Shared;
 use crate::reader::{Message, Reader, Teller, code, lag, now, numbers};
 
 #[tokio::test]
-async fn old_events_are_deleted_when_every_group_has_them_and_a_group_nobody_is_in_does_not_count() {
+async fn old_events_are_deleted_when_every_group_has_them() {
     let shared = Shared::new();
     let node = shared
         .node_with("a", |config| {
             (config.events.keep, config.events.trim_every) = (Duration::from_mins(1), Duration::from_millis(100));
-            config.events.idle_group = Duration::from_mins(1);
         })
         .await;
     let teller = Teller::on(&shared.store);
@@ -44,6 +44,55 @@ async fn old_events_are_deleted_when_every_group_has_them_and_a_group_nobody_is_
     reader.acknowledge(&told).await;
     eventually("the rest of what is old", || trimmed_to(10)).await;
     assert_eq!(lag(&node.api, "g").await.unacknowledged, 0);
+}
+
+#[tokio::test]
+async fn a_group_whose_consumers_died_with_their_node_keeps_no_events_when_nobody_has_come_back_for_long() {
+    let shared = Shared::new();
+    let teller = Teller::on(&shared.store);
+    teller.tell(1, 1..=10).await;
+    // Of a run that is over.
+    let dead = ConsumerId { incarnation: 4711, number: 1 };
+    let group = Group { consumers: vec![dead], assigned: vec![Some(dead); 64], ..group_at("g", 0) };
+    put(&shared.store, Partition::GLOBAL, document::put_group(&group, now())).await;
+    let moment = Duration::from_millis(1);
+    let _node = shared
+        .node_with("a", |config| {
+            (config.events.keep, config.events.idle_group) = (moment, moment);
+            config.events.trim_every = Duration::from_millis(100);
+        })
+        .await;
+    let at = Partition::of(code(1), shared.store.partitions());
+    let first = || async { (shared.store.read_log(at, 0, 1).await.expect("reads")[0].offset == 10).then_some(()) };
+    eventually("what only that group needs to go", first).await;
+    let key = document::group_key("g");
+    let stored = shared.store.get(key.clone()).await.expect("reads").expect("it is not deleted");
+    let group = document::read_group(&key, &stored.value).expect("reads");
+    assert!(group.consumers.is_empty() && group.lapsed, "{group:?}");
+}
+
+#[tokio::test]
+async fn a_partition_of_which_nothing_can_be_deleted_keeps_no_other_from_it() {
+    let shared = Shared::new();
+    let teller = Teller::on(&shared.store);
+    let of = |pile| Partition::of(code(pile), shared.store.partitions());
+    let (before, behind) = if of(1).0 < of(2).0 { (1, 2) } else { (2, 1) };
+    for pile in [before, behind] {
+        teller.tell(pile, 1..=10).await;
+    }
+    put(&shared.store, Partition::GLOBAL, document::put_group(&group_at("g", 10), now())).await;
+    let key = document::group_cursor_key("g", of(before));
+    put(&shared.store, of(before), Put { key, value: vec![0xff; 9].into(), indexes: vec![] }).await;
+    let _node = shared
+        .node_with("a", |config| {
+            (config.events.keep, config.events.trim_every) = (Duration::from_millis(1), Duration::from_millis(100));
+        })
+        .await;
+    let (store, of) = (&shared.store, &of);
+    let first = |pile| async move { store.read_log(of(pile), 0, 1).await.expect("reads")[0].offset };
+    let first = &first;
+    eventually("the other partition's to go", || async move { (first(behind).await == 10).then_some(()) }).await;
+    assert_eq!(first(before).await, 1, "how far the group has come in it cannot be read");
 }
 
 #[tokio::test]
@@ -113,4 +162,68 @@ async fn a_store_that_has_lost_everything_is_a_gap_and_what_happens_then_is_deli
     eventually("it to be acknowledged", done).await;
     let open = || async { (lag(&node.api, "g").await.unacknowledged == 1).then_some(()) };
     eventually("the other pile's to be all that is open", open).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_that_a_consumer_went_before_reading_is_told_to_the_next_until_something_behind_it_is_acknowledged() {
+    let server = Server::start();
+    let store: Arc<dyn Store> = Arc::new(Redis::open(Config::new(server.url())).await.expect("opens"));
+    let shared = Shared::over(|_| store);
+    let node = shared.node("a").await;
+    let teller = Teller::on(&shared.store);
+    let mut goes = Reader::join(&node.api, "g").await;
+    teller.tell(1, 1..=10).await;
+    let all = goes.take(10).await;
+    goes.acknowledge(&all[9]).await;
+    let _: String = server.cli(&["FLUSHALL"]);
+    teller.tell(1, [101]).await;
+    let at = Partition::of(code(1), shared.store.partitions());
+    let moved = || async {
+        let key = document::group_cursor_key("g", at);
+        let stored = shared.store.get(key.clone()).await.expect("reads")?;
+        let cursor = document::read_group_cursor(&key, &stored.value).expect("reads");
+        (cursor.acknowledged.offset == 0).then_some(())
+    };
+    eventually("the cursor to be where the log goes on", moved).await;
+    drop(goes);
+
+    // Twice: what is told and not acknowledged is told again.
+    for _ in 0..2 {
+        let mut next = Reader::join(&node.api, "g").await;
+        assert!(!next.joined.created);
+        let told = within("a gap", next.message()).await.expect("goes on");
+        let Some(Message::Gap(gap)) = told else { panic!("{told:?} before the gap") };
+        assert_eq!((gap.from, gap.to, gap.reason()), (1, 10, pb::EventGapReason::Lost));
+        assert_eq!(gap.partition, i32::from(at.0));
+    }
+    let mut next = Reader::join(&node.api, "g").await;
+    assert!(matches!(within("a gap", next.message()).await, Ok(Some(Message::Gap(_)))));
+    let told = next.next().await;
+    assert_eq!(told.number, 101);
+    next.acknowledge(&told).await;
+    drop(next);
+    let mut last = Reader::join(&node.api, "g").await;
+    teller.tell(1, [102]).await;
+    assert_eq!(last.next().await.number, 102, "and no gap before it");
+}
+
+/// A group that nobody is in, and that began behind the entry with this offset of each partition.
+fn group_at(name: &str, offset: u64) -> Group {
+    Group {
+        name: name.to_owned(),
+        birth: 7,
+        created_at: now(),
+        start: GroupStart::Now,
+        starts: vec![Position { offset, ..Position::START }; 64],
+        consumers: vec![],
+        assigned: vec![None; 64],
+        idle_since: Some(now()),
+        lapsed: false,
+        deleted: false,
+    }
+}
+
+async fn put(store: &Arc<dyn Store>, partition: Partition, put: Put) {
+    let batch = Batch { id: None, require: vec![], put: vec![put], delete: vec![], append: vec![] };
+    store.commit(partition, batch).await.expect("the store takes it");
 }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use pileway::store::document::GroupCursor;
+use pileway::store::{Batch, Partition, document};
+
 use crate::common::eventually;
 use crate::nodes::Shared;
-use crate::reader::{Message, Reader, Teller, Told, holdings, lag, numbers};
+use crate::reader::{Message, Reader, Teller, Told, acknowledge, code, holdings, lag, numbers};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partitions_are_spread_over_consumers_on_all_nodes_and_a_new_one_takes_its_share() {
@@ -131,6 +134,32 @@ async fn a_consumer_that_does_not_acknowledge_stalls_its_own_partitions_only() {
         cursor: left.iter().find(|told| told.pile == stuck.pile).expect("there").cursor.clone(),
         ..stuck
     }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_was_taken_away_is_noticed_by_one_whose_acknowledgements_go_through_another_node() {
+    let shared = Shared::new();
+    let (a, b) = (shared.node("a").await, shared.node("b").await);
+    let teller = Teller::on(&shared.store);
+    let mut reader = Reader::join(&a.api, "g").await;
+    teller.tell(1, 1..=2).await;
+    let before = reader.take(2).await;
+    // Somebody who has gone again had it meanwhile, as far as anybody can tell.
+    let at = Partition::of(code(1), shared.store.partitions());
+    let key = document::group_cursor_key("g", at);
+    let stored = shared.store.get(key.clone()).await.expect("reads").expect("it is held");
+    let cursor = document::read_group_cursor(&key, &stored.value).expect("reads");
+    let taken = GroupCursor { holder: None, lease: cursor.lease + 1, ..cursor };
+    let put = vec![document::put_group_cursor("g", at, &taken)];
+    let batch = Batch { id: None, require: vec![], put, delete: vec![], append: vec![] };
+    shared.store.commit(at, batch).await.expect("the store takes it");
+    let refused = acknowledge(&b.api, &reader.joined, &before[1].cursor).await.expect_err("of a lease that is over");
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+
+    let again = reader.take(2).await;
+    assert_eq!(numbers(&again, 1), [1, 2]);
+    acknowledge(&b.api, &reader.joined, &again[1].cursor).await.expect("of the lease that counts");
+    assert_eq!(lag(&b.api, "g").await.unacknowledged, 0);
 }
 
 /// Waits until the consumers of group `g` hold so many partitions each.

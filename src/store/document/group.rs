@@ -57,6 +57,9 @@ pub struct GroupCursor {
     /// Counts who had the partition: what was delivered under another lease cannot be acknowledged.
     pub lease: u64,
     pub holder: Option<ConsumerId>,
+    /// The log was lost, and here is where the group had come before. Whoever takes the partition tells its client first,
+    /// until something behind that is acknowledged: the cursor has moved, and nothing else shows the gap any more.
+    pub lost_to: Option<u64>,
 }
 
 /// What the cursor of an event says, or that of a list.
@@ -266,13 +269,14 @@ enumeration!(Begin, GroupStart: Earliest Now Time);
 
 impl From<&GroupCursor> for v1::GroupCursor {
     fn from(cursor: &GroupCursor) -> Self {
-        let GroupCursor { birth, acknowledged, delivered, lease, holder } = cursor;
+        let GroupCursor { birth, acknowledged, delivered, lease, holder, lost_to } = cursor;
         Self {
             birth: *birth,
             acknowledged: Some(acknowledged.into()),
             delivered: *delivered,
             lease: *lease,
             holder: holder.as_ref().map(v1::GroupConsumer::from),
+            lost_to: *lost_to,
         }
     }
 }
@@ -281,9 +285,9 @@ impl TryFrom<v1::GroupCursor> for GroupCursor {
     type Error = Unreadable;
 
     fn try_from(stored: v1::GroupCursor) -> Result<Self, Unreadable> {
-        let v1::GroupCursor { birth, acknowledged, delivered, lease, holder } = stored;
+        let v1::GroupCursor { birth, acknowledged, delivered, lease, holder, lost_to } = stored;
         let acknowledged = required("acknowledged", acknowledged)?.try_into()?;
-        Ok(Self { birth, acknowledged, delivered, lease, holder: holder.map(ConsumerId::from) })
+        Ok(Self { birth, acknowledged, delivered, lease, holder: holder.map(ConsumerId::from), lost_to })
     }
 }
 

@@ -188,10 +188,14 @@ impl Feed {
     /// After a fail-over to a copy that was behind, offsets that have been handed on come a second time. So everybody's
     /// feed ends here, which tells them that what they know of the logs may not be so.
     fn begin_again(&self, partition: Partition, seen: &Last, end: Offset) {
-        let seen = seen.offset;
-        tracing::warn!(%partition, seen, end, "a log has lost its end, which was acknowledged");
-        // The next look begins with its newest.
-        self.change(partition, |_| None);
+        let was = seen.offset;
+        tracing::warn!(%partition, seen = was, end, "a log has lost its end, which was acknowledged");
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = seen.get_mut(usize::from(partition.0)) {
+            // The next look begins with its newest.
+            *seen = None;
+        }
+        // Before anything else is handed on: who listens must not be told anew while what it knew has not ended.
         *self.listeners() = broadcast::channel(self.capacity).0;
     }
 
@@ -253,3 +257,33 @@ fn lost() -> StoreError {
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 const READ_AT_ONCE: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_handed_on_between_the_end_of_a_log_and_the_end_of_its_feed() {
+        let feed = Arc::new(Feed::new(1, 4));
+        let mut before = feed.subscribe();
+        let last = Last { offset: 9, what: None };
+        feed.change(Partition(0), |_| Some(last.clone()));
+        // The channel cannot be replaced yet.
+        let listeners = feed.listeners();
+        let again = feed.clone();
+        let beginning = std::thread::spawn(move || again.begin_again(Partition(0), &last, 3));
+        // Whoever hands something on looks here first: it waits, many times over, or still sees the log as it was.
+        let mut waited = 0;
+        while waited < 1000 {
+            match feed.seen.try_lock() {
+                Ok(seen) => assert!(seen[0].is_some(), "forgotten, and the feed goes on"),
+                Err(_) => waited += 1,
+            }
+            std::thread::yield_now();
+        }
+        drop(listeners);
+        beginning.join().expect("no panic");
+        assert!(feed.seen(Partition(0)).is_none());
+        assert!(matches!(before.try_recv(), Err(broadcast::error::TryRecvError::Closed)));
+    }
+}
