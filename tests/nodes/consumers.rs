@@ -86,13 +86,15 @@ impl Consumers {
         let Seen { deliveries, newest, settled, skipped, gaps, deaths, broken } =
             std::mem::take(&mut *seen(&self.seen));
         assert!(skipped.is_empty(), "{} out of order: {:?}", skipped.len(), skipped.first());
-        assert!(gaps.is_empty(), "nothing was lost, and yet: {gaps:?}");
+        // A Redis that is killed may lose the last events it has acknowledged: that is said, and nothing else is.
+        assert!(gaps.iter().all(|gap| gap.reason() == pb::EventGapReason::Lost), "{gaps:?}");
         assert!(deaths > 0, "no consumer died: nothing is proved");
         eprintln!(
             "{acked} settlements delivered to a group: {deliveries} deliveries of {} piles' events, {deaths} consumers killed, \
-             {broken} streams broken, {} settlements delivered more than once",
+             {broken} streams broken, {} settlements delivered more than once, {} gaps told",
             newest.len(),
-            settled.values().filter(|times| **times > 1).count()
+            settled.values().filter(|times| **times > 1).count(),
+            gaps.len()
         );
     }
 
