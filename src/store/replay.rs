@@ -20,7 +20,7 @@ pub struct Replay {
     pub begin: Begin,
     /// Nothing recorded before this.
     pub from: Option<WallMs>,
-    /// Each partition ends with the first event that was recorded at this time or later, and was not late.
+    /// Each partition ends with the first event that was recorded at this time or later.
     pub to: Option<WallMs>,
     /// 1 to [`MAX_PAGE`].
     pub page_size: usize,
