@@ -1,6 +1,7 @@
 //! Several consumers of one group, on one node and on several: partitions are spread over them, and move.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use pileway::store::document::GroupCursor;
 use pileway::store::{Batch, Partition, document};
@@ -162,9 +163,11 @@ async fn a_partition_that_was_taken_away_is_noticed_by_one_whose_acknowledgement
     assert_eq!(lag(&b.api, "g").await.unacknowledged, 0);
 }
 
-/// Waits until the consumers of group `g` hold so many partitions each.
+/// Waits until the consumers of group `g` hold so many partitions each. Asked now and then: each answer is read from 64
+/// cursors, and a node that does nothing but answer this has no time for anything else.
 async fn shares(node: &crate::nodes::Node, expected: &[usize]) {
     let spread = || async {
+        crate::common::has_passed(Duration::from_millis(20), Instant::now()).await;
         let mut held: Vec<_> = holdings(&node.api, "g").await.into_values().collect();
         held.sort_unstable();
         (held == expected).then_some(())
