@@ -41,7 +41,11 @@ pub fn policy(energy_price: u32) -> Arc<Policy> {
 
 /// 0x01 of a DC pile.
 pub fn login_request(guns: u8) -> Frame {
-    frame(0x01, Serial::NONE, &[("gun_count", guns.into()), ("protocol_version", 16)])
+    login_of(guns, 16)
+}
+
+pub fn login_of(guns: u8, version: u64) -> Frame {
+    frame(0x01, Serial::NONE, &[("gun_count", guns.into()), ("protocol_version", version)])
 }
 
 /// All zero but for pile code, serial and these fields.
