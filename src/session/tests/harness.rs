@@ -338,11 +338,14 @@ impl Pile {
 
     pub fn advance_by(&mut self, time: Duration) {
         let until = self.now().mono + time;
+        let mut at_once = 0;
         while let Some(due) = self.session.due(self.now()).filter(|due| *due <= until) {
             self.move_clock(due.saturating_sub(self.now().mono));
             self.input(Input::Timer);
             let next = self.session.due(self.now());
-            assert!(next.is_none_or(|next| next > self.now().mono), "the timer spins at {:?}", self.now());
+            // What the store answers meanwhile may be overdue in its turn.
+            at_once = if next.is_some_and(|next| next <= self.now().mono) { at_once + 1 } else { 0 };
+            assert!(at_once < 4, "the timer spins at {:?}", self.now());
         }
         self.move_clock(until.saturating_sub(self.now().mono));
     }

@@ -128,7 +128,7 @@ impl Walk {
         }
         self.come_to_rest();
         self.check_lives();
-        self.reached
+        std::mem::take(&mut self.reached)
     }
 
     fn step(&mut self) {
@@ -185,7 +185,7 @@ impl Walk {
         self.check_sent();
         self.check_replies();
         let old = std::mem::replace(&mut self.pile, new);
-        assert_eq!(self.commands.len(), 0, "no answer: {:#?} {:#?}", self.commands, self.trace);
+        assert_eq!(self.commands.len(), 0, "no answer: {:#?}", self.commands);
         self.charged.clear();
         self.unanswered.clear();
         self.older.push(old);
@@ -202,7 +202,7 @@ impl Walk {
                 old.store_answers();
             }
             old.advance_by(Duration::ZERO);
-            assert_eq!(old.received(), 0, "sent by a session that is over: {:#?}", self.trace);
+            assert_eq!(old.received(), 0, "sent by a session that is over");
             if old.session.is_done() {
                 let old = self.older.remove(at);
                 self.left(old);
@@ -218,15 +218,15 @@ impl Walk {
         let started = self.started.len();
         self.check_sent();
         self.check_replies();
-        assert!(!provisional || self.started.len() == started, "a start without a claim: {:#?}", self.trace);
+        assert!(!provisional || self.started.len() == started, "a start without a claim");
         let store = self.pile.store.borrow();
         let gone = self.known.iter().find(|serial| !store.orders.contains_key(serial));
-        assert_eq!(gone, None, "an order is lost: {:#?}", self.trace);
+        assert_eq!(gone, None, "an order is lost");
         self.known.extend(store.orders.keys().copied());
         drop(store);
         let session = &self.pile.session;
-        assert!(session.orders.len() <= 64, "{:#?}", self.trace);
-        assert!(session.jobs.is_bounded(), "{:#?}", self.trace);
+        assert!(session.orders.len() <= 64);
+        assert!(session.jobs.is_bounded());
         self.check_time();
     }
 
@@ -264,6 +264,15 @@ impl Walk {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         (self.random >> 33) % n
+    }
+}
+
+/// Whatever it was that did not hold: how it came to that.
+impl Drop for Walk {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{} steps: {:#?}", self.steps, self.trace);
+        }
     }
 }
 

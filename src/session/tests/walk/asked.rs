@@ -120,8 +120,8 @@ impl Walk {
             somebody |= at < asked.deadline;
             asked.written = Some(true);
         }
-        assert!(somebody, "nobody waits for this start any more: {:#?}", self.trace);
-        assert!(self.requests.insert(request.id), "one request started twice: {:#?}", self.trace);
+        assert!(somebody, "nobody waits for this start any more");
+        assert!(self.requests.insert(request.id), "one request started twice");
     }
 
     /// Who has asked has been answered by now, and what he was told is so.
@@ -137,7 +137,7 @@ impl Walk {
         }
         let now = self.pile.now().mono;
         let late = self.commands.values().find(|asked| asked.deadline <= now);
-        assert!(late.is_none(), "no answer in time: {late:?} {:#?}", self.trace);
+        assert!(late.is_none(), "no answer in time: {late:?}");
     }
 
     /// What somebody was told is durable.
@@ -159,7 +159,7 @@ impl Walk {
             Reply::Order(_) | Reply::Curve(_) | Reply::Session(_) | Reply::Telemetry(_) => ("read", true),
             Reply::RebootAccepted | Reply::Clock { .. } | Reply::Disconnected => ("done", true),
         };
-        assert!(so, "not so: {reply:?} {:#?}", self.trace);
+        assert!(so, "not so: {reply:?}");
         name
     }
 
@@ -168,7 +168,7 @@ impl Walk {
     fn check_error(&self, error: &CommandError, asked: &Asked) -> &'static str {
         let nothing = matches!(error, CommandError::SessionLost { written: false } | CommandError::DeadlinePassed);
         let so = !nothing || asked.start.is_none() || asked.written != Some(true);
-        assert!(so, "not so: {error:?} {asked:?} {:#?}", self.trace);
+        assert!(so, "not so: {error:?} {asked:?}");
         error.name()
     }
 }

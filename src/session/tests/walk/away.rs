@@ -41,7 +41,7 @@ impl Walk {
         new.authority_waits = true;
         self.check_sent();
         self.check_replies();
-        assert_eq!(self.commands.len(), 0, "no answer: {:#?} {:#?}", self.commands, self.trace);
+        assert_eq!(self.commands.len(), 0, "no answer: {:#?}", self.commands);
         self.charged.clear();
         self.unanswered.clear();
         let old = std::mem::replace(&mut self.pile, new);
@@ -135,8 +135,8 @@ impl Walk {
             // What was charging and is amended elsewhere is looked at when its time comes.
             let watched = absent.orders.iter().any(|(watched, _)| watched.serial == order.serial);
             let open = order.state.is_open() && !waits && order.stop_at_login.is_none();
-            assert!(watched || !order.state.is_open(), "nobody watches {order:#?} {:#?}", self.trace);
-            assert!(!open || undecided(order, now).is_none(), "undecided {order:#?} {:#?}", self.trace);
+            assert!(watched || !order.state.is_open(), "nobody watches {order:#?}");
+            assert!(!open || undecided(order, now).is_none(), "undecided {order:#?}");
         }
     }
 
@@ -169,7 +169,7 @@ impl Walk {
         });
         let told: Vec<_> = told.collect();
         let twice = told.windows(2).find(|two| two[0] == two[1]);
-        assert!(twice.is_none() || !self.was_calm, "told twice: {told:?} {:#?}", self.trace);
+        assert!(twice.is_none() || !self.was_calm, "told twice: {told:?}");
     }
 }
 

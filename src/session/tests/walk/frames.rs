@@ -52,21 +52,21 @@ impl Walk {
             let Some((after, _)) = after.get(serial) else { continue };
             let said = Some(said).filter(|said| *opened && said.is_about(before));
             let state = self.state_after(before, said, after, now);
-            let context = || format!("{said:?} makes of {before:#?} this: {after:#?} {:#?}", self.trace);
+            let context = || format!("{said:?} makes of {before:#?} this: {after:#?}");
             assert_eq!(after.state, state, "{}", context());
             let on_gun = |(order, _): &&(Order, bool)| order.gun == after.gun && order.stop.is_some();
             let alone = before_all.values().filter(on_gun).count() < 2;
             self.check_parts((before, alone), said, after, now, &context);
         }
         if let (true, Said::Bills(serial, _)) = (self.nature.calm, said) {
-            assert_eq!(self.pile.order_state(serial), OrderState::Settled, "{:#?}", self.trace);
+            assert_eq!(self.pile.order_state(serial), OrderState::Settled);
         }
         if let (true, Said::Charges(_, serial)) = (self.nature.calm, said) {
             // Whoever charges has an order, and if nobody here has made it, that is a breach.
             let store = self.pile.store.borrow();
             let stranger = !before_all.contains_key(&serial);
             let told = store.changes(serial).contains(&Change::Anomaly(AnomalyKind::UnknownSerial));
-            assert!(!stranger || told, "adopted in silence: {:#?}", self.trace);
+            assert!(!stranger || told, "adopted in silence");
         }
     }
 

@@ -23,15 +23,15 @@ impl Walk {
             let told = told.remove(serial).unwrap_or_default();
             let settlements = told.iter().filter(|(change, _)| *change == Change::Settled).count();
             let once = usize::from(order.state == OrderState::Settled);
-            assert_eq!(settlements, once, "{serial} settles {settlements} times: {:#?}", self.trace);
-            assert_eq!(store.records.contains_key(serial), once == 1, "{serial}: {:#?}", self.trace);
+            assert_eq!(settlements, once, "{serial} settles {settlements} times");
+            assert_eq!(store.records.contains_key(serial), once == 1, "{serial}");
             let conflicts = store.records.get(serial).is_some_and(|records| records.len() > 1);
-            assert_eq!(conflicts, has(order, AnomalyKind::RecordConflict), "{serial}: {:#?}", self.trace);
+            assert_eq!(conflicts, has(order, AnomalyKind::RecordConflict), "{serial}");
             self.check_told(order, &told);
             self.check_breaches(order, &told);
             self.count(order, &told);
         }
-        assert!(told.is_empty(), "told of orders that are not there: {told:#?} {:#?}", self.trace);
+        assert!(told.is_empty(), "told of orders that are not there: {told:#?}");
     }
 
     /// Nothing is told twice, or too early, and what is stored was told.
@@ -39,7 +39,7 @@ impl Walk {
         let serial = order.serial;
         let context = || {
             let changes: Vec<_> = told.iter().map(|(change, then)| (change, then.updated_at)).collect();
-            format!("{order:#?} {changes:#?} {:#?}", self.trace)
+            format!("{order:#?} {changes:#?}")
         };
         let mut before = BTreeSet::new();
         for (at, (change, then)) in told.iter().enumerate() {
@@ -93,20 +93,20 @@ impl Walk {
             let told = told.iter().filter(|(change, _)| *change == Change::Anomaly(kind)).count();
             let kept = order.anomalies.iter().filter(|anomaly| anomaly.kind == kind).count();
             let lost = self.lost.contains(&serial);
-            assert!(kept <= 1, "{serial}: {kind:?} kept {kept} times: {:#?}", self.trace);
-            assert!(told <= 1 || lost, "{serial}: {kind:?} told {told} times: {:#?}", self.trace);
+            assert!(kept <= 1, "{serial}: {kind:?} kept {kept} times");
+            assert!(told <= 1 || lost, "{serial}: {kind:?} told {told} times");
             // A bill that nobody here has asked for is told by its settlement.
             let by_bill = kind == AnomalyKind::UnknownSerial && order.charging_at.is_none();
             let same = told == kept || by_bill || !self.is_exact(order);
-            assert!(same, "{serial}: {kind:?} told {told} times, kept {kept}: {:#?}", self.trace);
+            assert!(same, "{serial}: {kind:?} told {told} times, kept {kept}");
         }
         let breaches = told.iter().any(|(change, _)| matches!(change, Change::Anomaly(_)));
         let nobodys = matches!(order.origin, Origin::Pile) && !breaches && order.charging_at.is_some();
-        assert!(!nobodys || !self.is_exact(order), "adopted in silence: {order:#?} {:#?}", self.trace);
+        assert!(!nobodys || !self.is_exact(order), "adopted in silence: {order:#?}");
         let platform = order.origin == Origin::Platform;
         let unanswered = matches!(order.failure, Some(Failure::NoStart)) && order.stop.is_none() && platform;
-        assert!(!unanswered || has(order, AnomalyKind::StartTimeout), "{order:#?} {:#?}", self.trace);
-        assert!(order.state != OrderState::Abnormal || breaches, "abnormal in silence: {order:#?} {:#?}", self.trace);
+        assert!(!unanswered || has(order, AnomalyKind::StartTimeout), "{order:#?}");
+        assert!(order.state != OrderState::Abnormal || breaches, "abnormal in silence: {order:#?}");
     }
 
     /// Whether everything that is kept of it must have been told.

@@ -107,16 +107,16 @@ impl Walk {
         let store = self.pile.store.borrow();
         for serial in &open {
             let order = store.orders.get(serial).map(|(order, _)| order);
-            let order = order.unwrap_or_else(|| panic!("{serial} is not put again: {:#?}", self.trace));
+            let order = order.unwrap_or_else(|| panic!("{serial} is not put again"));
             let attempt = order.request.is_none_or(|request| store.attempts.contains_key(&request.id));
-            assert!(attempt, "{serial} may start again: {:#?}", self.trace);
+            assert!(attempt, "{serial} may start again");
             // It is what it was, or what time has made of it.
             let (was, is) = (&before[serial].0, order);
             let same = (was.created_at, was.request, &was.at_pile) == (is.created_at, is.request, &is.at_pile);
-            assert!(same, "{was:#?} has come back as {is:#?}: {:#?}", self.trace);
+            assert!(same, "{was:#?} has come back as {is:#?}");
         }
         let ended = self.pile.ended.is_some();
-        assert!(ended || self.pile.registered == store.owner, "{:#?}", self.trace);
+        assert!(ended || self.pile.registered == store.owner);
         self.reached.one("lost", if ended { "and remembered" } else { "and put again" });
     }
 

@@ -20,7 +20,7 @@ impl Walk {
         self.unanswered.clear();
         self.log_in_again();
         self.quiet_down();
-        assert!(matches!(self.pile.session.phase, Phase::Live(_)), "{:#?}", self.trace);
+        assert!(matches!(self.pile.session.phase, Phase::Live(_)));
         self.check_held();
         for number in [1, 2, 1, 2] {
             self.frame(Said::Idles(gun(number)));
@@ -32,7 +32,7 @@ impl Walk {
         let mut open = vec![];
         for (order, _) in self.pile.store.borrow().orders.values() {
             let ended = !order.state.is_open() || order.state == OrderState::Abnormal;
-            assert!(ended, "still {order:#?} {:#?}", self.trace);
+            assert!(ended, "still {order:#?}");
             if order.state != OrderState::Settled {
                 open.push((order.serial, order.state));
             }
@@ -62,7 +62,7 @@ impl Walk {
             }
             self.finish_older();
         }
-        assert!(self.older.is_empty(), "something is left: {:#?}", self.trace);
+        assert!(self.older.is_empty(), "something is left");
         self.check();
     }
 
@@ -76,24 +76,24 @@ impl Walk {
         let held = |serial: &Serial| session.orders.iter().any(|held| held.order.serial == *serial);
         // A session holds so many; the others are read when their record comes.
         let forgotten: Vec<_> = open.filter(|serial| !held(serial)).collect();
-        assert!(forgotten.is_empty() || session.orders.len() >= 63, "not held: {forgotten:?} {:#?}", self.trace);
+        assert!(forgotten.is_empty() || session.orders.len() >= 63, "not held: {forgotten:?}");
     }
 
     fn end_without_a_bill(&mut self, serial: Serial) {
         let close = Box::new(Close { reason: String::new(), given: None, force: true });
         let id = self.pile.command(Command::CloseOrder { serial, close }, 10);
-        assert!(self.pile.reply(id).is_ok(), "{:#?}", self.trace);
-        assert_eq!(self.pile.order_state(serial), OrderState::ClosedWithoutRecord, "{:#?}", self.trace);
+        assert!(self.pile.reply(id).is_ok());
+        assert_eq!(self.pile.order_state(serial), OrderState::ClosedWithoutRecord);
     }
 
     /// The second copy comes while the first is on its way to the store: both are answered.
     fn bill_twice(&mut self, serial: Serial) {
         self.pile.mode = Mode::Slow;
         let copies = [self.pile.bills_with(serial, 0x41), self.pile.bills_with(serial, 0x41)];
-        assert_eq!(self.pile.received(), 0, "{:#?}", self.trace);
+        assert_eq!(self.pile.received(), 0);
         self.unanswered.extend(copies.map(|sequence| (sequence.0, serial)));
         self.pile.store_returns();
-        assert_eq!(self.pile.received(), 2, "each copy is answered: {:#?}", self.trace);
-        assert_eq!(self.pile.order_state(serial), OrderState::Settled, "{:#?}", self.trace);
+        assert_eq!(self.pile.received(), 2, "each copy is answered");
+        assert_eq!(self.pile.order_state(serial), OrderState::Settled);
     }
 }

@@ -19,31 +19,31 @@ impl Walk {
                 0x36 => self.check_stop(gun(down.get("gun_no") as u8)),
                 0x40 => {
                     let settled = self.pile.store.borrow().records.contains_key(&down.serial());
-                    assert!(settled, "0x40 before the record: {:#?}", self.trace);
+                    assert!(settled, "0x40 before the record");
                     let billed = self.unanswered.remove(&down.sequence.0);
-                    assert_eq!(billed, Some(down.serial()), "0x40 for nothing: {:#?}", self.trace);
+                    assert_eq!(billed, Some(down.serial()), "0x40 for nothing");
                 }
                 _ => {}
             }
         }
         let forgotten = self.nature.calm && !self.unanswered.is_empty();
-        assert!(!forgotten, "no 0x40: {:?} {:#?}", self.unanswered, self.trace);
+        assert!(!forgotten, "no 0x40: {:?}", self.unanswered);
     }
 
     /// The order is durable, the frame is the one this pile understands, and nobody else has the gun.
     fn check_opening(&mut self, down: &Down) {
         let serial = self.stored(down);
         let gun = gun(down.get("gun_no") as u8);
-        assert_eq!(down.frame.code() == 0xA8, self.nature.v18, "{:#?}", self.trace);
-        assert!(self.started.insert(serial), "started twice: {:#?}", self.trace);
+        assert_eq!(down.frame.code() == 0xA8, self.nature.v18);
+        assert!(self.started.insert(serial), "started twice");
         self.tell(serial, gun);
         let order = self.pile.store.borrow().order(serial).clone();
-        assert_eq!(order.gun, gun, "{:#?}", self.trace);
+        assert_eq!(order.gun, gun);
         self.check_start(order.request.expect("its request id"), down.at);
         let held = self.pile.session.orders.iter().filter(|held| held.order.gun == gun && held.occupies_gun());
         let others = held.filter(|held| held.order.serial != serial && held.order.created_at < order.created_at);
         // While a slow store takes it, the gun may begin something else.
-        assert!(others.count() == 0 || !self.nature.calm, "the gun was taken: {:#?}", self.trace);
+        assert!(others.count() == 0 || !self.nature.calm, "the gun was taken");
     }
 
     /// 0x36 names a gun only. It must not meet a stranger, and unless somebody has just asked for it, the order it is for
@@ -55,13 +55,13 @@ impl Walk {
         let asked = asked.is_some_and(|serial| charged.is_none_or(|charged| charged == serial));
         // What is not held is not known to be wrong: it was provisional, or has been settled since.
         let meant = charged.is_some_and(|serial| held(&serial).is_none_or(|held| held.order.stop.is_some()));
-        assert!(asked || meant, "stopped on gun {gun}, where {charged:?} charges: {:#?}", self.trace);
+        assert!(asked || meant, "stopped on gun {gun}, where {charged:?} charges");
     }
 
     /// The order a frame to the pile names, which is durable.
     fn stored(&self, down: &Down) -> Serial {
         let serial = down.serial();
-        assert!(self.pile.store.borrow().orders.contains_key(&serial), "before the order: {down:?} {:#?}", self.trace);
+        assert!(self.pile.store.borrow().orders.contains_key(&serial), "before the order: {down:?}");
         serial
     }
 

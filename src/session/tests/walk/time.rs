@@ -14,18 +14,18 @@ impl Walk {
         }
         for held in session.orders.iter().filter(|held| held.unsent.is_none()) {
             let order = &held.order;
-            assert_eq!(undecided(order, now), None, "{now:?} {order:#?} {:#?}", self.trace);
+            assert_eq!(undecided(order, now), None, "{now:?} {order:#?}");
             let charged = self.charged.values().any(|serial| *serial == order.serial);
             let limit = order.limits.and_then(|limits| limits.duration_s).filter(|_| charged);
             let lasts = order.charging_at.filter(|_| order.state == OrderState::Charging);
             let too_long = limit.zip(lasts).is_some_and(|(s, since)| now.since(since) >= u64::from(s) * 1000);
-            assert!(!too_long, "longer than it may: {order:#?} {:#?}", self.trace);
+            assert!(!too_long, "longer than it may: {order:#?}");
             if self.was_calm && held.version.is_some() {
                 let store = self.pile.store.borrow();
                 let stored = store.order(order.serial);
                 let same = (stored.state, stored.stop_at_login, &stored.anomalies)
                     == (order.state, order.stop_at_login, &order.anomalies);
-                assert!(same, "stored as {stored:#?}, known as {order:#?}: {:#?}", self.trace);
+                assert!(same, "stored as {stored:#?}, known as {order:#?}");
             }
         }
     }
