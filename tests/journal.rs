@@ -25,7 +25,7 @@ use pileway::cli::journal::{Remaining, replay, show};
 use pileway::domain::order::{Change, Happening};
 use pileway::domain::{Fence, OrderState, PileCode, WallMs};
 use pileway::store::journal::{self, Journal, Of, OpenError};
-use pileway::store::ledger::{Expect, Ledger, WriteError};
+use pileway::store::ledger::{Expect, Ledger, Retention, WriteError};
 use pileway::store::{Claim, Settled, StoreError};
 use tempfile::TempDir;
 use values::{NOW, attempt, event, of, order, pile, record, session, told, write};
@@ -540,14 +540,21 @@ async fn a_journal_is_shown_and_replayed_by_hand() {
     assert_eq!(entries[1]["pile"], pile(1).to_string());
     assert_eq!((&entries[1]["kind"], &entries[1]["serial"]), (&"record".into(), &two.serial.to_string().into()));
 
-    let mut said = vec![];
-    let left = replay(dir.path(), far.clone(), Duration::ZERO, &mut said).await.expect("replays");
+    let (mut said, kept) = (vec![], Retention { orders: DAY, tombstones: DAY });
+    let left = replay(dir.path(), far.clone(), kept, Duration::ZERO, &mut said).await.expect("replays");
     assert_eq!(left, Remaining(2), "the store is away");
     far.set(Mood::Here);
-    let left = replay(dir.path(), far.clone(), common::PATIENCE, &mut said).await.expect("replays");
+    let left = replay(dir.path(), far.clone(), kept, common::PATIENCE, &mut said).await.expect("replays");
     assert_eq!(left, Remaining(0), "{}", String::from_utf8_lossy(&said));
     let reader = Ledger::new(far.clone());
     assert_eq!(reader.record(pile(1), two.serial).await, Ok(Some(record(&two, 1))));
+    let now =
+        WallMs(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_millis() as i64);
+    reader.expire(now).await.expect("expires");
+    let kept = reader.record(pile(1), two.serial).await.expect("reads");
+    assert!(kept.is_some(), "what was brought today goes tomorrow, whenever it happened");
+    reader.expire(now.plus_ms(DAY.as_millis() as u64 + 1)).await.expect("expires");
+    assert_eq!(reader.record(pile(1), two.serial).await, Ok(None));
 
     let nothing = tempfile::tempdir().expect("a directory");
     let missing = nothing.path().join("journal");
@@ -566,6 +573,8 @@ async fn a_session_that_is_fenced_learns_it_when_the_store_is_there() {
     assert!(kept.expect("opens").list(Of::Pending, None).await.expect("lists").0.is_empty());
     assert_eq!(site.ledger.journal_depth(), 0);
 }
+
+const DAY: Duration = Duration::from_hours(24);
 
 fn copy(from: &TempDir, to: &TempDir) {
     for file in std::fs::read_dir(from.path()).expect("reads") {

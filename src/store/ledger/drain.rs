@@ -162,7 +162,7 @@ impl Ledger {
     ) -> Result<Delivery, StoreError> {
         let (seq, JournalEntry { arrived_at, incarnation, what }) = (waiting.seq, entry);
         match what {
-            Journaled::Record { record, ours } => match self.settle_late(&record, ours, arrived_at).await {
+            Journaled::Record { record, ours } => match self.settle_late(journal, &record, ours, arrived_at).await {
                 // It is money: it is kept for somebody to look at.
                 Err(StoreError::Invalid(why)) => {
                     tracing::error!(%pile, seq, why, "the store refuses a record, which stays in the journal");
@@ -191,6 +191,7 @@ impl Ledger {
     /// As any other settlement, from the order as it is now and what the session knew of it.
     async fn settle_late(
         &self,
+        journal: &Journal,
         record: &Record,
         ours: Option<Box<Order>>,
         arrived_at: WallMs,
@@ -204,7 +205,10 @@ impl Ledger {
         }
         let stored = self.order(record.pile, record.serial).await?;
         let base = stored.map(|(stored, version)| (merged(stored, ours.as_deref()), version));
-        self.settle_from(record, base, ours.as_deref(), arrived_at, Told::Late).await?;
+        // Settled as of its arrival, but kept from today: whoever looks for it could not see it before.
+        let waited = Duration::from_millis(journal.now().since(arrived_at));
+        let late = self.clone().keeping(self.retention.longer_by(waited));
+        late.settle_from(record, base, ours.as_deref(), arrived_at, Told::Late).await?;
         Ok(Delivery::Done { dropped: 0 })
     }
 
