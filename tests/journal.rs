@@ -22,8 +22,8 @@ use std::time::Duration;
 use common::within;
 use far::{Far, Mood};
 use pileway::cli::journal::{Remaining, replay, show};
-use pileway::domain::order::{Change, Happening};
-use pileway::domain::{Fence, OrderState, PileCode, WallMs};
+use pileway::domain::order::{Change, Close, Happening};
+use pileway::domain::{Amount, Energy, Fence, OrderState, PileCode, WallMs};
 use pileway::store::journal::{self, Journal, Of, OpenError};
 use pileway::store::ledger::{Expect, Ledger, Retention, WriteError};
 use pileway::store::{Claim, Settled, StoreError};
@@ -123,6 +123,32 @@ async fn a_record_taken_while_the_store_is_away_settles_once_when_it_is_back() {
         // A mute store had carried it out at once, when it was not late.
         assert_eq!(settlements, [&(Change::Settled, arrived, mood == Mood::Away)], "{told:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_was_closed_while_the_store_was_away_is_closed_wherever_its_pile_is_by_then() {
+    let site = Site::new().await;
+    let (fence, order) = (site.claim(pile(1), 1).await, order(pile(1), 1));
+    site.ledger.write(write(1, 1, fence, vec![(of(&order), Expect::Absent)], vec![])).await.expect("writes");
+    site.far.set(Mood::Away);
+    let mut closed = order.clone();
+    let close = Close { reason: "lost".to_owned(), given: Some((Energy(7), Amount(9))), force: true };
+    assert_eq!(closed.apply(NOW.plus_ms(1), Happening::Closed(Box::new(close))), [Change::Closed]);
+    let told_so = write(1, 2, fence, vec![(of(&closed), Expect::Version(1))], vec![event(&closed, Change::Closed)]);
+    site.ledger.write(told_so).await.expect("journals");
+
+    site.far.set(Mood::Here);
+    // Another node's, who knows nothing of it.
+    let elsewhere = Ledger::new(site.far.clone());
+    let fence = elsewhere.claim(Claim::login(pile(1), session(2), NOW, 1)).await.expect("claims").fence;
+    let mut seen = order.clone();
+    seen.apply(NOW.plus_ms(2), Happening::Accepted);
+    elsewhere.write(write(2, 1, fence, vec![(of(&seen), Expect::Version(1))], vec![])).await.expect("writes");
+    assert_eq!(site.drain().await, 0, "nothing is lost");
+    let stored = elsewhere.order(pile(1), order.serial).await.expect("reads").expect("is there").0;
+    assert_eq!((stored.state, &stored.closing), (OrderState::ClosedWithoutRecord, &closed.closing));
+    assert_eq!(stored.accepted_at, seen.accepted_at, "and nothing else is undone");
+    assert_eq!(told(&*site.far, pile(1)).await, [(Change::Closed, NOW, true)], "once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -227,7 +227,7 @@ impl Ledger {
     /// new. Other documents have been written by somebody since, or will be by who owns the pile now.
     async fn commit_late(&self, pile: PileCode, batch: Batch, own: BatchId) -> Result<Delivery, StoreError> {
         let mut batch = document::late_batch(batch);
-        let mut dropped = 0;
+        let (mut dropped, mut closed) = (0, vec![]);
         while !(batch.put.is_empty() && batch.append.is_empty()) {
             match self.store.commit(self.partition(pile), batch.clone()).await {
                 Ok(_) => break,
@@ -237,6 +237,9 @@ impl Ledger {
                     let out = leave_out(&mut batch, &failed);
                     // What is there already, exactly so, is not lost.
                     for put in out.into_iter().filter(|put| Some(&put.value) != current.as_ref()) {
+                        if put.key.kind == Kind::Order {
+                            closed.push(document::read_order(&put.key, &put.value)?);
+                        }
                         let what = name(put.key.kind);
                         observe::journal_dropped(what);
                         tracing::info!(%pile, what, "a journaled document is out of date and left out");
@@ -256,6 +259,11 @@ impl Ledger {
                 Err(
                     error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Superseded { .. }),
                 ) => return Err(error),
+            }
+        }
+        for order in closed {
+            if self.close_again(order).await? {
+                dropped -= 1;
             }
         }
         Ok(Delivery::Done { dropped })
