@@ -62,6 +62,15 @@ impl Held {
         if self.unsent.is_some() { None } else { self.order.due() }
     }
 
+    /// What is stored is not what was written last. Ours is the newer, but for a stop that was planned while nobody knew of
+    /// this session: only that is ever wished of an order that a session holds without asking the session.
+    pub fn finds_stored(&mut self, stored: &Order, version: u64) {
+        self.version = Some(version);
+        if self.order.stop.is_none() {
+            self.order.stop_at_login = self.order.stop_at_login.or(stored.stop_at_login);
+        }
+    }
+
     pub fn occupies_gun(&self) -> bool {
         self.order.occupies_gun()
     }

@@ -224,11 +224,7 @@ impl Session {
             (Document::Order(order), Some((Document::Order(theirs), version))) => {
                 if theirs.state.is_open() || theirs.state == OrderState::Failed {
                     if let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == order.serial) {
-                        held.version = Some(version);
-                        // Only this is ever wished of an order that a session holds without asking the session.
-                        if held.order.stop.is_none() {
-                            held.order.stop_at_login = held.order.stop_at_login.or(theirs.stop_at_login);
-                        }
+                        held.finds_stored(&theirs, version);
                     }
                 } else {
                     self.forget(order.serial);

@@ -26,12 +26,12 @@ use std::time::Duration;
 
 use super::harness::*;
 use super::ledger::Mode;
-use crate::domain::{Gun, RequestId, Serial};
+use crate::domain::{Gun, RequestId, Serial, WallMs};
 use crate::session::LateStart;
 use crate::session::departed::Absent;
 use crate::session::io::{EndReason, Input, Patience};
 
-use frames::Said;
+use frames::{ODD, Said};
 use reached::Reached;
 
 #[test]
@@ -73,8 +73,10 @@ struct Walk {
     balances: usize,
     /// What the store was before everything came to rest.
     was_calm: bool,
-    /// Bills of the newest session by their sequence, until they are answered.
-    unanswered: BTreeMap<[u8; 2], Serial>,
+    /// Bills of the newest session by their sequence, with their stop reasons, until they are answered.
+    unanswered: BTreeMap<[u8; 2], (Serial, u8)>,
+    /// What was said in the newest session before it owned the pile, and when.
+    kept: Vec<(Said, WallMs)>,
     reached: Reached,
     trace: Vec<String>,
 }
@@ -97,7 +99,7 @@ impl Walk {
         pile.authority_waits = true;
         pile.mode = if nature.calm { Mode::Prompt } else { Mode::Slow };
         let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let (started, requests, told, known, lost, commands, charged, unanswered, reached) = Default::default();
+        let (started, requests, told, known, lost, commands, charged, unanswered, kept, reached) = Default::default();
         Self {
             nature,
             pile,
@@ -116,6 +118,7 @@ impl Walk {
             balances: 0,
             was_calm: nature.calm,
             unanswered,
+            kept,
             reached,
             trace: vec![format!("seed {seed}, {nature:?}")],
         }
@@ -188,6 +191,7 @@ impl Walk {
         assert_eq!(self.commands.len(), 0, "no answer: {:#?}", self.commands);
         self.charged.clear();
         self.unanswered.clear();
+        self.kept.clear();
         self.older.push(old);
         if self.nature.calm {
             self.pile.store_returns();
@@ -228,6 +232,7 @@ impl Walk {
         assert!(session.orders.len() <= 64);
         assert!(session.jobs.is_bounded());
         self.check_time();
+        self.check_kept();
     }
 
     fn wait(&mut self, seconds: u64) {
@@ -316,6 +321,17 @@ const STEPS: &[Step] = &[
         let serial = walk.serial();
         walk.frame(Said::Refuses(serial, 3));
     }),
+    ("answers a start oddly", 1, |walk| {
+        let serial = walk.serial();
+        walk.frame(Said::Refuses(serial, ODD));
+    }),
+    ("flickers", 1, |walk| {
+        let gun = walk.any_gun();
+        for _ in 0..[0, 0, 12][walk.below(3) as usize] {
+            walk.frame(Said::Fails(gun));
+            walk.frame(Said::Idles(gun));
+        }
+    }),
     ("answers a stop", 2, |walk| {
         let gun = walk.any_gun();
         let result = walk.below(2);
@@ -342,10 +358,7 @@ const STEPS: &[Step] = &[
         walk.frame(Said::Asks(gun, card));
     }),
     ("the authority answers", 2, Walk::authority_answers),
-    ("answers a tariff", 1, |walk| {
-        let result = walk.below(3).min(1);
-        walk.pile.sends(0x57, &[("result", result)]);
-    }),
+    ("answers a tariff", 1, Walk::answers_a_tariff),
     ("says which tariff it has", 1, |walk| {
         let number = walk.below(2);
         walk.pile.sends(0x05, &[("tariff_model_no", number)]);
@@ -413,6 +426,7 @@ const STEPS: &[Step] = &[
     ("the store is away", 1, |walk| walk.store_answers_as(Mode::Away)),
     ("the store loses an answer", 1, |walk| walk.store_answers_as(Mode::LosesAnswers)),
     ("somebody else writes", 1, Walk::somebody_else_writes),
+    ("somebody takes the serial", 1, Walk::somebody_takes_the_serial),
     ("somebody amends an order", 1, Walk::somebody_amends),
     ("somebody settles an order", 1, Walk::somebody_settles),
     ("somebody claims the pile", 1, Walk::somebody_claims),

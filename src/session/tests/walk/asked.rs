@@ -6,9 +6,12 @@ use super::Walk;
 use crate::domain::command::{NewBalance, Start, StopProof, When};
 use crate::domain::driver::GrantedLimits;
 use crate::domain::order::{Change, Close, Limits, StartRequest};
-use crate::domain::{Amount, Command, CommandError, Energy, Reply};
+use crate::domain::{Amount, Command, CommandError, Energy, OrderState, Reply, Serial};
 use crate::session::authority::{Denial, Grant, Unanswered, Verdict};
+use crate::session::held::Held;
 use crate::session::io::{Done, Input};
+use crate::session::pending::Await;
+use crate::session::state::Phase;
 use crate::session::tests::harness::*;
 
 /// A caller who waits.
@@ -16,6 +19,9 @@ use crate::session::tests::harness::*;
 pub struct Asked {
     deadline: Duration,
     start: Option<StartRequest>,
+    stop: Option<Serial>,
+    /// Of a start: it names its serial.
+    named: bool,
     /// Whether what he wants has gone to the pile; `None` of a retry, which may join what was written.
     written: Option<bool>,
 }
@@ -92,11 +98,30 @@ impl Walk {
             Command::StartCharging(start) => Some(StartRequest { id: start.request_id, arguments: start.arguments() }),
             _ => None,
         };
+        let stop = match command {
+            // Whether there is such an order will be known later.
+            Command::StopCharging { serial } if self.pile.session.provisional.is_none() => Some(serial),
+            _ => None,
+        };
+        let named = matches!(&command, Command::StartCharging(start) if start.serial.is_some());
         let deadline = self.pile.now().mono + Duration::from_secs(within);
+        let provisional = self.pile.session.provisional.is_some();
         self.trace.push(format!("{command:?}"));
         let id = self.pile.command(command, within);
         let written = start.is_none_or(|start| !self.requests.contains(&start.id)).then_some(false);
-        self.commands.insert(id, Asked { deadline, start, written });
+        let refused = !provisional || start.is_none() || self.pile.replies.contains_key(&id);
+        assert!(refused, "a session that owns nothing takes a start");
+        self.commands.insert(id, Asked { deadline, start, stop, named, written });
+    }
+
+    /// 0x57. A pile that refuses the tariff starts nothing, and everybody who waited for that hears so.
+    pub fn answers_a_tariff(&mut self) {
+        let yes = !self.chance(3);
+        let asked = self.commands.len();
+        self.pile.sends(0x57, &[("result", yes.into())]);
+        let session = &self.pile.session;
+        let waits = matches!(session.phase, Phase::Live(_)) && session.pending.holds(|what| what == Await::Tariff);
+        assert!(!waits, "one of {asked} still waits for a tariff");
     }
 
     /// Of what it was asked first: yes, no, or nothing that can be used.
@@ -138,6 +163,20 @@ impl Walk {
         let now = self.pile.now().mono;
         let late = self.commands.values().find(|asked| asked.deadline <= now);
         assert!(late.is_none(), "no answer in time: {late:?}");
+        let in_vain = self.commands.values().find(|asked| self.waits_in_vain(asked));
+        assert!(in_vain.is_none(), "nobody will answer {in_vain:?}");
+    }
+
+    /// What he waits for cannot come any more.
+    fn waits_in_vain(&self, asked: &Asked) -> bool {
+        let session = &self.pile.session;
+        if !matches!(session.phase, Phase::Live(_)) {
+            return false;
+        }
+        let failed = |held: &&Held| held.unsent.is_none() && held.order.state == OrderState::Failed;
+        let of_start = |held: &&Held| asked.start.is_some() && held.order.request == asked.start;
+        let stop_of = |held: &&Held| asked.stop == Some(held.order.serial);
+        session.orders.iter().filter(failed).any(|held| of_start(&held) || stop_of(&held))
     }
 
     /// What somebody was told is durable.
@@ -169,6 +208,8 @@ impl Walk {
         let nothing = matches!(error, CommandError::SessionLost { written: false } | CommandError::DeadlinePassed);
         let so = !nothing || asked.start.is_none() || asked.written != Some(true);
         assert!(so, "not so: {error:?} {asked:?}");
+        let chosen = asked.start.is_none() || asked.named || !matches!(error, CommandError::SerialTaken { .. });
+        assert!(chosen, "another serial would have done: {asked:?}");
         error.name()
     }
 }

@@ -44,6 +44,7 @@ impl Walk {
         assert_eq!(self.commands.len(), 0, "no answer: {:#?}", self.commands);
         self.charged.clear();
         self.unanswered.clear();
+        self.kept.clear();
         let old = std::mem::replace(&mut self.pile, new);
         self.left(old);
         self.reached.one("away", if self.absent.is_some() { "watched" } else { "somebody else's" });

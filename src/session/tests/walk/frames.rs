@@ -10,6 +10,9 @@ use crate::domain::{Gun, Order, OrderState, Serial, WallMs};
 use crate::session::state::Phase;
 use crate::session::tests::harness::*;
 
+/// A reason that comes with a result nobody has heard of.
+pub const ODD: u64 = 9;
+
 /// What a pile says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Said {
@@ -38,13 +41,17 @@ impl Walk {
     pub fn frame(&mut self, said: Said) {
         self.trace.push(format!("{said:?}"));
         let meter = [self.below(3) * 1500, self.below(3) * 1200, 40 * self.below(3)];
+        let provisional = self.pile.session.provisional.is_some();
         let (heard, before) = (self.pile.session.fence().is_some(), self.orders_as_they_are());
         let sequence = self.send(said, meter);
         let now = self.pile.now().wall;
+        if heard && provisional {
+            self.kept.push((said, now));
+        }
         match said {
             Said::Charges(gun, serial) if heard => drop(self.charged.insert(gun, serial)),
             Said::Idles(gun) | Said::Fails(gun) if heard => drop(self.charged.remove(&gun)),
-            Said::Bills(serial, _) if heard => drop(self.unanswered.insert(sequence, serial)),
+            Said::Bills(serial, reason) if heard => drop(self.unanswered.insert(sequence, (serial, reason))),
             _ => {}
         }
         let (Some(before_all), Some(after)) = (before, self.orders_as_they_are()) else { return };
@@ -70,6 +77,23 @@ impl Walk {
         }
     }
 
+    /// What a session heard before it owned the pile has happened, as of its own time, as soon as it does.
+    pub fn check_kept(&mut self) {
+        if !matches!(self.pile.session.phase, Phase::Live(_)) {
+            return;
+        }
+        for (said, at) in std::mem::take(&mut self.kept) {
+            let (Said::Accepts(serial) | Said::Charges(_, serial)) = said else { continue };
+            let held = self.pile.session.orders.iter().find(|held| held.order.serial == serial);
+            // What is not known is being looked up, and what has ended does not begin.
+            let Some(order) = held.map(|held| &held.order).filter(|order| order.created_at < at) else { continue };
+            let open = order.state.is_open() && order.failure.is_none() && order.state != OrderState::Finished;
+            let since = if let Said::Accepts(_) = said { order.accepted_at } else { order.charging_at };
+            assert!(!open || since.is_some_and(|since| since <= at), "{said:?} at {at:?} is forgotten: {order:#?}");
+            self.reached.one("provisional", if open { "caught up" } else { "too late" });
+        }
+    }
+
     fn send(&mut self, said: Said, [energy, amount, soc]: [u64; 3]) -> [u8; 2] {
         let v18 = self.nature.v18;
         let pile = &mut self.pile;
@@ -84,6 +108,9 @@ impl Walk {
             Said::Fails(gun) => pile.sends(0x13, &[("gun_no", n(gun)), ("status", energy / 1500 % 2)]),
             Said::Accepts(serial) => {
                 pile.sends_of(serial, if v18 { 0xA7 } else { 0x33 }, &[("gun_no", 1), ("start_result", 1)])
+            }
+            Said::Refuses(serial, ODD) => {
+                pile.sends_of(serial, if v18 { 0xA7 } else { 0x33 }, &[("gun_no", 1), ("start_result", 7)])
             }
             Said::Refuses(serial, reason) => {
                 pile.sends_of(serial, if v18 { 0xA7 } else { 0x33 }, &[("gun_no", 1), ("fail_reason", reason)])
@@ -172,7 +199,9 @@ impl Walk {
                 runs && again && goes_on && (!planned || after.stop_at_login.is_none() && after.stop.is_some())
             }
             Some(Said::Idles(_) | Said::Ends(_)) => {
-                !matches!(before.state, OrderState::Abnormal | OrderState::Stopping) || after.ended_at.is_some()
+                let ended = before.state == OrderState::Abnormal && before.ended_at.is_some();
+                let ends = matches!(before.state, OrderState::Abnormal | OrderState::Stopping);
+                if ended { before.ended_at == after.ended_at } else { !ends || after.ended_at.is_some() }
             }
             Some(Said::AnswersStop(_, 1)) => {
                 // If two are being stopped, it is for one of them.

@@ -41,11 +41,16 @@ impl Walk {
             let changes: Vec<_> = told.iter().map(|(change, then)| (change, then.updated_at)).collect();
             format!("{order:#?} {changes:#?}")
         };
-        let mut before = BTreeSet::new();
+        let (mut before, mut ended) = (BTreeSet::new(), None);
         for (at, (change, then)) in told.iter().enumerate() {
             let again = !before.insert((format!("{change:?}"), then.updated_at));
             assert!(!again, "{change:?} told again: {}", context());
             assert!(*change != Change::Created || at == 0, "begins again: {}", context());
+            if *change == Change::Finished {
+                // What has ended ends again only if it has charged in between.
+                assert!(then.last.map(|last| last.at) > ended || ended.is_none(), "ends again: {}", context());
+                ended = then.ended_at;
+            }
             assert_eq!(too_early(*change, then), None, "{change:?} of {then:#?} {}", context());
         }
         let changes: Vec<_> = told.iter().map(|(change, _)| *change).collect();
@@ -59,6 +64,7 @@ impl Walk {
         let late = late.into_iter().filter(|(_, is)| *is).map(|(kind, _)| Change::Anomaly(kind));
         assert_eq!(after, late.collect::<Vec<_>>(), "{serial} goes on after SETTLED: {}", context());
         let count = |wanted: Change| changes.iter().filter(|change| **change == wanted).count();
+        assert_eq!(count(Change::RepeatStop), 0, "one more 0x36 is no news: {}", context());
         let (failures, starts) = (count(Change::Failed), count(Change::Charging));
         assert!(failures <= 1 + count(Change::Anomaly(AnomalyKind::LateStart)), "{}", context());
         assert!(starts <= 1 + failures, "charges twice: {}", context());

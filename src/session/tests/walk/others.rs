@@ -1,12 +1,15 @@
 //! What others do to the store: nodes that were asked while the pile was away, nodes that think they have it, and servers
 //! that take over from each other.
 
+use std::collections::btree_map::Entry;
+
 use super::Walk;
-use crate::domain::order::{Close, Happening};
-use crate::domain::{Epoch, Fence, Record, Serial, SessionId};
-use crate::session::io::Input;
+use crate::domain::order::{Change, Close, Happening};
+use crate::domain::{Epoch, EventKind, Fence, Order, OrderState, Record, Serial, SessionId};
+use crate::session::io::{Input, LedgerCall};
 use crate::session::tests::harness::*;
 use crate::session::translate;
+use crate::store::ledger::{Document, Expect};
 
 impl Walk {
     pub fn somebody_else_writes(&mut self) {
@@ -20,6 +23,24 @@ impl Walk {
         }
         if let Some((_, version)) = store.pile.as_mut() {
             *version += 7;
+        }
+    }
+
+    /// Another node has given out the same digits in the same second.
+    pub fn somebody_takes_the_serial(&mut self) {
+        let Some(LedgerCall::Write(write)) = self.pile.calls.front() else { return };
+        let create = write.documents.iter().find_map(|(document, expect)| match document {
+            Document::Order(order) if *expect == Expect::Absent && order.state == OrderState::Requested => Some(order),
+            _ => None,
+        });
+        let Some(order) = create else { return };
+        let mut theirs = Order::requested(code(), order.gun, order.serial, order.created_at);
+        theirs.apply(order.created_at, Happening::NotSent);
+        let mut store = self.pile.store.borrow_mut();
+        if let Entry::Vacant(free) = store.orders.entry(order.serial) {
+            free.insert((theirs.clone(), 1));
+            store.events.push(EventKind::Order { order: Box::new(theirs), change: Change::Failed });
+            self.reached.one("elsewhere", "serial taken");
         }
     }
 
@@ -92,7 +113,7 @@ impl Walk {
         if session.standing().is_none() || session.provisional.is_some() {
             return;
         }
-        let ours = |order: &crate::domain::Order| order.request.is_some() || order.at_pile.is_some();
+        let ours = |order: &Order| order.request.is_some() || order.at_pile.is_some();
         let stored = session.orders.iter().filter(|held| held.version.is_some() && ours(&held.order));
         let open: Vec<_> = stored.map(|held| held.order.serial).collect();
         let before = self.pile.store.borrow().orders.clone();

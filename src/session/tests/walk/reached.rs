@@ -71,6 +71,8 @@ const OTHERS: &[(&str, &str, u64)] = &[
     ("down", "0x58", 50),
     ("down", "0xa6", 50),
     ("down", "0xa8", 100),
+    ("provisional", "caught up", 20),
+    ("elsewhere", "serial taken", 5),
     ("reply", "started", 50),
     ("reply", "started before", 20),
     ("reply", "stopped by an answer", 20),

@@ -91,7 +91,7 @@ impl Walk {
         self.pile.mode = Mode::Slow;
         let copies = [self.pile.bills_with(serial, 0x41), self.pile.bills_with(serial, 0x41)];
         assert_eq!(self.pile.received(), 0);
-        self.unanswered.extend(copies.map(|sequence| (sequence.0, serial)));
+        self.unanswered.extend(copies.map(|sequence| (sequence.0, (serial, 0x41))));
         self.pile.store_returns();
         assert_eq!(self.pile.received(), 2, "each copy is answered");
         assert_eq!(self.pile.order_state(serial), OrderState::Settled);

@@ -21,7 +21,11 @@ impl Walk {
                     let settled = self.pile.store.borrow().records.contains_key(&down.serial());
                     assert!(settled, "0x40 before the record");
                     let billed = self.unanswered.remove(&down.sequence.0);
-                    assert_eq!(billed, Some(down.serial()), "0x40 for nothing");
+                    let (serial, reason) = billed.expect("what 0x40 answers");
+                    assert_eq!(serial, down.serial(), "0x40 for another");
+                    let store = self.pile.store.borrow();
+                    let kept = store.records[&serial].iter().any(|record| record.stop_reason == reason);
+                    assert!(kept, "0x40 for a record that is not there, stopped by {reason:#x}");
                 }
                 _ => {}
             }
