@@ -149,8 +149,7 @@ impl Session {
         // Before 0x34 is written nothing can happen to an order, whatever a pile says of its serial.
         let sent = |h: &&mut Held| h.order.serial == serial && h.unsent.is_none();
         let Some(held) = self.orders.iter_mut().find(sent) else { return };
-        let changes = held.order.apply(now.wall, what);
-        held.dirty |= !changes.is_empty();
+        let changes = held.apply(now.wall, what);
         self.tell(now, serial, &changes, out);
         if changes.contains(&Change::Anomaly(AnomalyKind::LateStart)) {
             self.started_late(now, serial, out);

@@ -73,22 +73,31 @@ impl Session {
             weight += weight_of_pile(&self.pile);
             documents.push((Document::Pile(Box::new(self.pile.clone())), expect(self.jobs.pile_version)));
         }
-        let dirty = self.orders.iter().filter(|held| held.dirty);
-        let told = dirty.filter(|held| !later(&|kind| is_about_order(kind, held.order.serial)));
-        let mut orders = vec![];
-        for held in told.take(Jobs::PER_BATCH) {
-            if weight >= Jobs::BATCH_WEIGHT {
+        let (mut orders, mut behind) = (vec![], vec![]);
+        for held in self.orders.iter().filter(|held| held.dirty) {
+            if weight >= Jobs::BATCH_WEIGHT || orders.len() >= Jobs::PER_BATCH {
                 break;
             }
-            weight += weight_of_order(&held.order);
-            orders.push(held.order.serial);
-            documents.push((Document::Order(Box::new(held.order.clone())), expect(held.version)));
+            let serial = held.order.serial;
+            let order = if later(&|kind| is_about_order(kind, serial)) {
+                // As it was told last: without a document the events of an order that has been settled elsewhere would
+                // be told after that.
+                let Some(then) = events.iter().rev().find_map(|event| told_with(&event.kind, serial)) else { continue };
+                behind.push(serial);
+                then.clone()
+            } else {
+                held.order.clone()
+            };
+            weight += weight_of_order(&order);
+            orders.push(serial);
+            documents.push((Document::Order(Box::new(order)), expect(held.version)));
         }
         let lost = self.orders.iter().filter(|held| held.lost && orders.contains(&held.order.serial));
         let attempts = lost.filter_map(|held| StartAttempt::of(&held.order));
         documents.extend(attempts.map(|attempt| (Document::StartAttempt(attempt), Expect::Absent)));
         self.jobs.pile_dirty &= !pile;
-        self.orders.iter_mut().filter(|h| orders.contains(&h.order.serial)).for_each(|held| held.dirty = false);
+        let whole = |serial: &Serial| orders.contains(serial) && !behind.contains(serial);
+        self.orders.iter_mut().filter(|h| whole(&h.order.serial)).for_each(|held| held.dirty = false);
         let count = events.len();
         let write = Box::new(self.write(fence, documents, events));
         self.jobs.running = Some(Running::Flush { pile, orders, events: count, write: write.clone() });
@@ -224,7 +233,7 @@ impl Session {
             (Document::Order(order), Some((Document::Order(theirs), version))) => {
                 if theirs.state.is_open() || theirs.state == OrderState::Failed {
                     if let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == order.serial) {
-                        held.finds_stored(&theirs, version);
+                        held.finds_stored(&theirs, version, &mut self.jobs);
                     }
                 } else {
                     self.forget(order.serial);
@@ -429,6 +438,12 @@ fn is_about_order(kind: &EventKind, serial: Serial) -> bool {
         | EventKind::RecordConflict { .. }
         | EventKind::DuplicatePileCode { .. } => false,
     }
+}
+
+/// The order as it was when this change of it was told.
+fn told_with(kind: &EventKind, serial: Serial) -> Option<&Order> {
+    let EventKind::Order { order, .. } = kind else { return None };
+    (order.serial == serial).then_some(order)
 }
 
 /// At least what it takes in a batch, in bytes.

@@ -297,7 +297,7 @@ impl Session {
             let room = self.orders.len() < MAX_ORDERS;
             match self.orders.iter_mut().find(|held| held.order.serial == order.serial) {
                 Some(held) => {
-                    held.finds_stored(&order, version);
+                    held.finds_stored(&order, version, &mut self.jobs);
                     held.dirty = held.order != order;
                 }
                 // Closed here, and the store has lost that.

@@ -87,7 +87,8 @@ impl Walk {
             let held = self.pile.session.orders.iter().find(|held| held.order.serial == serial);
             // What is not known is being looked up, and what has ended does not begin.
             let Some(order) = held.map(|held| &held.order).filter(|order| order.created_at < at) else { continue };
-            let open = order.state.is_open() && order.failure.is_none() && order.state != OrderState::Finished;
+            let ended = matches!(order.state, OrderState::Finished | OrderState::Abnormal);
+            let open = order.state.is_open() && order.failure.is_none() && !ended;
             let since = if let Said::Accepts(_) = said { order.accepted_at } else { order.charging_at };
             assert!(!open || since.is_some_and(|since| since <= at), "{said:?} at {at:?} is forgotten: {order:#?}");
             self.reached.one("provisional", if open { "caught up" } else { "too late" });
@@ -166,11 +167,12 @@ impl Walk {
             (Said::Idles(_), Stopping) => Finished,
             (Said::Ends(_), Starting | Charging | Stopping) => Finished,
             (Said::Bills(..), _) if self.nature.calm => Settled,
-            // Somebody at the pile asks anew: he does not charge under the yes he had. The same wish again is the same one.
+            // Somebody at the pile asks anew: he does not charge under the yes he had. The same wish again is
+            // the same one, and told yes if that has not been done yet.
             (Said::Asks(_, card), Requested | Starting) if asked_at_pile && self.pile.session.draining.is_none() => {
                 let shown = before.at_pile.as_ref().map(|at_pile| at_pile.shown.clone());
                 let same = shown == Some(Shown::Card(Card((card + 1).to_le_bytes())));
-                if same && now.since(before.created_at) < 60_000 { before.state } else { Failed }
+                if same && now.since(before.created_at) < 60_000 { Starting } else { Failed }
             }
             (_, same) => same,
         }

@@ -74,6 +74,7 @@ impl Walk {
             // A stop that fails, and a stop of what failed, is told each time it moves the order.
             let balance = order.balance_low.is_none() || count(Change::BalanceLow) > 0;
             assert!(balance && count(Change::BalanceLow) <= 1 + self.balances, "{}", context());
+            assert!(order.stop_at_login.is_some() || !is_dropped(told), "a planned stop is lost: {}", context());
             let planned = count(Change::StopPlanned) >= count(Change::StopExpired);
             assert!(planned && (order.stop_at_login.is_none() || count(Change::StopPlanned) > 0), "{}", context());
             assert!(
@@ -140,6 +141,19 @@ impl Walk {
 
 fn has(order: &Order, kind: AnomalyKind) -> bool {
     order.anomalies.iter().any(|anomaly| anomaly.kind == kind)
+}
+
+/// Whether the last planned stop was neither carried out, nor has expired, nor was overtaken by the end of the charge.
+fn is_dropped(told: &[Told]) -> bool {
+    let Some(at) = told.iter().rposition(|(change, _)| *change == Change::StopPlanned) else { return false };
+    let plan = told[at].1.stop_at_login;
+    let ends = told[at + 1..]
+        .iter()
+        .find(|(change, then)| matches!(change, Change::StopExpired | Change::StopRequested) || !then.may_be_stopped());
+    ends.zip(plan).is_none_or(|((change, then), plan)| {
+        let done = matches!(change, Change::StopExpired | Change::StopRequested);
+        !done && then.updated_at > plan.expires_at
+    })
 }
 
 /// It was taken to be accepted because it charged.
