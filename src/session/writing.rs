@@ -58,8 +58,9 @@ impl Session {
     fn flush(&mut self, fence: Fence) -> LedgerCall {
         let (mut documents, mut events) = (vec![], vec![]);
         let mut weight = 0;
-        for event in self.jobs.events.iter().take(Jobs::PER_BATCH) {
-            if weight >= Jobs::BATCH_WEIGHT {
+        for event in &self.jobs.events {
+            let full = weight >= Jobs::BATCH_WEIGHT || events.len() >= Jobs::PER_BATCH;
+            if full && !events.last().is_some_and(|last| is_told_with(last, event)) {
                 break;
             }
             weight += weight_of(&event.kind);
@@ -438,6 +439,14 @@ fn is_about_order(kind: &EventKind, serial: Serial) -> bool {
         | EventKind::RecordConflict { .. }
         | EventKind::DuplicatePileCode { .. } => false,
     }
+}
+
+/// Whether one happening has changed the order in both ways: a document that says one says the other, too.
+fn is_told_with(one: &Event, next: &Event) -> bool {
+    let (EventKind::Order { order, .. }, EventKind::Order { order: next, .. }) = (&one.kind, &next.kind) else {
+        return false;
+    };
+    order.serial == next.serial && order.updated_at == next.updated_at
 }
 
 /// The order as it was when this change of it was told.

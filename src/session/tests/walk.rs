@@ -427,7 +427,7 @@ const STEPS: &[Step] = &[
     ("the store loses an answer", 1, |walk| walk.store_answers_as(Mode::LosesAnswers)),
     ("somebody else writes", 1, Walk::somebody_else_writes),
     ("somebody takes the serial", 1, Walk::somebody_takes_the_serial),
-    ("somebody amends an order", 1, Walk::somebody_amends),
+    ("somebody amends an order", 2, Walk::somebody_amends),
     ("somebody settles an order", 1, Walk::somebody_settles),
     ("somebody claims the pile", 1, Walk::somebody_claims),
     ("the pile is released", 1, Walk::somebody_releases),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::time::undecided;
 use super::{MOMENT, Walk};
 use crate::domain::pile::Presence;
-use crate::domain::{EventKind, OrderState, SessionId};
+use crate::domain::{EventKind, OrderState, SessionId, WallMs};
 use crate::session::departed::Absent;
 use crate::session::tests::harness::*;
 use crate::store::ledger::{Write, WriteError};
@@ -90,6 +90,8 @@ impl Walk {
             return;
         }
         if due.is_none() {
+            // Nothing will be due either.
+            self.check_decided(&absent, now.wall.plus_ms(3_600_000));
             self.reached.one("away", "released");
             return self.pile.store.borrow_mut().release(absent.fence);
         }
@@ -99,7 +101,10 @@ impl Walk {
             }
             absent.lost_at = absent.lost_at.map(|_| now.mono + LOST_AFTER);
         }
+        let mut decisions = 0;
         while let Some((document, expect, events)) = absent.decide(now) {
+            decisions += 1;
+            assert!(decisions < 100, "the watch decides for ever: {document:#?}");
             self.steps += 1;
             let session = SessionId { incarnation: 8, counter: self.steps };
             let documents = vec![(document.clone(), expect)];
@@ -121,13 +126,13 @@ impl Walk {
                 Err(WriteError::Store(error)) => panic!("{error}"),
             }
         }
-        self.check_decided(&absent);
+        self.check_decided(&absent, now.wall);
         self.absent = Some(absent);
     }
 
     /// Everything time has decided by now is stored; what needs the pile waits for it.
-    fn check_decided(&self, absent: &Absent) {
-        let (store, now) = (self.pile.store.borrow(), self.pile.now().wall);
+    fn check_decided(&self, absent: &Absent, now: WallMs) {
+        let store = self.pile.store.borrow();
         if store.owner != Some(absent.fence) {
             return;
         }

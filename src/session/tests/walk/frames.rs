@@ -88,7 +88,9 @@ impl Walk {
             // What is not known is being looked up, and what has ended does not begin.
             let Some(order) = held.map(|held| &held.order).filter(|order| order.created_at < at) else { continue };
             let ended = matches!(order.state, OrderState::Finished | OrderState::Abnormal);
-            let open = order.state.is_open() && order.failure.is_none() && !ended;
+            // One that had failed begins when it charges.
+            let late = order.anomalies.iter().any(|anomaly| anomaly.kind == AnomalyKind::LateStart);
+            let open = order.state.is_open() && order.failure.is_none() && !ended && !late;
             let since = if let Said::Accepts(_) = said { order.accepted_at } else { order.charging_at };
             assert!(!open || since.is_some_and(|since| since <= at), "{said:?} at {at:?} is forgotten: {order:#?}");
             self.reached.one("provisional", if open { "caught up" } else { "too late" });

@@ -45,7 +45,7 @@ impl Walk {
     }
 
     pub fn somebody_amends(&mut self) {
-        if !self.nature.calm && self.chance(2) {
+        if !self.nature.calm {
             let serial = self.serial();
             self.amend(serial);
         }
@@ -53,7 +53,7 @@ impl Walk {
 
     /// Who has asked elsewhere and found no session: the order is closed, or its stop planned, in the store.
     pub fn amend(&mut self, serial: Serial) {
-        let (now, close, seconds) = (self.pile.now().wall, self.chance(2), 1 + self.below(60));
+        let (now, close, seconds) = (self.pile.now().wall, self.chance(3), 1 + self.below(60));
         let mut store = self.pile.store.borrow_mut();
         let Some((order, _)) = store.orders.get(&serial) else { return };
         if close {
