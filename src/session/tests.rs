@@ -6,6 +6,7 @@ mod harness;
 mod ledger;
 mod login;
 mod start;
+mod parallel;
 mod authorise;
 mod admission;
 mod answer;
