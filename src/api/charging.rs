@@ -284,7 +284,8 @@ fn not_failed(order: Order) -> Result<Order, ApiError> {
 /// The same of a start on two guns: the one that has not come about is named, and of two the one the pile has spoken of,
 /// since the other has failed for that.
 fn neither_failed(orders: [Order; 2]) -> Result<[Order; 2], ApiError> {
-    let said_no = |order: &&Order| matches!(order.failure, Some(Failure::Rejected { .. } | Failure::FailedOnPile { .. }));
+    let said_no =
+        |order: &&Order| matches!(order.failure, Some(Failure::Rejected { .. } | Failure::FailedOnPile { .. }));
     let failed = || orders.iter().filter(|order| not_failed((*order).clone()).is_err());
     let Some(order) = failed().find(said_no).or_else(|| failed().next()) else { return Ok(orders) };
     let (gun, serial) = (order.gun, order.serial);

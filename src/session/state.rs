@@ -423,8 +423,10 @@ impl Session {
 
     /// A session that is told to goes as soon as nobody needs it. The last thing of every input.
     fn drain_if_ready(&mut self, out: &mut Out) {
-        let answering =
-            || self.asks.pending() || self.pending.holds(|what| matches!(what, Await::Start(_) | Await::Parallel(_) | Await::Stop(..)));
+        let answering = || {
+            self.asks.pending()
+                || self.pending.holds(|what| matches!(what, Await::Start(_) | Await::Parallel(_) | Await::Stop(..)))
+        };
         let ready = match self.draining {
             None => false,
             Some(Patience::Idle) => !answering() && !self.is_busy(),

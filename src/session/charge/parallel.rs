@@ -82,8 +82,7 @@ impl Session {
         }
         let beside = |other: &Order| Parallel { number, gun: other.gun, serial: other.serial };
         let others: Vec<_> = orders.iter().rev().map(|(order, _)| beside(order)).collect();
-        let opening =
-            Opening::Parallel { logical_card: start.logical_card, physical_card: start.physical_card };
+        let opening = Opening::Parallel { logical_card: start.logical_card, physical_card: start.physical_card };
         let held = orders.into_iter().zip(others).map(|((order, serials_left), other)| {
             let unsent = Unsent { opening: opening.clone(), deadline, serials_left };
             Held { unsent: Some(Box::new(unsent)), ..Held::new(Order { parallel: Some(other), ..order }) }

@@ -215,7 +215,8 @@ fn what_has_become_of_the_other_gun_is_asked_of_the_store_when_the_session_does_
         charges(&mut pile, 1, one);
         pile.ends(EndReason::ConnectionClosed);
         if knows {
-            let (now, no) = (pile.now().wall, crate::domain::order::Happening::Rejected { code: 3, name: String::new() });
+            let (now, no) =
+                (pile.now().wall, crate::domain::order::Happening::Rejected { code: 3, name: String::new() });
             pile.store.borrow_mut().amend(two, now, no);
         }
         let mut next = pile.elsewhere();
