@@ -46,11 +46,15 @@ pub mod duration {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(from)?;
+        parse(&String::deserialize(from)?).map_err(de::Error::custom)
+    }
+
+    /// The same on a command line.
+    pub fn parse(text: &str) -> Result<Duration, &'static str> {
         // A day is 24 hours here: it says how long something is kept, not until what time of day.
         let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
         let days = days.map(|days| Duration::from_secs(u64::from(days) * 24 * 3600));
         let parsed = || text.parse::<jiff::SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
-        days.or_else(parsed).ok_or_else(|| de::Error::custom("must be a duration like 10s, 500ms, 2m or 14d"))
+        days.or_else(parsed).ok_or("must be a duration like 10s, 500ms, 2m or 14d")
     }
 }

@@ -22,10 +22,10 @@ use std::time::Duration;
 use common::within;
 use far::{Far, Mood};
 use pileway::cli::journal::{Remaining, replay, show};
-use pileway::domain::order::{Change, Happening};
-use pileway::domain::{Fence, OrderState, PileCode, WallMs};
+use pileway::domain::order::{Change, Close, Happening};
+use pileway::domain::{Amount, Energy, Fence, OrderState, PileCode, WallMs};
 use pileway::store::journal::{self, Journal, Of, OpenError};
-use pileway::store::ledger::{Expect, Ledger, WriteError};
+use pileway::store::ledger::{Expect, Ledger, Retention, WriteError};
 use pileway::store::{Claim, Settled, StoreError};
 use tempfile::TempDir;
 use values::{NOW, attempt, event, of, order, pile, record, session, told, write};
@@ -123,6 +123,32 @@ async fn a_record_taken_while_the_store_is_away_settles_once_when_it_is_back() {
         // A mute store had carried it out at once, when it was not late.
         assert_eq!(settlements, [&(Change::Settled, arrived, mood == Mood::Away)], "{told:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_was_closed_while_the_store_was_away_is_closed_wherever_its_pile_is_by_then() {
+    let site = Site::new().await;
+    let (fence, order) = (site.claim(pile(1), 1).await, order(pile(1), 1));
+    site.ledger.write(write(1, 1, fence, vec![(of(&order), Expect::Absent)], vec![])).await.expect("writes");
+    site.far.set(Mood::Away);
+    let mut closed = order.clone();
+    let close = Close { reason: "lost".to_owned(), given: Some((Energy(7), Amount(9))), force: true };
+    assert_eq!(closed.apply(NOW.plus_ms(1), Happening::Closed(Box::new(close))), [Change::Closed]);
+    let told_so = write(1, 2, fence, vec![(of(&closed), Expect::Version(1))], vec![event(&closed, Change::Closed)]);
+    site.ledger.write(told_so).await.expect("journals");
+
+    site.far.set(Mood::Here);
+    // Another node's, who knows nothing of it.
+    let elsewhere = Ledger::new(site.far.clone());
+    let fence = elsewhere.claim(Claim::login(pile(1), session(2), NOW, 1)).await.expect("claims").fence;
+    let mut seen = order.clone();
+    seen.apply(NOW.plus_ms(2), Happening::Accepted);
+    elsewhere.write(write(2, 1, fence, vec![(of(&seen), Expect::Version(1))], vec![])).await.expect("writes");
+    assert_eq!(site.drain().await, 0, "nothing is lost");
+    let stored = elsewhere.order(pile(1), order.serial).await.expect("reads").expect("is there").0;
+    assert_eq!((stored.state, &stored.closing), (OrderState::ClosedWithoutRecord, &closed.closing));
+    assert_eq!(stored.accepted_at, seen.accepted_at, "and nothing else is undone");
+    assert_eq!(told(&*site.far, pile(1)).await, [(Change::Closed, NOW, true)], "once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -540,14 +566,21 @@ async fn a_journal_is_shown_and_replayed_by_hand() {
     assert_eq!(entries[1]["pile"], pile(1).to_string());
     assert_eq!((&entries[1]["kind"], &entries[1]["serial"]), (&"record".into(), &two.serial.to_string().into()));
 
-    let mut said = vec![];
-    let left = replay(dir.path(), far.clone(), Duration::ZERO, &mut said).await.expect("replays");
+    let (mut said, kept) = (vec![], Retention { orders: DAY, tombstones: DAY });
+    let left = replay(dir.path(), far.clone(), kept, Duration::ZERO, &mut said).await.expect("replays");
     assert_eq!(left, Remaining(2), "the store is away");
     far.set(Mood::Here);
-    let left = replay(dir.path(), far.clone(), common::PATIENCE, &mut said).await.expect("replays");
+    let left = replay(dir.path(), far.clone(), kept, common::PATIENCE, &mut said).await.expect("replays");
     assert_eq!(left, Remaining(0), "{}", String::from_utf8_lossy(&said));
     let reader = Ledger::new(far.clone());
     assert_eq!(reader.record(pile(1), two.serial).await, Ok(Some(record(&two, 1))));
+    let now =
+        WallMs(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_millis() as i64);
+    reader.expire(now).await.expect("expires");
+    let kept = reader.record(pile(1), two.serial).await.expect("reads");
+    assert!(kept.is_some(), "what was brought today goes tomorrow, whenever it happened");
+    reader.expire(now.plus_ms(DAY.as_millis() as u64 + 1)).await.expect("expires");
+    assert_eq!(reader.record(pile(1), two.serial).await, Ok(None));
 
     let nothing = tempfile::tempdir().expect("a directory");
     let missing = nothing.path().join("journal");
@@ -566,6 +599,8 @@ async fn a_session_that_is_fenced_learns_it_when_the_store_is_there() {
     assert!(kept.expect("opens").list(Of::Pending, None).await.expect("lists").0.is_empty());
     assert_eq!(site.ledger.journal_depth(), 0);
 }
+
+const DAY: Duration = Duration::from_hours(24);
 
 fn copy(from: &TempDir, to: &TempDir) {
     for file in std::fs::read_dir(from.path()).expect("reads") {

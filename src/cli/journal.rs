@@ -11,9 +11,10 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::domain::WallMs;
+use crate::settings::duration;
 use crate::store::document::{JournalEntry, Journaled};
 use crate::store::journal::{Config, Journal, Listed, Of};
-use crate::store::ledger::Ledger;
+use crate::store::ledger::{Ledger, Retention};
 use crate::store::redis::{self, Redis};
 use crate::store::{Partition, Store};
 
@@ -44,6 +45,12 @@ enum Command {
         /// Who signs its certificate, a PEM file: the node's `redis.ca_file` [default: whom the system trusts].
         #[arg(long, value_name = "FILE")]
         redis_ca: Option<PathBuf>,
+        /// The node's `retention.orders`.
+        #[arg(long, value_name = "DURATION", default_value = "14d", value_parser = duration::parse)]
+        retention_orders: Duration,
+        /// The node's `retention.tombstones`.
+        #[arg(long, value_name = "DURATION", default_value = "400d", value_parser = duration::parse)]
+        retention_tombstones: Duration,
     },
 }
 
@@ -81,11 +88,15 @@ fn run(args: &JournalArgs) -> anyhow::Result<Remaining> {
                 show(dir, now(), form, &mut out).await?;
                 Ok(Remaining(0))
             }
-            Command::Replay { dir, redis: url, redis_ca } => {
+            Command::Replay { dir, redis: url, redis_ca, retention_orders, retention_tombstones } => {
+                let retention = Retention { orders: *retention_orders, tombstones: *retention_tombstones };
+                if let Some(problem) = retention.problems().first() {
+                    bail!("--retention-{problem}");
+                }
                 // First, so that a mistyped directory is not found out after minutes of connecting.
                 check(dir)?;
                 let store = open_store(url, redis_ca.clone()).await?;
-                replay(dir, store, PATIENCE, &mut out).await
+                replay(dir, store, retention, PATIENCE, &mut out).await
             }
         }
     })
@@ -118,11 +129,12 @@ pub async fn show(dir: &Path, now: WallMs, form: Form, out: &mut impl Write) -> 
 pub async fn replay(
     dir: &Path,
     store: Arc<dyn Store>,
+    retention: Retention,
     patience: Duration,
     out: &mut impl Write,
 ) -> anyhow::Result<Remaining> {
     let journal = open(dir).await?;
-    let ledger = Ledger::with_journal(store.clone(), journal.clone());
+    let ledger = Ledger::with_journal(store.clone(), journal.clone()).keeping(retention);
     writeln!(out, "{} entries wait", ledger.journal_depth())?;
     bring(&ledger, patience, out).await?;
     if ledger.journal_depth() == 0 {

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use tokio::time::{Instant, sleep_until};
 
 use crate::domain::PileCode;
+use crate::settings::duration;
 use crate::sim::{AddressReport, AutoCharge, Behaviour, Fleet, FleetConfig, PileConfig, Reconnect, Report};
 
 /// Runs simulated piles against a platform, and reports what came of it. Ends after --duration or with Ctrl-C.
@@ -270,11 +271,9 @@ fn address_row(at: &AddressReport) -> String {
 }
 
 fn span(text: &str) -> Result<Duration, String> {
-    let span = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
-    match span {
-        Some(span) if span < Duration::from_millis(1) => Err("must be 1ms or more".to_owned()),
-        Some(span) => Ok(span),
-        None => Err("must be a duration like 10s, 500ms or 2m".to_owned()),
+    match duration::parse(text) {
+        Ok(span) if span < Duration::from_millis(1) => Err("must be 1ms or more".to_owned()),
+        parsed => parsed.map_err(str::to_owned),
     }
 }
 

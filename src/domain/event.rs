@@ -68,6 +68,23 @@ pub enum EventKind {
     },
 }
 
+impl EventKind {
+    /// For a log: what it is, without what it holds – cards and VINs among it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::PileOnline(_) => "pile_online",
+            Self::PileOffline { .. } => "pile_offline",
+            Self::GunChanged(_) => "gun_changed",
+            Self::AlarmRaised { .. } => "alarm_raised",
+            Self::AlarmCleared { .. } => "alarm_cleared",
+            Self::Order { .. } => "order",
+            Self::Bms { .. } => "bms",
+            Self::DuplicatePileCode { .. } => "duplicate_pile_code",
+            Self::RecordConflict { .. } => "record_conflict",
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum OfflineReason {
     /// No valid frame for 40 s on an open connection.

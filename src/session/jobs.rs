@@ -173,7 +173,8 @@ impl Jobs {
             let victim = gun_state.or_else(|| oldest(alarm)).or_else(|| oldest(vehicle));
             let victim = victim.map_or(inside, |at| at + inside);
             let lost = self.events.remove(victim);
-            tracing::error!(pile = %event.pile, lost = ?lost.map(|e| e.kind), "event queue full: the store takes nothing");
+            let lost = lost.map_or("nothing", |event| event.kind.name());
+            tracing::error!(pile = %event.pile, lost, "event queue full: the store takes nothing");
         }
         self.events.push_back(event);
     }

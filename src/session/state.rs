@@ -262,7 +262,7 @@ impl Session {
                 }
                 self.record(sequence, &frame, &tail);
             }
-            Frame::TariffSetResponse(answer) => self.tariff_answer(now, answer, out),
+            Frame::TariffSetResponse(answer) => self.tariff_answer(now, answer, sequence, out),
             Frame::BalanceUpdateResponse(answer) => self.balance_answer(now, answer, sequence, out),
             Frame::RebootResponse(answer) => {
                 let result = accepted(0x91, answer.result).map(|()| Reply::RebootAccepted);

@@ -23,13 +23,14 @@ async fn whatever_is_killed_every_acknowledged_record_is_settled_once_and_delive
     let load = Load::begin(&trio.apis, &fleet, 8);
     let consumers = Consumers::begin("bills", load.nodes(), CONSUMERS);
     let (begun, mut chance) = (Instant::now(), Chance::seeded());
-    let mut disasters = 0;
+    let (mut disasters, mut slowest) = (0, Duration::ZERO);
     let enough = || fleet.report().counters.records_acked >= SETTLEMENTS;
     while begun.elapsed() < Duration::from_secs(seconds) || (!enough() && begun.elapsed() < LIMIT) {
         // Nothing is shown by killing what has not come back: so much has to work in between.
-        let before = fleet.report().counters.records_acked;
+        let (before, since) = (fleet.report().counters.records_acked, Instant::now());
         let goes_on = || async { (fleet.report().counters.records_acked > before + 20).then_some(()) };
         eventually("records to be acknowledged", goes_on).await;
+        slowest = slowest.max(since.elapsed());
         has_passed(Duration::from_millis(chance.below(5_000)), Instant::now()).await;
         disaster(&mut trio, &mut redis, &load, &mut chance).await;
         disasters += 1;
@@ -37,7 +38,7 @@ async fn whatever_is_killed_every_acknowledged_record_is_settled_once_and_delive
     online(&fleet, PILES).await;
     let told = load.end().await;
     eprintln!(
-        "{disasters} disasters in {:.0?}: {} calls, {} starts, {}.{:02} % failed, errors {:?}",
+        "{disasters} disasters in {:.0?}, records again after {slowest:.1?} at most: {} calls, {} starts, {}.{:02} % failed, errors {:?}",
         begun.elapsed(),
         told.answers,
         told.started,

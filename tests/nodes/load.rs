@@ -182,6 +182,9 @@ fn note(shared: &Shared, node: usize, begun: Instant, answer: Result<(), Status>
     let asked_a_dead_node = shared.nodes.all()[node].is_none();
     let mut told = shared.told();
     told.answers += 1;
+    if took >= DEADLINE {
+        told.late.push(took);
+    }
     let Err(status) = answer else { return };
     match status.get_details_error_info() {
         Some(info) => {
@@ -192,10 +195,11 @@ fn note(shared: &Shared, node: usize, begun: Instant, answer: Result<(), Status>
             *told.errors.entry(what).or_default() += 1;
         }
         None if asked_a_dead_node => *told.errors.entry("the node asked has gone".to_owned()).or_default() += 1,
+        // The caller's own clock: nobody has answered by then.
+        None if took >= DEADLINE && status.code() == Code::Cancelled => {
+            *told.errors.entry("no answer in time".to_owned()).or_default() += 1;
+        }
         None => told.untyped.push(status),
-    }
-    if took > DEADLINE {
-        told.late.push(took);
     }
 }
 

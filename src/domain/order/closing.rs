@@ -67,20 +67,25 @@ impl Order {
         }
     }
 
-    /// Whether it may be ended was judged before; nothing ends what has ended.
+    /// Whether it may be ended was judged before.
     pub(super) fn close(&mut self, now: WallMs, close: Close) -> Vec<Change> {
-        if matches!(self.state, OrderState::Settled | OrderState::ClosedWithoutRecord) {
-            return vec![];
-        }
         let Close { reason, given, force: _ } = close;
         let source = if given.is_some() { ClosingSource::Given } else { ClosingSource::LastTelemetry };
         let metered = || self.last.map_or((Energy(0), Amount(0)), |last| (last.energy, last.amount));
         let (energy, amount) = given.unwrap_or_else(metered);
-        self.closing = Some(Closing { at: now, reason, energy, amount, source });
-        self.ended_at = self.ended_at.or(Some(now));
+        if self.closed(Closing { at: now, reason, energy, amount, source }) { vec![Change::Closed] } else { vec![] }
+    }
+
+    /// Nothing ends what has ended: `false`.
+    pub fn closed(&mut self, closing: Closing) -> bool {
+        if matches!(self.state, OrderState::Settled | OrderState::ClosedWithoutRecord) {
+            return false;
+        }
+        self.ended_at = self.ended_at.or(Some(closing.at));
+        self.closing = Some(closing);
         self.plug_deadline = None;
         self.state = OrderState::ClosedWithoutRecord;
-        vec![Change::Closed]
+        true
     }
 }
 

@@ -10,7 +10,7 @@ use crate::session::io::{Out, Output};
 use crate::session::pending::{Await, CommandId};
 use crate::session::state::Session;
 use crate::session::translate::{accepted, tariff_set};
-use crate::wire;
+use crate::wire::{self, Sequence};
 
 impl Session {
     /// Whether the pile has confirmed this tariff. An error if it is not the one piles are given.
@@ -49,14 +49,24 @@ impl Session {
         self.pending.push(id, Await::Tariff, deadline, sequence);
     }
 
-    /// 0x57. There is one tariff to say yes to, so that a late yes is as good as any.
-    pub(in crate::session) fn tariff_answer(&mut self, now: Now, answer: &wire::TariffSetResponse, out: &mut Out) {
+    /// 0x57. There is one tariff to say yes to, so that a late yes is as good as any. A late no says nothing of the 0x58
+    /// that has been written since.
+    pub(in crate::session) fn tariff_answer(
+        &mut self,
+        now: Now,
+        answer: &wire::TariffSetResponse,
+        sequence: Sequence,
+        out: &mut Out,
+    ) {
+        let taken = accepted(0x57, answer.result).is_ok();
+        let waiting = self.pending.take(|what| what == Await::Tariff, (!taken).then_some(sequence.0));
+        if !taken && self.pending.holds(|what| what == Await::Tariff) {
+            return;
+        }
         let Some(push) = self.tariff_push.take() else { return };
         let TariffPush { before, starts } = *push;
-        let taken = accepted(0x57, answer.result).is_ok();
         self.pile.tariff = if taken { TariffOnPile { confirmed: true, ..self.pile.tariff } } else { before };
         self.jobs.pile_changed();
-        let waiting = self.pending.take(|what| what == Await::Tariff, None);
         for (id, start, deadline) in starts.into_iter().filter(|(id, _, _)| waiting.contains(id)) {
             let current = self.policy.tariff.fingerprint();
             let begun = if !taken {

@@ -86,6 +86,36 @@ fn a_tariff_that_is_not_answered_in_time_starts_nothing_even_if_the_answer_comes
 }
 
 #[test]
+fn a_late_no_is_not_the_answer_to_the_next_question() {
+    let mut pile = Pile::online();
+    pile.start(&insisting(1, 1));
+    let given_up = pile.receives(0x58).sequence;
+    pile.advance(30);
+    let id = pile.start(&insisting(2, 1));
+    let asked = pile.receives(0x58).sequence;
+    assert_ne!(given_up, asked);
+    pile.sends_frame(given_up, frame(0x57, Serial::NONE, &[("result", 0)]));
+    pile.waits_still(id);
+    pile.sends_frame(asked, frame(0x57, Serial::NONE, &[("result", 1)]));
+    let serial = pile.receives(0x34).serial();
+    pile.accepts(serial);
+    assert!(matches!(pile.reply(id), Ok(Reply::Started(_))));
+}
+
+#[test]
+fn a_no_to_a_question_nobody_waits_for_is_a_no() {
+    let mut pile = Pile::online();
+    let before = pile.session.pile.tariff;
+    pile.start(&insisting(1, 1));
+    let given_up = pile.receives(0x58).sequence;
+    pile.advance(30);
+    pile.sends_frame(given_up, frame(0x57, Serial::NONE, &[("result", 0)]));
+    assert_eq!(pile.session.pile.tariff, before);
+    pile.start(&insisting(1, 1));
+    pile.receives(0x58);
+}
+
+#[test]
 fn a_gun_that_was_taken_meanwhile_is_busy() {
     let mut pile = Pile::online();
     let id = pile.start(&insisting(1, 1));

@@ -35,6 +35,11 @@ impl Retention {
         orders.into_iter().chain(tombstones).collect()
     }
 
+    /// For what has waited so long to be stored.
+    pub fn longer_by(self, waited: Duration) -> Self {
+        Self { orders: self.orders + waited, ..self }
+    }
+
     /// When an order goes that was over at `at`.
     pub(super) fn order_goes(&self, at: WallMs) -> WallMs {
         at.plus_ms(ms(self.orders))

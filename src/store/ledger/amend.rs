@@ -9,7 +9,7 @@ use super::{Ledger, Told};
 use crate::domain::order::Change;
 use crate::domain::{CommandError, Order, OrderState, PileCode, Serial, WallMs};
 use crate::store::document;
-use crate::store::{Batch, Precondition, StoreError};
+use crate::store::{Append, Batch, Precondition, StoreError};
 
 /// What came of [`Ledger::amend`].
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,6 +52,31 @@ impl Ledger {
         Err(StoreError::Unavailable(format!("order {serial} of pile {pile} kept changing")))
     }
 
+    /// An operator was told that this order is closed, and the log says so: what of it was left out of a batch that came
+    /// too late is put on the order as it is now. `false` if there is nothing to do any more.
+    pub(super) async fn close_again(&self, told: Order) -> Result<bool, StoreError> {
+        let Some(closing) = told.closing.filter(|_| told.state == OrderState::ClosedWithoutRecord) else {
+            return Ok(false);
+        };
+        for _ in 0..ATTEMPTS {
+            let Some((mut order, version)) = self.order(told.pile, told.serial).await? else { return Ok(false) };
+            if !order.closed(closing.clone()) {
+                return Ok(false);
+            }
+            match self.store.commit(self.partition(order.pile), self.amended(&order, version, vec![])).await {
+                Ok(_) => return Ok(true),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(
+                    error @ (StoreError::Unavailable(_)
+                    | StoreError::Contested { .. }
+                    | StoreError::Superseded { .. }
+                    | StoreError::Invalid(_)),
+                ) => return Err(error),
+            }
+        }
+        Err(StoreError::Unavailable(format!("order {} of pile {} kept changing", told.serial, told.pile)))
+    }
+
     async fn put_amended(
         &self,
         order: &Order,
@@ -59,20 +84,23 @@ impl Ledger {
         changes: &[Change],
         now: WallMs,
     ) -> Result<(), StoreError> {
+        let append = changes.iter().map(|change| Told::AtOnce.append(&order_event(order, *change, now))).collect();
+        let commit = self.store.commit(self.partition(order.pile), self.amended(order, version, append));
+        match &self.journal {
+            None => commit.await.map(drop),
+            // What waits there is older, and would be refused if this went before it.
+            Some(journal) => self.behind_nothing(journal, order.pile, commit).await.map(drop),
+        }
+    }
+
+    fn amended(&self, order: &Order, version: u64, append: Vec<Append>) -> Batch {
         let put = document::put_order(order, &self.retention);
         let mut require = vec![Precondition::Version(put.key.clone(), version)];
         // Its record may be in the store while the order is still in somebody's journal.
         if order.state != OrderState::Settled {
             require.push(Precondition::Absent(document::record_key(order.pile, order.serial)));
         }
-        let append = changes.iter().map(|change| Told::AtOnce.append(&order_event(order, *change, now))).collect();
-        let batch = Batch { id: None, require, put: vec![put], delete: vec![], append };
-        let commit = self.store.commit(self.partition(order.pile), batch);
-        match &self.journal {
-            None => commit.await.map(drop),
-            // What waits there is older, and would be refused if this went before it.
-            Some(journal) => self.behind_nothing(journal, order.pile, commit).await.map(drop),
-        }
+        Batch { id: None, require, put: vec![put], delete: vec![], append }
     }
 }
 

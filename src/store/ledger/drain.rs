@@ -162,7 +162,7 @@ impl Ledger {
     ) -> Result<Delivery, StoreError> {
         let (seq, JournalEntry { arrived_at, incarnation, what }) = (waiting.seq, entry);
         match what {
-            Journaled::Record { record, ours } => match self.settle_late(&record, ours, arrived_at).await {
+            Journaled::Record { record, ours } => match self.settle_late(journal, &record, ours, arrived_at).await {
                 // It is money: it is kept for somebody to look at.
                 Err(StoreError::Invalid(why)) => {
                     tracing::error!(%pile, seq, why, "the store refuses a record, which stays in the journal");
@@ -191,6 +191,7 @@ impl Ledger {
     /// As any other settlement, from the order as it is now and what the session knew of it.
     async fn settle_late(
         &self,
+        journal: &Journal,
         record: &Record,
         ours: Option<Box<Order>>,
         arrived_at: WallMs,
@@ -204,7 +205,10 @@ impl Ledger {
         }
         let stored = self.order(record.pile, record.serial).await?;
         let base = stored.map(|(stored, version)| (merged(stored, ours.as_deref()), version));
-        self.settle_from(record, base, ours.as_deref(), arrived_at, Told::Late).await?;
+        // Settled as of its arrival, but kept from today: whoever looks for it could not see it before.
+        let waited = Duration::from_millis(journal.now().since(arrived_at));
+        let late = self.clone().keeping(self.retention.longer_by(waited));
+        late.settle_from(record, base, ours.as_deref(), arrived_at, Told::Late).await?;
         Ok(Delivery::Done { dropped: 0 })
     }
 
@@ -223,7 +227,7 @@ impl Ledger {
     /// new. Other documents have been written by somebody since, or will be by who owns the pile now.
     async fn commit_late(&self, pile: PileCode, batch: Batch, own: BatchId) -> Result<Delivery, StoreError> {
         let mut batch = document::late_batch(batch);
-        let mut dropped = 0;
+        let (mut dropped, mut closed) = (0, vec![]);
         while !(batch.put.is_empty() && batch.append.is_empty()) {
             match self.store.commit(self.partition(pile), batch.clone()).await {
                 Ok(_) => break,
@@ -233,6 +237,9 @@ impl Ledger {
                     let out = leave_out(&mut batch, &failed);
                     // What is there already, exactly so, is not lost.
                     for put in out.into_iter().filter(|put| Some(&put.value) != current.as_ref()) {
+                        if put.key.kind == Kind::Order {
+                            closed.push(document::read_order(&put.key, &put.value)?);
+                        }
                         let what = name(put.key.kind);
                         observe::journal_dropped(what);
                         tracing::info!(%pile, what, "a journaled document is out of date and left out");
@@ -252,6 +259,11 @@ impl Ledger {
                 Err(
                     error @ (StoreError::Unavailable(_) | StoreError::Contested { .. } | StoreError::Superseded { .. }),
                 ) => return Err(error),
+            }
+        }
+        for order in closed {
+            if self.close_again(order).await? {
+                dropped -= 1;
             }
         }
         Ok(Delivery::Done { dropped })
