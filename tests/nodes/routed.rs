@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use pileway::api::pb;
+use pileway::sim::{Fleet, FleetConfig};
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use crate::common::api::start_request;
+use crate::common::api::{parallel_request, start_request};
 use crate::common::redis::Redis;
 use crate::common::{Api, Chance, reason, within};
-use crate::trio::{Trio, online};
+use crate::trio::{self, Trio, online};
 
 const PILES: u32 = 3000;
 const CALLS: usize = 2000;
@@ -19,7 +20,10 @@ async fn every_call_at_any_node_gets_the_piles_own_answer() {
     let _alone = crate::ONE_AT_A_TIME.lock().await;
     let redis = Redis::start();
     let trio = Trio::start(&redis.url()).await;
-    let fleet = trio.piles("32010600100001", PILES).await;
+    let mut config = FleetConfig { piles: PILES, ..trio::fleet("32010600100001", trio.addresses()) };
+    config.first.guns = 2;
+    let fleet = Fleet::start(&config);
+    online(&fleet, PILES).await;
     let mut chance = Chance::seeded();
 
     let mut asked = JoinSet::new();
@@ -27,7 +31,7 @@ async fn every_call_at_any_node_gets_the_piles_own_answer() {
         // No pile twice, and every node for piles of every node.
         let pile = fleet.piles()[n * 50 + chance.below(50) as usize].code().to_string();
         let mut api = trio.apis[chance.below(3) as usize].clone();
-        asked.spawn(async move { every_rpc(&mut api, &pile).await });
+        asked.spawn(async move { Box::pin(every_rpc(&mut api, &pile)).await });
     }
     asked.join_all().await;
     // Those that were rebooted are back.
@@ -78,6 +82,11 @@ async fn every_rpc(api: &mut Api, pile: &str) {
         Err(status) => assert_eq!(reason(&status).1, "ORDER_NOT_ACTIVE"),
     }
     api.order_becomes(pile, &order.serial, pb::OrderState::Settled).await;
+
+    let orders = api.start_parallel(parallel_request(pile)).await.expect("starts on both guns");
+    for order in &orders {
+        api.order_becomes(pile, &order.serial, pb::OrderState::Settled).await;
+    }
     let request = pb::RebootPileRequest { pile: pile.to_owned(), timing: pb::CommandTiming::WhenIdle.into() };
     within("RebootPile", api.piles.reboot_pile(request)).await.expect("an answer");
 }

@@ -1,8 +1,9 @@
 //! One vehicle on two guns: an order for each, of which both charge or none.
 //!
-//! A pile starts only if both guns can (8.11), and ends both when one is stopped. Where it does not, we do: whichever gun
+//! A pile starts only if both guns can, and ends both when one is stopped (8.11). Where it does not, we do: whichever gun
 //! said yes is stopped when the other's start has not come about, however that is found out – it said no, nobody plugged
-//! in, or it let the 90 s pass. A charge on one gun that its caller did not ask for is worse than none.
+//! in, or it let the 90 s pass. A charge on one gun that its caller did not ask for is worse than none. A start that was
+//! asked for at the pile is the pile's to keep together: there, only a stop of ours is passed on.
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,6 @@ impl Order {
             return false;
         }
         let begun = self.accepted_at.is_some() || self.charging_at.is_some();
-        other.stop.is_some() || (begun && other.never_came_about())
+        other.stop.is_some() || (self.parallel.is_some() && begun && other.never_came_about())
     }
 }

@@ -259,6 +259,23 @@ fn whatever_stops_one_gun_stops_the_other() {
 }
 
 #[test]
+fn a_stop_while_the_store_is_away_reaches_the_other_gun_once_the_pile_is_claimed() {
+    let mut pile = Pile::online();
+    let [one, two] = charging(&mut pile);
+    pile.mode = Mode::Away;
+    let mut next = pile.elsewhere();
+    next.receives(0x02);
+    charges(&mut next, 1, one);
+    charges(&mut next, 2, two);
+    next.stop(one);
+    assert_eq!(stopped(&mut next), [1], "nobody knows of the other");
+    next.store_returns();
+    next.advance(2);
+    assert_eq!(stopped(&mut next), [2]);
+    assert_eq!(states(&next, [one, two]), [OrderState::Stopping; 2]);
+}
+
+#[test]
 fn a_stop_of_one_gun_does_not_meet_a_stranger_on_the_other() {
     let mut pile = Pile::online();
     let [one, two] = charging(&mut pile);
