@@ -7,6 +7,7 @@ mod ledger;
 mod login;
 mod start;
 mod parallel;
+mod together;
 mod authorise;
 mod admission;
 mod answer;

@@ -1,33 +1,28 @@
-//! One vehicle on two guns, started by a caller: both charge or none, and both end together.
+//! One vehicle on two guns, started by a caller: what is durable, what is written, and when.
 
 use super::harness::*;
 use super::ledger::Mode;
-use crate::domain::command::ParallelStart;
-use crate::domain::order::{AnomalyKind, Change, Failure, Limits, StopCause};
-use crate::domain::{Command, CommandError, Energy, Order, OrderState, Reply, Serial};
+use crate::domain::order::{Change, Failure};
+use crate::domain::{CommandError, Order, OrderState, Reply, Serial};
 use crate::session::io::EndReason;
 
-fn ask(pile: &mut Pile, start: &ParallelStart) -> u64 {
-    pile.command(Command::StartParallelCharging(Box::new(start.clone())), 30)
-}
-
 /// Asked for, durable, both 0xA4 received, not answered.
-fn asked(pile: &mut Pile) -> (u64, [Serial; 2]) {
-    let id = ask(pile, &parallel_request(1));
+pub fn asked(pile: &mut Pile) -> (u64, [Serial; 2]) {
+    let id = pile.start_parallel(&parallel_request(1));
     (id, [pile.receives(0xA4).serial(), pile.receives(0xA4).serial()])
 }
 
 /// 0xA3 of one gun: yes, or no with this reason.
-fn answers(pile: &mut Pile, gun: u64, serial: Serial, reason: u64) {
+pub fn answers(pile: &mut Pile, gun: u64, serial: Serial, reason: u64) {
     let yes = u64::from(reason == 0);
     pile.sends_of(serial, 0xA3, &[("gun_no", gun), ("start_result", yes), ("fail_reason", reason)]);
 }
 
-fn charges(pile: &mut Pile, gun: u64, serial: Serial) {
+pub fn charges(pile: &mut Pile, gun: u64, serial: Serial) {
     pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", 3), ("gun_plugged", 1), ("energy", 1000)]);
 }
 
-fn charging(pile: &mut Pile) -> [Serial; 2] {
+pub fn charging(pile: &mut Pile) -> [Serial; 2] {
     let (id, serials) = asked(pile);
     for (gun, serial) in (1..).zip(serials) {
         answers(pile, gun, serial, 0);
@@ -38,19 +33,19 @@ fn charging(pile: &mut Pile) -> [Serial; 2] {
 }
 
 #[track_caller]
-fn both(pile: &mut Pile, id: u64) -> [Order; 2] {
+pub fn both(pile: &mut Pile, id: u64) -> [Order; 2] {
     match pile.reply(id) {
         Ok(Reply::ParallelStarted(orders)) => *orders,
         other => panic!("not started: {other:?}"),
     }
 }
 
-fn states(pile: &Pile, serials: [Serial; 2]) -> [OrderState; 2] {
+pub fn states(pile: &Pile, serials: [Serial; 2]) -> [OrderState; 2] {
     serials.map(|serial| pile.order_state(serial))
 }
 
 /// The guns that are told to stop, and nothing else is told.
-fn stopped(pile: &mut Pile) -> Vec<u64> {
+pub fn stopped(pile: &mut Pile) -> Vec<u64> {
     let frames = pile.all_received();
     assert!(frames.iter().all(|down| down.frame.code() == 0x36), "{frames:?}");
     frames.iter().map(|down| down.get("gun_no")).collect()
@@ -61,7 +56,7 @@ fn both_orders_and_the_request_id_are_durable_in_one_batch_before_anything_is_wr
     let mut pile = Pile::online();
     let before = pile.store.borrow().written;
     pile.mode = Mode::Slow;
-    let id = ask(&mut pile, &parallel_request(1));
+    let id = pile.start_parallel(&parallel_request(1));
     pile.receives_nothing();
     pile.store_returns();
     assert_eq!(pile.store.borrow().written, before + 1);
@@ -98,232 +93,22 @@ fn two_vehicles_in_one_second_have_two_numbers() {
     let login = frame(0x01, Serial::NONE, &[("gun_count", 4), ("protocol_version", 16)]);
     pile.sends_frame(crate::wire::Sequence([1, 1]), login);
     pile.receives(0x02);
-    ask(&mut pile, &parallel_request(1));
+    pile.start_parallel(&parallel_request(1));
     let mut other = parallel_request(2);
     for (part, number) in other.guns.iter_mut().zip([3, 4]) {
         part.gun = gun(number);
     }
-    ask(&mut pile, &other);
+    pile.start_parallel(&other);
     let numbers: Vec<_> = pile.all_received().iter().map(|down| down.get("parallel_no")).collect();
     assert_eq!((numbers[0], numbers[2]), (numbers[1], numbers[3]));
     assert_ne!(numbers[0], numbers[2]);
 }
 
 #[test]
-fn a_no_of_either_gun_is_the_answer_at_once_and_none_charges() {
-    for no in [1, 2] {
-        let mut pile = Pile::online();
-        let (id, serials) = asked(&mut pile);
-        let yes = 3 - no;
-        answers(&mut pile, no, serials[no as usize - 1], 3);
-        let orders = both(&mut pile, id);
-        let failure = Some(Failure::Rejected { code: 3, name: "equipment fault".into() });
-        assert_eq!(orders[no as usize - 1].failure, failure);
-        assert_eq!(stopped(&mut pile), [0; 0], "it has not said yes");
-        // A pile that keeps to the book says no for both; this one does not.
-        let serial = serials[yes as usize - 1];
-        answers(&mut pile, yes, serial, 0);
-        assert_eq!(stopped(&mut pile), [yes]);
-        let stop = pile.store.borrow().order(serial).stop.expect("it is stopped");
-        assert_eq!(stop.cause, StopCause::OtherGun);
-        // Told again while it goes on.
-        charges(&mut pile, yes, serial);
-        pile.advance(5);
-        assert_eq!(stopped(&mut pile), [yes]);
-        pile.sends_of(serial, 0x19, &[("gun_no", yes)]);
-        assert_eq!(pile.order_state(serial), OrderState::Finished);
-    }
-}
-
-#[test]
-fn a_gun_that_has_said_yes_is_stopped_when_the_other_says_no() {
-    let mut pile = Pile::online();
-    let (id, [one, two]) = asked(&mut pile);
-    answers(&mut pile, 1, one, 0);
-    pile.waits_still(id);
-    answers(&mut pile, 2, two, 2);
-    both(&mut pile, id);
-    assert_eq!(stopped(&mut pile), [1]);
-    assert_eq!(states(&pile, [one, two]), [OrderState::Stopping, OrderState::Failed]);
-    // It never charged, as it should not have: nothing is owed for it.
-    pile.advance(30);
-    assert_eq!(pile.order_state(one), OrderState::Failed);
-    assert!(pile.store.borrow().order(one).anomalies.is_empty());
-}
-
-#[test]
-fn a_pile_that_says_no_to_both_is_told_nothing_more() {
-    let mut pile = Pile::online();
-    let (id, serials) = asked(&mut pile);
-    answers(&mut pile, 1, serials[0], 3);
-    answers(&mut pile, 2, serials[1], 3);
-    both(&mut pile, id);
-    assert_eq!(states(&pile, serials), [OrderState::Failed; 2]);
-    pile.advance(200);
-    pile.receives_nothing();
-}
-
-#[test]
-fn nobody_plugged_in_in_time_and_none_charges() {
-    let mut pile = Pile::online();
-    let (id, [one, two]) = asked(&mut pile);
-    answers(&mut pile, 1, one, 5);
-    answers(&mut pile, 2, two, 5);
-    let orders = both(&mut pile, id);
-    assert!(orders.iter().all(|order| order.state == OrderState::WaitingForPlug && order.plug_deadline.is_some()));
-    // One of the two, and that a pile should not do.
-    answers(&mut pile, 1, one, 0);
-    charges(&mut pile, 1, one);
-    pile.receives_nothing();
-    pile.advance(60);
-    assert_eq!(stopped(&mut pile), [1]);
-    assert_eq!(states(&pile, [one, two]), [OrderState::Stopping, OrderState::Failed]);
-}
-
-#[test]
-fn a_gun_that_does_not_follow_takes_the_other_with_it() {
-    // It is silent, or says yes and does not charge.
-    for says in [None, Some(0)] {
-        let mut pile = Pile::online();
-        let (id, [one, two]) = asked(&mut pile);
-        answers(&mut pile, 1, one, 0);
-        charges(&mut pile, 1, one);
-        if let Some(reason) = says {
-            answers(&mut pile, 2, two, reason);
-            both(&mut pile, id);
-        }
-        pile.advance(31);
-        if says.is_none() {
-            assert_eq!(pile.reply(id), Err(CommandError::OutcomeUnknown { serial: Some(one) }));
-        }
-        pile.receives_nothing();
-        pile.advance(60);
-        assert_eq!(stopped(&mut pile), [1]);
-        assert_eq!(states(&pile, [one, two]), [OrderState::Stopping, OrderState::Failed]);
-        let timeout = Change::Anomaly(AnomalyKind::StartTimeout);
-        assert_eq!(pile.store.borrow().changes(two).iter().filter(|change| **change == timeout).count(), 1);
-    }
-}
-
-#[test]
-fn what_has_become_of_the_other_gun_is_asked_of_the_store_when_the_session_does_not_know() {
-    // The second gun fails while the pile is on another node, or away.
-    for knows in [true, false] {
-        let mut pile = Pile::online();
-        let (_, [one, two]) = asked(&mut pile);
-        answers(&mut pile, 1, one, 0);
-        charges(&mut pile, 1, one);
-        pile.ends(EndReason::ConnectionClosed);
-        if knows {
-            let (now, no) =
-                (pile.now().wall, crate::domain::order::Happening::Rejected { code: 3, name: String::new() });
-            pile.store.borrow_mut().amend(two, now, no);
-        }
-        let mut next = pile.elsewhere();
-        next.receives(0x02);
-        charges(&mut next, 1, one);
-        assert_eq!(stopped(&mut next), if knows { vec![1] } else { vec![] });
-        charges(&mut next, 1, one);
-        assert_eq!(stopped(&mut next), [0; 0], "once");
-    }
-}
-
-#[test]
-fn whatever_stops_one_gun_stops_the_other() {
-    let mut pile = Pile::online();
-    let [one, two] = charging(&mut pile);
-    let id = pile.stop(two);
-    assert_eq!(stopped(&mut pile), [2, 1]);
-    assert_eq!(states(&pile, [one, two]), [OrderState::Stopping; 2]);
-    let causes = [one, two].map(|serial| pile.store.borrow().order(serial).stop.expect("stopped").cause);
-    assert_eq!(causes, [StopCause::OtherGun, StopCause::Caller]);
-    pile.sends(0x35, &[("gun_no", 2), ("stop_result", 1)]);
-    assert!(matches!(pile.reply(id), Ok(Reply::Stopped { order, .. }) if order.serial == two));
-    // One that does not obey is told again, by itself.
-    charges(&mut pile, 1, one);
-    pile.advance(5);
-    assert_eq!(stopped(&mut pile), [1]);
-
-    // A limit of one gun.
-    let mut pile = Pile::online();
-    let mut start = parallel_request(1);
-    start.guns[0].limits = Limits { energy: Some(Energy(900)), ..Limits::default() };
-    ask(&mut pile, &start);
-    let [one, two] = [pile.receives(0xA4).serial(), pile.receives(0xA4).serial()];
-    answers(&mut pile, 1, one, 0);
-    answers(&mut pile, 2, two, 0);
-    charges(&mut pile, 2, two);
-    pile.receives_nothing();
-    charges(&mut pile, 1, one);
-    assert_eq!(stopped(&mut pile), [1, 2]);
-}
-
-#[test]
-fn a_stop_while_the_store_is_away_reaches_the_other_gun_once_the_pile_is_claimed() {
-    let mut pile = Pile::online();
-    let [one, two] = charging(&mut pile);
-    pile.mode = Mode::Away;
-    let mut next = pile.elsewhere();
-    next.receives(0x02);
-    charges(&mut next, 1, one);
-    charges(&mut next, 2, two);
-    next.stop(one);
-    assert_eq!(stopped(&mut next), [1], "nobody knows of the other");
-    next.store_returns();
-    next.advance(2);
-    assert_eq!(stopped(&mut next), [2]);
-    assert_eq!(states(&next, [one, two]), [OrderState::Stopping; 2]);
-}
-
-#[test]
-fn a_stop_of_one_gun_does_not_meet_a_stranger_on_the_other() {
-    let mut pile = Pile::online();
-    let [one, two] = charging(&mut pile);
-    charges(&mut pile, 1, foreign(1));
-    pile.stop(two);
-    assert_eq!(stopped(&mut pile), [2]);
-    // Should it be the vehicle's after all.
-    charges(&mut pile, 1, one);
-    assert_eq!(stopped(&mut pile), [1]);
-}
-
-#[test]
-fn each_gun_settles_by_itself_and_a_start_that_failed_on_the_pile_stops_the_other() {
-    let mut pile = Pile::online();
-    let [one, two] = charging(&mut pile);
-    pile.bills(one);
-    pile.receives(0x40);
-    charges(&mut pile, 2, two);
-    pile.receives_nothing();
-    assert_eq!(states(&pile, [one, two]), [OrderState::Settled, OrderState::Charging]);
-    pile.bills(two);
-    pile.receives(0x40);
-    assert_eq!(pile.order_state(two), OrderState::Settled);
-
-    // A record instead of 0xA3.
-    for yes_before in [true, false] {
-        let mut pile = Pile::online();
-        let (id, [one, two]) = asked(&mut pile);
-        if yes_before {
-            answers(&mut pile, 2, two, 0);
-        }
-        pile.bills_with(one, 0x59);
-        pile.receives(0x40);
-        let [failed, _] = both(&mut pile, id);
-        assert!(failed.never_came_about() && failed.state == OrderState::Settled);
-        if !yes_before {
-            assert_eq!(stopped(&mut pile), [0; 0]);
-            answers(&mut pile, 2, two, 0);
-        }
-        assert_eq!(stopped(&mut pile), [2]);
-    }
-}
-
-#[test]
 fn past_its_deadline_neither_is_written_and_neither_may_start() {
     let mut pile = Pile::online();
     pile.mode = Mode::Slow;
-    let id = ask(&mut pile, &parallel_request(1));
+    let id = pile.start_parallel(&parallel_request(1));
     pile.advance(30);
     assert_eq!(pile.reply(id), Err(CommandError::DeadlinePassed));
     pile.store_returns();
@@ -340,10 +125,10 @@ fn a_store_that_failed_leaves_no_half_of_a_start() {
     for was_stored in [Mode::Away, Mode::LosesAnswers] {
         let mut pile = Pile::online();
         pile.mode = Mode::Slow;
-        let id = ask(&mut pile, &parallel_request(1));
+        let id = pile.start_parallel(&parallel_request(1));
         pile.store_answers_as(was_stored);
         assert!(matches!(pile.reply(id), Err(CommandError::StoreUnavailable { .. })));
-        let retry = ask(&mut pile, &parallel_request(1));
+        let retry = pile.start_parallel(&parallel_request(1));
         pile.mode = Mode::Prompt;
         pile.advance(1);
         pile.receives_nothing();
@@ -359,7 +144,7 @@ fn what_was_not_written_is_written_of_neither_when_the_session_goes() {
     for written in [true, false] {
         let mut pile = Pile::online();
         pile.mode = Mode::Slow;
-        let id = ask(&mut pile, &parallel_request(1));
+        let id = pile.start_parallel(&parallel_request(1));
         if written {
             pile.store_answers();
         }
@@ -376,12 +161,12 @@ fn what_was_not_written_is_written_of_neither_when_the_session_goes() {
 fn a_request_id_starts_both_once_also_over_a_restart() {
     let mut pile = Pile::online();
     let (first, [one, two]) = asked(&mut pile);
-    let joined = ask(&mut pile, &parallel_request(1));
+    let joined = pile.start_parallel(&parallel_request(1));
     pile.receives_nothing();
     answers(&mut pile, 1, one, 0);
     let mut next = pile.elsewhere();
     next.receives(0x02);
-    let again = ask(&mut next, &parallel_request(1));
+    let again = next.start_parallel(&parallel_request(1));
     next.waits_still(again);
     answers(&mut next, 2, two, 0);
     for id in [first, joined] {
@@ -390,17 +175,17 @@ fn a_request_id_starts_both_once_also_over_a_restart() {
     assert_eq!(both(&mut next, again).map(|order| order.serial), [one, two]);
     next.bills(one);
     next.receives(0x40);
-    let replay = ask(&mut next, &parallel_request(1));
+    let replay = next.start_parallel(&parallel_request(1));
     assert_eq!(next.reply(replay), Ok(Reply::StartedBefore { serial: one }));
     next.sends_of(two, 0x3B, &[("gun_no", 2)]);
     next.receives(0x40);
-    let replay = ask(&mut next, &parallel_request(1));
+    let replay = next.start_parallel(&parallel_request(1));
     assert_eq!(next.reply(replay), Ok(Reply::StartedBefore { serial: one }));
 
     // The id of something else.
     let mut other = parallel_request(1);
     other.guns[1].balance_fen += 1;
-    for id in [ask(&mut next, &other), next.start(&request(1))] {
+    for id in [next.start_parallel(&other), next.start(&request(1))] {
         assert_eq!(next.reply(id), Err(CommandError::RequestReused { id: other.request_id }));
     }
     next.receives_nothing();
@@ -411,11 +196,11 @@ fn a_request_id_starts_both_once_also_over_a_restart() {
 fn both_guns_must_be_free() {
     let mut pile = Pile::online();
     let (_, serial) = pile.starting();
-    let id = ask(&mut pile, &parallel_request(2));
+    let id = pile.start_parallel(&parallel_request(2));
     assert_eq!(pile.reply(id), Err(CommandError::GunBusy { gun: gun(1), serial }));
     let mut other = parallel_request(3);
     other.guns[1].gun = gun(3);
-    let id = ask(&mut pile, &other);
+    let id = pile.start_parallel(&other);
     assert_eq!(pile.reply(id), Err(CommandError::GunUnknown { gun: gun(3), guns: 2 }));
 
     let mut pile = Pile::online();
@@ -434,11 +219,11 @@ fn what_the_frame_cannot_carry_or_the_pile_cannot_understand_is_refused() {
     let unsupported = |what: &'static str, version| Err(CommandError::UnsupportedByPile { what: what.into(), version });
     for version in [16, 18] {
         pile.speaks(version);
-        let id = ask(&mut pile, &start);
+        let id = pile.start_parallel(&start);
         assert_eq!(pile.reply(id), unsupported("power limit of a parallel charge", version as u8));
     }
     pile.speaks(15);
-    let id = ask(&mut pile, &parallel_request(1));
+    let id = pile.start_parallel(&parallel_request(1));
     assert_eq!(pile.reply(id), unsupported("parallel charging", 15));
     pile.receives_nothing();
 }
@@ -448,7 +233,7 @@ fn a_serial_that_is_taken_is_replaced_on_whichever_gun_it_is() {
     for at in [0, 1] {
         let mut pile = Pile::online();
         pile.mode = Mode::Slow;
-        let id = ask(&mut pile, &parallel_request(1));
+        let id = pile.start_parallel(&parallel_request(1));
         let taken = pile.session.orders[at].order.serial;
         let order = Order::adopted(code(), gun(2), taken, pile.now().wall);
         pile.store.borrow_mut().orders.insert(taken, (order, 1));
@@ -470,7 +255,7 @@ fn a_serial_that_is_taken_is_replaced_on_whichever_gun_it_is() {
         pile.store.borrow_mut().orders.insert(foreign(7), (order, 1));
         let mut chosen = parallel_request(1);
         chosen.guns[at].serial = Some(foreign(7));
-        let id = ask(&mut pile, &chosen);
+        let id = pile.start_parallel(&chosen);
         assert_eq!(pile.reply(id), Err(CommandError::SerialTaken { serial: foreign(7) }));
         assert!(pile.session.orders.is_empty());
         pile.receives_nothing();
@@ -482,7 +267,7 @@ fn a_start_that_insists_on_a_tariff_gets_it_to_the_pile_first() {
     let mut pile = Pile::online();
     let mut start = parallel_request(1);
     start.expected_tariff = Some(policy(100_000).tariff.fingerprint());
-    let id = ask(&mut pile, &start);
+    let id = pile.start_parallel(&start);
     pile.receives(0x58);
     pile.receives_nothing();
     pile.sends(0x57, &[("result", 1)]);
