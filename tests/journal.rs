@@ -25,7 +25,7 @@ use pileway::cli::journal::{Remaining, replay, show};
 use pileway::domain::order::{Change, Close, Happening};
 use pileway::domain::{Amount, Energy, Fence, OrderState, PileCode, WallMs};
 use pileway::store::journal::{self, Journal, Of, OpenError};
-use pileway::store::ledger::{Expect, Ledger, Retention, WriteError};
+use pileway::store::ledger::{Expect, Ledger, Resettled, Retention, WriteError};
 use pileway::store::{Claim, Settled, StoreError};
 use tempfile::TempDir;
 use values::{NOW, attempt, event, of, order, pile, record, session, told, write};
@@ -472,9 +472,10 @@ async fn what_the_store_has_lost_is_settled_again() {
     assert_eq!(site.ledger.record(pile(1), lost.serial).await, Ok(None));
     assert_ne!(site.ledger.record(pile(1), kept.serial).await, Ok(None));
 
-    let partition = site.far.partition(pile(1));
-    assert_eq!(site.ledger.resettle(&[partition]).await, Ok(1), "what the store still has is known by its digest");
-    assert_eq!(site.ledger.resettle(&[partition]).await, Ok(0), "once is enough");
+    let of_one = [site.far.partition(pile(1))].into();
+    let again = |records| Ok(Resettled { records, ..Resettled::default() });
+    assert_eq!(site.ledger.resettle(&of_one).await, again(1), "what the store still has is known by its digest");
+    assert_eq!(site.ledger.resettle(&of_one).await, again(0), "once is enough");
     site.drain().await;
     assert_eq!(site.ledger.record(pile(1), lost.serial).await, Ok(Some(record(&lost, 1))));
     let expected = [(Change::Settled, NOW, false), (Change::Settled, NOW, true)];

@@ -14,7 +14,7 @@ use crate::domain::WallMs;
 use crate::settings::duration;
 use crate::store::document::{JournalEntry, Journaled};
 use crate::store::journal::{Config, Journal, Listed, Of};
-use crate::store::ledger::{Ledger, Retention};
+use crate::store::ledger::{Ledger, Resettled, Retention};
 use crate::store::redis::{self, Redis};
 use crate::store::{Partition, Store};
 
@@ -138,10 +138,14 @@ pub async fn replay(
     writeln!(out, "{} entries wait", ledger.journal_depth())?;
     bring(&ledger, patience, out).await?;
     if ledger.journal_depth() == 0 {
-        let all: Vec<_> = (0..store.partitions()).map(Partition).collect();
-        let again = ledger.resettle(&all).await?;
-        writeln!(out, "{again} settled records are settled again, where the store has lost them")?;
+        let all = (0..store.partitions()).map(Partition).collect();
+        let Resettled { records, away } = ledger.resettle(&all).await?;
+        writeln!(out, "{records} settled records are settled again, where the store has lost them")?;
         bring(&ledger, patience, out).await?;
+        if let Some((partition, error)) = away.first_key_value() {
+            journal.close().await;
+            bail!("what partition {partition} has lost is not known ({error}): replay once more");
+        }
     }
     let left = ledger.journal_depth();
     match left {

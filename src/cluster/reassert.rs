@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::domain::PileCode;
 use crate::session::{Reasserted, Sessions};
 use crate::store::Partition;
-use crate::store::ledger::Ledger;
+use crate::store::ledger::{Ledger, Resettled};
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -25,15 +25,14 @@ struct Inner {
     done: watch::Sender<u64>,
 }
 
-/// What is to be said again, always under higher epochs: the store may have lost writes, or somebody watches over piles
-/// that were taken for lost and would judge them by the fences they had. Bounded by partitions.
+/// Bounded by partitions.
 #[derive(Default)]
 struct Wanted {
-    everything: bool,
-    /// These may have lost writes.
-    anew: BTreeSet<Partition>,
-    /// Any of them may have lost what an earlier run of this node has acknowledged.
-    first_met: bool,
+    /// Their piles are claimed again, always under higher epochs: the store may have lost writes, or somebody watches over
+    /// piles that were taken for lost and would judge them by the fences they had.
+    claims: BTreeSet<Partition>,
+    /// These may have lost what this node, or an earlier run of it, has acknowledged.
+    records: BTreeSet<Partition>,
 }
 
 impl Reasserter {
@@ -44,18 +43,23 @@ impl Reasserter {
 
     /// The lease had lapsed: any pile may have been taken for lost.
     pub fn everything(&self) {
-        self.want(|wanted| wanted.everything = true);
+        let all = self.all();
+        self.want(|wanted| wanted.claims.extend(all));
     }
 
     /// These may have lost writes.
     pub fn partitions(&self, partitions: &[Partition]) {
-        self.want(|wanted| wanted.anew.extend(partitions));
+        self.want(|wanted| {
+            wanted.claims.extend(partitions);
+            wanted.records.extend(partitions);
+        });
     }
 
     /// This run has met the store for the first time: nobody knows whether it still has what the run before has
     /// acknowledged, as after a power failure that took both.
     pub fn first_met(&self) {
-        self.want(|wanted| wanted.first_met = true);
+        let all = self.all();
+        self.want(|wanted| wanted.records.extend(all));
     }
 
     /// Waits until everything that was asked for before has been tried once.
@@ -73,40 +77,56 @@ impl Reasserter {
                 return std::future::pending().await;
             }
             let number = *asked.borrow();
-            let Wanted { everything, anew, first_met } =
+            let Wanted { claims, records } =
                 std::mem::take(&mut *self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner));
-            if first_met {
-                let all = (0..self.0.ledger.store().partitions()).map(Partition);
-                self.resettle(&all.collect::<Vec<_>>()).await;
-            } else if !anew.is_empty() {
-                self.resettle(&anew.iter().copied().collect::<Vec<_>>()).await;
-            }
-            if everything || !anew.is_empty() {
-                self.say(self.affected(everything, &anew)).await;
-            }
+            let away = self.resettle(&records).await;
+            // Records first: a pile is claimed behind what waits of it, and its orders are as they were.
+            let (mut later, now): (BTreeSet<_>, _) = claims.into_iter().partition(|partition| away.contains(partition));
+            self.say(self.piles_of(&now)).await;
             self.0.done.send_replace(number);
-        }
-    }
-
-    /// What has been acknowledged lately, and what the store may have lost of it.
-    async fn resettle(&self, partitions: &[Partition]) {
-        match self.0.ledger.resettle(partitions).await {
-            Ok(records) => {
-                tracing::info!(
-                    partitions = partitions.len(),
-                    records,
-                    "the store may have lost writes: settling again"
-                );
+            if !away.is_empty() {
+                // Looking through what is kept is for nothing while nobody can be asked.
+                sleep(AGAIN).await;
+                while self.0.ledger.store().health().is_err() {
+                    sleep(AGAIN).await;
+                }
+                self.want(|wanted| {
+                    wanted.claims.append(&mut later);
+                    wanted.records.extend(away);
+                });
             }
-            Err(error) => tracing::error!(%error, "what the store may have lost is not settled again"),
         }
     }
 
-    fn affected(&self, everything: bool, anew: &BTreeSet<Partition>) -> Vec<(PileCode, bool)> {
+    /// What has been acknowledged lately, and what the store may have lost of it. Which of these did not answer.
+    async fn resettle(&self, partitions: &BTreeSet<Partition>) -> BTreeSet<Partition> {
+        if partitions.is_empty() {
+            return BTreeSet::new();
+        }
+        match self.0.ledger.resettle(partitions).await {
+            Ok(Resettled { records, away }) => {
+                let (partitions, away_now) = (partitions.len(), away.len());
+                tracing::info!(partitions, records, away_now, "the store may have lost writes: settling again");
+                if let Some(error) = away.values().next() {
+                    tracing::info!(%error, "what the store has lost is not known yet, will ask again");
+                }
+                away.into_keys().collect()
+            }
+            Err(error) => {
+                tracing::error!(%error, "what the store may have lost is not settled again");
+                BTreeSet::new()
+            }
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = Partition> + use<> {
+        (0..self.0.ledger.store().partitions()).map(Partition)
+    }
+
+    fn piles_of(&self, claims: &BTreeSet<Partition>) -> Vec<(PileCode, bool)> {
         let partitions = self.0.ledger.store().partitions();
         let piles = self.0.sessions.piles().into_iter();
-        let piles = piles.filter(|pile| everything || anew.contains(&Partition::of(*pile, partitions)));
-        piles.map(|pile| (pile, true)).collect()
+        piles.filter(|pile| claims.contains(&Partition::of(*pile, partitions))).map(|pile| (pile, true)).collect()
     }
 
     async fn say(&self, piles: Vec<(PileCode, bool)>) {
@@ -136,3 +156,5 @@ impl Reasserter {
 /// Piles said again at once, and how often: 2560 a second.
 const AT_ONCE: usize = 256;
 const PACE: Duration = Duration::from_millis(100);
+/// Before a store that did not answer is asked again what it has lost.
+const AGAIN: Duration = Duration::from_secs(1);

@@ -21,6 +21,7 @@ use super::journal::Journal;
 pub use amend::Amended;
 pub use drain::Round;
 pub use housekeeping::{EXPIRE_LIMIT, housekeep};
+pub use journaled::Resettled;
 use settling::{Told, merged};
 
 #[derive(Clone)]

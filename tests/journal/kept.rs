@@ -1,5 +1,6 @@
 //! Records that are settled stay for a while: the store may lose them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use crate::Site;
@@ -8,7 +9,7 @@ use crate::far::Mood;
 use crate::values::{NOW, attempt, event, of, order, pile, record, write};
 use pileway::domain::order::{Change, StartRequest};
 use pileway::domain::{Order, RequestId};
-use pileway::store::ledger::Expect;
+use pileway::store::ledger::{Expect, Resettled};
 use pileway::store::{Partition, Settled};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,16 +17,36 @@ async fn an_hour_later_there_is_nothing_left_to_settle_again() {
     let site = Site::new().await;
     site.ledger.settle(record(&order(pile(1), 1), 1), None, NOW).await.expect("settles");
     site.clock.fetch_add(AN_HOUR, Ordering::SeqCst);
-    // Whatever is kept counts as lost now. The drain keeps house when it begins.
+    site.far.lose(1);
+    assert_eq!(taken_for_lost(&site).await, 1);
+    // The drain keeps house when it begins, and nothing else ends the wait of what cannot be settled.
     site.far.set(Mood::Away);
-    assert_eq!(site.ledger.resettle(&all()).await, Ok(1));
     let drain = tokio::spawn(site.ledger.clone().drain());
-    let gone = common::eventually("the journal to forget", || async {
-        let left = site.ledger.resettle(&all()).await.expect("reads");
-        (left == 0 && site.ledger.journal_depth() == 0).then_some(())
-    });
+    let gone =
+        common::eventually("the journal to forget", || async { (site.ledger.journal_depth() == 0).then_some(()) });
     gone.await;
     drain.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_store_that_cannot_be_asked_nothing_is_taken_for_lost() {
+    let site = Site::new().await;
+    let (one, other) = (order(pile(1), 1), order(pile(2), 1));
+    for order in [&one, &other] {
+        site.ledger.settle(record(order, 1), None, NOW).await.expect("settles");
+    }
+    site.far.lose(1);
+    for mood in [Mood::Away, Mood::Gone] {
+        site.far.set(mood);
+        let told = site.ledger.resettle(&all()).await.expect("reads");
+        let asked: BTreeSet<_> = [pile(1), pile(2)].map(|pile| site.far.partition(pile)).into();
+        assert_eq!((told.records, told.away.into_keys().collect()), (0, asked), "who is away, and nothing else");
+        assert_eq!(site.ledger.journal_depth(), 0);
+    }
+    site.far.set(Mood::Here);
+    assert_eq!(taken_for_lost(&site).await, 1, "asked again it says so");
+    site.drain().await;
+    assert_eq!(site.ledger.record(pile(2), other.serial).await, Ok(Some(record(&other, 1))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +65,7 @@ async fn what_was_settled_before_a_long_outage_is_still_there_when_the_store_com
     let _ = drain.await;
     site.far.lose(1);
     site.far.set(Mood::Here);
-    assert_eq!(site.ledger.resettle(&all()).await, Ok(1));
+    assert_eq!(taken_for_lost(&site).await, 1);
     site.drain().await;
     assert_eq!(site.ledger.record(pile(1), lost.serial).await, Ok(Some(record(&lost, 1))));
 }
@@ -57,7 +78,7 @@ async fn after_a_restart_new_records_do_not_take_the_place_of_kept_ones() {
     let site = site.killed().await;
     site.ledger.settle(record(&after, 1), None, NOW).await.expect("settles");
     site.far.lose(2);
-    assert_eq!(site.ledger.resettle(&all()).await, Ok(2));
+    assert_eq!(taken_for_lost(&site).await, 2);
     site.drain().await;
     for order in [before, after] {
         assert_eq!(site.ledger.record(pile(1), order.serial).await, Ok(Some(record(&order, 1))));
@@ -79,7 +100,7 @@ async fn a_start_that_was_lost_with_its_settled_order_is_not_started_again() {
 
     site.far.lose(2);
     assert_eq!(site.ledger.start_attempt(pile(1), id).await, Ok(None));
-    assert_eq!(site.ledger.resettle(&all()).await, Ok(1));
+    assert_eq!(taken_for_lost(&site).await, 1);
     site.drain().await;
     let there = site.ledger.start_attempt(pile(1), id).await.expect("reads").expect("a retry finds it");
     assert_eq!((there.serial, there.arguments, there.created_at), (order.serial, 1, order.created_at));
@@ -87,7 +108,14 @@ async fn a_start_that_was_lost_with_its_settled_order_is_not_started_again() {
     assert_eq!((stored.order_id, stored.request), (order.order_id, order.request));
 }
 
-fn all() -> Vec<Partition> {
+/// What a store that answers has lost of all.
+async fn taken_for_lost(site: &Site) -> usize {
+    let Resettled { records, away } = site.ledger.resettle(&all()).await.expect("reads");
+    assert_eq!(away, BTreeMap::new());
+    records
+}
+
+fn all() -> BTreeSet<Partition> {
     (0..64).map(Partition).collect()
 }
 

@@ -387,11 +387,22 @@ fn what_one_release_writes_the_next_one_reads() {
             r#"{"disconnect":{"when":"when_idle"}}"#,
         ]
     );
-    // A field that a newer node adds is skipped.
-    let newer = br#"{"reboot":{"when":"immediately","gently":true}}"#;
-    assert_eq!(read_command(newer), Ok(Command::Reboot { when: When::Immediately }));
+    // What a newer node adds is refused if it is used: the command would not be the same without it.
+    let unused = br#"{"reboot":{"when":"immediately","gently":null}}"#;
+    assert_eq!(read_command(unused), Ok(Command::Reboot { when: When::Immediately }));
+    for newer in [r#"{"reboot":{"when":"immediately","gently":true}}"#, &deeper("limits")] {
+        let Err(CommandError::Unsupported { what }) = read_command(newer.as_bytes()) else { panic!("{newer}") };
+        assert!(what.contains("`gently` is not known"), "{what}");
+    }
     assert_eq!(write(&CommandError::SessionLost { written: false }), br#"{"session_lost":{"written":false}}"#);
     assert_eq!(write(&Reply::RebootAccepted), br#""reboot_accepted""#);
+}
+
+/// The start with something more in one of its objects.
+fn deeper(object: &str) -> String {
+    let mut json: serde_json::Value = serde_json::from_slice(&write(&commands()[0])).expect("JSON");
+    json["start_charging"][object]["gently"] = 1.into();
+    json.to_string()
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! Both is decided and done within the pile's turn, so that a pile's writes keep their order: whoever finds the store
 //! away has journaled before the next one looks, and while anything waits, everything queues behind it.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
 use futures_util::{StreamExt, stream};
 
 use super::{Document, Expect, Ledger, SettledOrder, StartAttempt, Told};
@@ -121,44 +124,77 @@ impl Ledger {
     }
 
     /// Settles again what has been settled lately in these partitions and is not there any more: their store may have
-    /// lost it. What is to be done is put behind what waits, and how much that is is returned; [`Ledger::drain`] does it.
-    /// Mostly it is nothing, and then no pile waits for it.
+    /// lost it. What is to be done is put behind what waits, and [`Ledger::drain`] does it. Mostly it is nothing, and then
+    /// no pile waits for it.
+    ///
+    /// Of a partition that cannot be asked nobody knows what it has lost: it is to be asked again when it answers. All of
+    /// its records for lost would be an hour's settlements, each done twice, while piles wait for theirs.
     ///
     /// Only records are kept for this. Batches that went straight to the store are not journaled; the sessions that wrote
     /// them still have the documents and write them again.
-    pub async fn resettle(&self, partitions: &[Partition]) -> Result<usize, StoreError> {
-        let Some(journal) = &self.journal else { return Ok(0) };
-        let (mut count, mut pages) = (0, Pages::default());
-        while let Some(page) = journal.kept(&mut pages).await? {
+    pub async fn resettle(&self, partitions: &BTreeSet<Partition>) -> Result<Resettled, StoreError> {
+        let mut told = Resettled::default();
+        let Some(journal) = &self.journal else { return Ok(told) };
+        let away = Mutex::new(BTreeMap::new());
+        let are_there = || away.lock().unwrap_or_else(PoisonError::into_inner).len() < partitions.len();
+        let mut pages = Pages::default();
+        while are_there()
+            && let Some(page) = journal.kept(&mut pages).await?
+        {
             let ours = page.into_iter().filter(|listed| partitions.contains(&self.partition(listed.pile)));
-            let lost = stream::iter(ours).map(|listed| self.clone().if_lost(listed)).buffered(ASKED_AT_ONCE);
+            let lost = stream::iter(ours).map(|listed| self.if_lost(listed, &away)).buffered(ASKED_AT_ONCE);
             let lost: Vec<_> = lost.filter_map(std::future::ready).collect().await;
-            count += lost.iter().filter(|listed| journal.reopen(listed)).count();
+            told.records += lost.iter().filter(|listed| journal.reopen(listed)).count();
         }
-        Ok(count)
+        told.away = away.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(told)
     }
 
     /// What cannot be read counts as lost: it is set aside by who drains.
-    async fn if_lost(self, listed: Listed) -> Option<Listed> {
+    async fn if_lost(&self, listed: Listed, away: &Mutex<BTreeMap<Partition, StoreError>>) -> Option<Listed> {
+        let (partition, away) = (self.partition(listed.pile), || away.lock().unwrap_or_else(PoisonError::into_inner));
+        if away().contains_key(&partition) {
+            return None;
+        }
         let there = match &listed.entry {
             Ok(entry) => self.is_settled_as(entry).await,
-            Err(_) => false,
+            Err(_) => Ok(false),
         };
-        (!there).then_some(listed)
+        match there {
+            Ok(true) => None,
+            Ok(false) | Err(StoreError::Invalid(_)) => Some(listed),
+            Err(
+                error @ (StoreError::Unavailable(_)
+                | StoreError::Contested { .. }
+                | StoreError::Superseded { .. }
+                | StoreError::Conflict { .. }),
+            ) => {
+                away().insert(partition, error);
+                None
+            }
+        }
     }
 
-    /// Whether the store has exactly this record, and the start attempt behind it. One that does not answer has not.
-    async fn is_settled_as(&self, entry: &JournalEntry) -> bool {
-        let Journaled::Record { record, ours } = &entry.what else { return false };
-        let there = self.record(record.pile, record.serial).await;
-        if !there.is_ok_and(|there| there.is_some_and(|there| there.same_as(record))) {
-            return false;
+    /// Whether the store has exactly this record, and the start attempt behind it.
+    async fn is_settled_as(&self, entry: &JournalEntry) -> Result<bool, StoreError> {
+        let Journaled::Record { record, ours } = &entry.what else { return Ok(false) };
+        if !self.record(record.pile, record.serial).await?.is_some_and(|there| there.same_as(record)) {
+            return Ok(false);
         }
         match ours.as_deref().and_then(StartAttempt::of) {
-            None => true,
-            Some(attempt) => matches!(self.start_attempt(attempt.pile, attempt.id).await, Ok(Some(_))),
+            None => Ok(true),
+            Some(attempt) => Ok(self.start_attempt(attempt.pile, attempt.id).await?.is_some()),
         }
     }
+}
+
+/// What [`Ledger::resettle`] has come to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Resettled {
+    /// Records that are to be settled again.
+    pub records: usize,
+    /// What could not be asked, and why.
+    pub away: BTreeMap<Partition, StoreError>,
 }
 
 /// What is known of the order without the store.
