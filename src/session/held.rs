@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::command::Start;
+use crate::domain::command::{ParallelStart, Start};
 use crate::domain::order::Change;
 use crate::domain::pile::TariffOnPile;
 use crate::domain::{Order, WallMs};
@@ -20,6 +20,8 @@ pub struct Held {
     pub unsent: Option<Box<Unsent>>,
     /// It was stored once, and the store has lost it: its request id has to be put again with it.
     pub lost: bool,
+    /// Of a vehicle on two guns: what became of the other one's order is known, although it is not held.
+    pub companion_known: bool,
 }
 
 /// An order on its way to the store.
@@ -36,13 +38,31 @@ pub struct TariffPush {
     /// What the pile had before, and keeps if it refuses.
     pub before: TariffOnPile,
     /// At most as many as wait for one pile.
-    pub starts: Vec<(CommandId, Start, Duration)>,
+    pub starts: Vec<(CommandId, Awaiting, Duration)>,
+}
+
+/// What begins once the pile has its tariff.
+pub enum Awaiting {
+    One(Box<Start>),
+    Both(Box<ParallelStart>),
+}
+
+impl Awaiting {
+    pub fn expected_tariff(&self) -> Option<u64> {
+        match self {
+            Self::One(start) => start.expected_tariff,
+            Self::Both(start) => start.expected_tariff,
+        }
+    }
 }
 
 /// What tells the pile of the order, once it is durable.
+#[derive(Clone)]
 pub enum Opening {
     /// A caller wants it: 0x34.
     Remote(Box<Start>),
+    /// A caller wants it on one of two guns: 0xA4.
+    Parallel { logical_card: [u8; 8], physical_card: [u8; 8] },
     /// Somebody at the pile asks for it: 0x32, 0xA2 or 0xA6.
     AtPile,
 }
@@ -50,7 +70,7 @@ pub enum Opening {
 impl Held {
     /// Not stored yet.
     pub fn new(order: Order) -> Self {
-        Self { order, version: None, dirty: false, unsent: None, lost: false }
+        Self { order, version: None, dirty: false, unsent: None, lost: false, companion_known: false }
     }
 
     pub fn stored(order: Order, version: u64) -> Self {

@@ -8,6 +8,7 @@ use super::io::{EndReason, LedgerCall, Out, Output};
 use super::jobs::{Job, Jobs, NextClaim, Running};
 use super::pending::Await;
 use super::state::{Phase, Session};
+use crate::domain::order::Change;
 use crate::domain::{CommandError, Event, EventKind, Fence, Order, OrderState, Pile, Serial};
 use crate::observe;
 use crate::store::StoreError;
@@ -98,15 +99,20 @@ impl Session {
     /// `None` if there is nothing left to do for it.
     fn begin(&mut self, job: Job, now: Now) -> Option<LedgerCall> {
         let (running, call) = match job {
-            Job::Create { serial, attempt } => {
-                let order = self.held(serial)?.order.clone();
-                let kind =
-                    EventKind::Order { order: Box::new(order.clone()), change: crate::domain::order::Change::Created };
-                let created = Event { pile: self.pile.code, recorded_at: now.wall, pile_time: None, kind };
+            Job::Create { serial } => {
+                let serials = self.created_with(serial);
+                let orders: Vec<_> = serials.into_iter().filter_map(|s| Some(self.held(s)?.order.clone())).collect();
+                let attempt = StartAttempt::of(orders.first()?);
                 let attempt = attempt.map(|attempt| (Document::StartAttempt(attempt), Expect::Absent));
-                let order = (Document::Order(Box::new(order)), Expect::Absent);
-                let documents = attempt.into_iter().chain([order]).collect();
-                let write = Box::new(self.write(self.jobs.fence?, documents, vec![created]));
+                let created = orders.iter().map(|order| {
+                    let (order, change) = (Box::new(order.clone()), Change::Created);
+                    let kind = EventKind::Order { order, change };
+                    Event { pile: self.pile.code, recorded_at: now.wall, pile_time: None, kind }
+                });
+                let created = created.collect();
+                let orders = orders.into_iter().map(|order| (Document::Order(Box::new(order)), Expect::Absent));
+                let documents = attempt.into_iter().chain(orders).collect();
+                let write = Box::new(self.write(self.jobs.fence?, documents, created));
                 (Running::Create { serial, write: write.clone() }, LedgerCall::Write(write))
             }
             Job::Settle(settling) => {
@@ -120,6 +126,11 @@ impl Session {
             Job::LookUp { gun, serial, metered } => {
                 let call = LedgerCall::LookUp { pile: self.pile.code, serial };
                 (Running::LookUp { gun, serial, metered }, call)
+            }
+            Job::LookUpCompanion { serial, companion } => {
+                self.held(serial)?;
+                let call = LedgerCall::LookUp { pile: self.pile.code, serial: companion };
+                (Running::LookUpCompanion { serial }, call)
             }
             Job::Remember(order) => {
                 let attempt = StartAttempt::of(&order);
@@ -154,7 +165,11 @@ impl Session {
             Some(Running::TellDuplicate { call }) => self.told_duplicate(now, call, result),
             Some(Running::Remember { write }) => self.remembered(now, write, result),
             other @ (Some(
-                Running::Settle(_) | Running::LookUp { .. } | Running::Claim { .. } | Running::KeepCurve(_),
+                Running::Settle(_)
+                | Running::LookUp { .. }
+                | Running::LookUpCompanion { .. }
+                | Running::Claim { .. }
+                | Running::KeepCurve(_),
             )
             | None) => {
                 self.jobs.running = other;
@@ -278,14 +293,17 @@ impl Session {
         out: &mut Out,
     ) {
         match result {
-            Ok(versions) => self.created(now, serial, versions.last().copied().unwrap_or(1), out),
+            Ok(versions) => self.created(now, serial, &versions, out),
             Err(WriteError::Conflict { current: Some((Document::StartAttempt(before), _)), .. }) => {
                 self.attempt_exists(serial, &before, out);
             }
-            Err(WriteError::Conflict { .. }) => self.serial_taken(now, serial, out),
+            Err(WriteError::Conflict { at, .. }) => {
+                let taken = if let Document::Order(order) = &write.documents[at].0 { order.serial } else { serial };
+                self.serial_taken(now, serial, taken, out);
+            }
             Err(WriteError::Fenced) => {
                 self.start_failed(serial, &CommandError::SessionLost { written: false }, out);
-                self.forget(serial);
+                self.forget_created(serial);
                 self.fence_refused(now);
             }
             Err(WriteError::Store(error)) => {
@@ -297,7 +315,7 @@ impl Session {
                     self.jobs.again = Some((now.mono + AGAIN, LedgerCall::Write(write.clone())));
                     self.jobs.running = Some(Running::Create { serial, write });
                 } else {
-                    self.forget(serial);
+                    self.forget_created(serial);
                 }
             }
         }
@@ -367,12 +385,12 @@ impl Session {
         self.orders.clear();
     }
 
-    pub(super) fn settle_done(&mut self, result: Result<Box<SettledOrder>, StoreError>, out: &mut Out) {
+    pub(super) fn settle_done(&mut self, now: Now, result: Result<Box<SettledOrder>, StoreError>, out: &mut Out) {
         let Some(Running::Settle(settling)) = self.jobs.running.take() else { return };
         match result {
             Ok(settled) => {
                 observe::settlement(settled.outcome.name());
-                self.settled(*settling, *settled, out);
+                self.settled(now, *settling, *settled, out);
             }
             // No 0x40: the pile keeps the record and repeats it.
             Err(error) => {
@@ -388,7 +406,16 @@ impl Session {
         result: Result<Option<Box<(Order, u64)>>, StoreError>,
         out: &mut Out,
     ) {
-        let Some(Running::LookUp { gun, serial, metered }) = self.jobs.running.take() else { return };
+        let (gun, serial, metered) = match self.jobs.running.take() {
+            Some(Running::LookUp { gun, serial, metered }) => (gun, serial, metered),
+            Some(Running::LookUpCompanion { serial }) => {
+                if let Ok(found) = result {
+                    self.companion_looked_up(now, serial, found.as_ref().map(|found| &found.0), out);
+                }
+                return;
+            }
+            _ => return,
+        };
         match result {
             Ok(found) => self.looked_up(now, (gun, serial, metered), found.map(|found| *found), out),
             // The pile repeats the serial, and then it is looked up again.
@@ -403,7 +430,8 @@ impl Session {
             Some(Running::Create { serial, .. }) => Some(*serial),
             _ => None,
         };
-        self.orders.retain(|h| h.unsent.is_none() || Some(h.order.serial) == running);
+        let created = running.map(|serial| self.created_with(serial)).unwrap_or_default();
+        self.orders.retain(|h| h.unsent.is_none() || created.contains(&h.order.serial));
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::ledger::{Mode, Store};
 pub use super::samples::*;
-use crate::domain::command::{Start, When};
+use crate::domain::command::{ParallelStart, Start, When};
 use crate::domain::order::Close;
 use crate::domain::pile::GunState;
 use crate::domain::{
@@ -270,6 +270,10 @@ impl Pile {
 
     pub fn start(&mut self, start: &Start) -> u64 {
         self.command(Command::StartCharging(Box::new(start.clone())), 30)
+    }
+
+    pub fn start_parallel(&mut self, start: &ParallelStart) -> u64 {
+        self.command(Command::StartParallelCharging(Box::new(start.clone())), 30)
     }
 
     pub fn stop(&mut self, serial: Serial) -> u64 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::command::Start;
+use crate::domain::command::{GunStart, ParallelStart, Start};
 use crate::domain::order::Limits;
 use crate::domain::tariff::PricePair;
 use crate::domain::units::UtcOffset;
@@ -29,6 +29,18 @@ pub fn request(n: u8) -> Start {
         limits: Limits::default(),
         expected_tariff: None,
     }
+}
+
+/// A start on both guns under request id `n`.
+pub fn parallel_request(n: u8) -> ParallelStart {
+    let Start { request_id, order_id, attributes, logical_card, physical_card, .. } = request(n);
+    let guns = [1, 2].map(|number| GunStart {
+        gun: gun(number),
+        serial: None,
+        balance_fen: 10_000 * u32::from(number),
+        limits: Limits::default(),
+    });
+    ParallelStart { guns, request_id, order_id, attributes, logical_card, physical_card, expected_tariff: None }
 }
 
 pub fn policy(energy_price: u32) -> Arc<Policy> {

@@ -85,6 +85,8 @@ impl Walk {
                 self.trace
             );
             self.check_breaches(order, &changes);
+            let other = order.parallel.map(|other| other.serial).filter(|other| !self.lost.contains(other));
+            assert!(other.is_none_or(|other| store.orders.contains_key(&other)), "half a start: {:#?}", self.trace);
             // What is stored of an order was told with it; a bill overtakes what waits to be told.
             let told = |change| settled.is_some() || store.changes(*serial).contains(&change);
             // A charge that goes on after a breach is no news.
@@ -214,20 +216,29 @@ impl Walk {
                 Command::CloseOrder { serial, close: Box::new(close) }
             }
             5 => Command::StopAtLogin { serial, expires_at: self.pile.now().wall.plus_ms(within * 1000) },
+            7 => {
+                let start = parallel_request(self.below(30) as u8);
+                self.may_be_written(start.request_id, within);
+                Command::StartParallelCharging(Box::new(start))
+            }
             _ => {
                 let mut start = request(self.below(30) as u8);
                 start.gun = gun(n as u8 + 1);
                 start.limits.duration_s = (self.below(4) == 0).then_some(30);
                 start.limits.energy = (self.below(4) == 0).then_some(Energy(1));
                 start.serial = own.then_some(serial).filter(|_| self.below(10) == 0);
-                let deadline = self.pile.now().mono + Duration::from_secs(within);
-                let known = self.deadlines.entry(start.request_id).or_insert(deadline);
-                *known = deadline.max(*known);
+                self.may_be_written(start.request_id, within);
                 Command::StartCharging(Box::new(start))
             }
         };
         let id = self.pile.command(command, within);
         self.commands.insert(id);
+    }
+
+    fn may_be_written(&mut self, id: RequestId, within: u64) {
+        let deadline = self.pile.now().mono + Duration::from_secs(within);
+        let known = self.deadlines.entry(id).or_insert(deadline);
+        *known = deadline.max(*known);
     }
 
     /// Time passes without the harness's own timer: the session asks for it.
@@ -324,10 +335,11 @@ impl Walk {
     }
 
     fn check_received(&mut self, frames: Vec<Down>) {
+        let starts: Vec<_> = frames.iter().filter(|down| down.frame.code() == 0xA4).map(Down::serial).collect();
         for down in frames {
             let pile = &self.pile;
             match down.frame.code() {
-                0x34 => {
+                0x34 | 0xA4 => {
                     let serial = down.serial();
                     assert!(self.started.insert(serial), "0x34 twice: {:#?}", self.trace);
                     let store = pile.store.borrow();
@@ -335,7 +347,10 @@ impl Walk {
                     let order = order.unwrap_or_else(|| panic!("0x34 before the order: {:#?}", self.trace));
                     let id = order.request.expect("its request id").id;
                     assert!(down.at < self.deadlines[&id], "0x34 too late: {:#?}", self.trace);
-                    assert!(self.requests.insert(id), "one request started twice: {:#?}", self.trace);
+                    let twice = !self.requests.insert(id) && order.leads();
+                    assert!(!twice, "one request started twice: {:#?}", self.trace);
+                    let alone = order.parallel.is_some_and(|other| !starts.contains(&other.serial));
+                    assert!(!alone, "one gun of two started: {:#?}", self.trace);
                 }
                 0x40 => {
                     let settled = pile.store.borrow().records.contains_key(&down.serial());
