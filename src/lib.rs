@@ -58,6 +58,7 @@
 //! | the store may go away: what happens meanwhile is on the node's disk, and gets there in order per pile | `store/ledger/journaled.rs`, `store/ledger/drain.rs`, `session/state/provisional.rs` |
 //! | one owner: the newest login wins, an older session can neither write nor answer | `store` (`claim`, fences), `session/fleet.rs` (`register`), `cluster/route.rs`, `cluster/evict.rs` |
 //! | no stale and no doubled commands: nothing is written past its deadline, a request id starts once | `session/charge/start.rs` (`created`, `attempt_exists`) |
+//! | a vehicle on two guns charges on both or on none, and ends on both | `domain/order/parallel.rs`, `session/charge/parallel.rs` |
 //! | a card is asked about once and makes one order; a pile that may not log in takes nothing from its owner | `session/charge/authorise.rs` (`asked_before`), `session/state/claims.rs` (`knock`) |
 //! | an event is delivered at least once, in order per pile, or told to be missing | `groups/cursor.rs`, `groups/consumer.rs`, `store/position.rs` |
 //! | a bill is audited, and a late copy of a record is known for years | `domain/record/audit.rs`, `store/ledger/settling.rs`, `store/document/retention.rs` |

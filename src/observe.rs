@@ -186,9 +186,29 @@ pub fn event_delivered(group: &str, again: bool) {
     }
 }
 
-/// `pileway.events.unacknowledged` by group, in the partitions of one of its consumers here.
-pub fn events_unacknowledged(group: &str, events: u64) {
-    METRICS.events_unacknowledged.record(events, &[KeyValue::new("group", group.to_owned())]);
+/// `pileway.events.unacknowledged` by group: in the partitions of its consumers here. One consumer's part of it, which goes
+/// with the consumer.
+pub struct UnacknowledgedEvents {
+    group: KeyValue,
+    events: i64,
+}
+
+impl UnacknowledgedEvents {
+    pub fn of(group: &str) -> Self {
+        Self { group: KeyValue::new("group", group.to_owned()), events: 0 }
+    }
+
+    pub fn are(&mut self, events: u64) {
+        let events = i64::try_from(events).unwrap_or(i64::MAX);
+        METRICS.events_unacknowledged.add(events - self.events, std::slice::from_ref(&self.group));
+        self.events = events;
+    }
+}
+
+impl Drop for UnacknowledgedEvents {
+    fn drop(&mut self) {
+        self.are(0);
+    }
 }
 
 /// `pileway.events.gaps` by group and reason.
@@ -233,7 +253,7 @@ struct Metrics {
     orphans_adopted: Counter<u64>,
     events_delivered: Counter<u64>,
     events_redelivered: Counter<u64>,
-    events_unacknowledged: Gauge<u64>,
+    events_unacknowledged: UpDownCounter<i64>,
     events_gaps: Counter<u64>,
     events_trimmed: Counter<u64>,
     events_lapsed: Counter<u64>,
@@ -291,7 +311,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         events_delivered: counter(&meter, "pileway.events.delivered", "Events delivered to groups, by group"),
         events_redelivered: counter(&meter, "pileway.events.redelivered", "Events delivered before, by group"),
         events_unacknowledged: meter
-            .u64_gauge("pileway.events.unacknowledged")
+            .i64_up_down_counter("pileway.events.unacknowledged")
             .with_description("Events behind the cursors of a group's consumers here, by group")
             .build(),
         events_gaps: counter(&meter, "pileway.events.gaps", "Times a group misses events, by group and reason"),

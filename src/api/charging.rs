@@ -44,6 +44,27 @@ impl ChargingService for Charging {
         Ok(Response::new(pb::StartChargingResponse { order: Some(order) }))
     }
 
+    async fn start_parallel_charging(
+        &self,
+        request: Request<pb::StartParallelChargingRequest>,
+    ) -> Result<Response<pb::StartParallelChargingResponse>, Status> {
+        let deadline = Deadline::of(&request);
+        let (pile, start) = args::start_parallel(request.into_inner())?;
+        let (id, arguments) = (start.request_id, start.arguments());
+        let orders = match self.0.execute(pile, Command::StartParallelCharging(Box::new(start)), deadline).await {
+            Ok(Reply::ParallelStarted(orders)) => *orders,
+            Ok(Reply::StartedBefore { serial }) => self.both_started_before(pile, serial).await?,
+            Ok(other) => return Err(unexpected(&other)),
+            Err(error) => match self.attempt(pile, id, &error).await {
+                Some(before) if before.arguments == arguments => self.both_started_before(pile, before.serial).await?,
+                Some(_) => return Err(ApiError::from(CommandError::RequestReused { id }).into()),
+                None => return Err(error.into()),
+            },
+        };
+        let orders = neither_failed(orders)?.map(|order| convert::order::order(order, self.0.offset)).to_vec();
+        Ok(Response::new(pb::StartParallelChargingResponse { orders }))
+    }
+
     async fn stop_charging(
         &self,
         request: Request<pb::StopChargingRequest>,
@@ -192,6 +213,23 @@ impl Charging {
         known.ok_or(CommandError::OutcomeUnknown { serial: Some(serial) }.into())
     }
 
+    /// The same of a start on two guns, of which `serial` leads. What one of them has failed with is known even while the
+    /// other is unanswered.
+    async fn both_started_before(&self, pile: PileCode, serial: Serial) -> Result<[Order; 2], ApiError> {
+        let unknown = || ApiError::from(CommandError::OutcomeUnknown { serial: Some(serial) });
+        let first = self.0.ledger.order(pile, serial).await?;
+        let (first, _) = first.ok_or_else(unknown)?;
+        let other = first.parallel.ok_or(ApiError::Defect("a start on two guns has led to one order"))?;
+        let second = self.0.ledger.order(pile, other.serial).await?;
+        let (second, _) = second.ok_or_else(unknown)?;
+        let orders = [first, second];
+        if orders.iter().any(Order::never_came_about) || orders.iter().all(Order::is_answered) {
+            Ok(orders)
+        } else {
+            Err(unknown())
+        }
+    }
+
     /// The earlier attempt with this request id, if `error` says that this one has done nothing: a retry gets its result
     /// even while the pile is away, or its gun is used by somebody else by now.
     async fn attempt(&self, pile: PileCode, id: RequestId, error: &ApiError) -> Option<StartAttempt> {
@@ -241,6 +279,24 @@ fn not_failed(order: Order) -> Result<Order, ApiError> {
         _ => return Ok(order),
     };
     Err(ApiError::StartFailed { failure, record: order.bill.map(|bill| bill.record.code) })
+}
+
+/// The same of a start on two guns: the one that has not come about is named, and of two the one the pile has spoken of,
+/// since the other has failed for that.
+fn neither_failed(orders: [Order; 2]) -> Result<[Order; 2], ApiError> {
+    let said_no =
+        |order: &&Order| matches!(order.failure, Some(Failure::Rejected { .. } | Failure::FailedOnPile { .. }));
+    let failed = || orders.iter().filter(|order| not_failed((*order).clone()).is_err());
+    let Some(order) = failed().find(said_no).or_else(|| failed().next()) else { return Ok(orders) };
+    let (gun, serial) = (order.gun, order.serial);
+    match not_failed(order.clone()) {
+        Ok(_) => Ok(orders),
+        Err(ApiError::StartFailed { failure: Failure::Rejected { code, name }, record: _ }) => {
+            let error = CommandError::PileRejected { frame: 0xA3, code, name };
+            Err(ApiError::OfGun { gun, serial, error: Box::new(error.into()) })
+        }
+        Err(error) => Err(ApiError::OfGun { gun, serial, error: Box::new(error) }),
+    }
 }
 
 /// `wanted` is sorted; empty = all.

@@ -19,7 +19,7 @@ pub struct Config {
     /// The deadline of a call that brings none; 100ms to 1h.
     #[serde(with = "duration")]
     pub default_deadline: Duration,
-    /// The same for StartCharging, which waits for the pile to lock and check; 100ms to 1h.
+    /// The same for StartCharging and StartParallelCharging, which wait for the pile to lock and check; 100ms to 1h.
     #[serde(with = "duration")]
     pub start_deadline: Duration,
     /// Largest request in bytes; 4096 to 4194304. What is larger is refused with OUT_OF_RANGE.

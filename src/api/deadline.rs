@@ -39,7 +39,7 @@ impl Deadline {
 pub struct DeadlineLayer {
     /// For calls that bring none.
     pub default: Duration,
-    /// For StartCharging that brings none.
+    /// For a start that brings none.
     pub start: Duration,
 }
 
@@ -76,7 +76,7 @@ where
         let only_reads = only_reads(path);
         let budget = match caller_timeout(request.headers()) {
             Some(timeout) => Budget::of_caller(timeout),
-            None if path.ends_with("/StartCharging") => Some(Budget::of_default(self.defaults.start)),
+            None if STARTS.iter().any(|start| path.ends_with(start)) => Some(Budget::of_default(self.defaults.start)),
             None => Some(Budget::of_default(self.defaults.default)),
         };
         let Some(Budget { answer, give_up }) = budget else {
@@ -149,6 +149,8 @@ fn only_reads(path: &str) -> bool {
     ["Get", "List", "Watch"].iter().any(|verb| method.starts_with(verb))
 }
 
+/// What waits for a pile to lock and check.
+const STARTS: [&str; 2] = ["/StartCharging", "/StartParallelCharging"];
 const LEAST_MARGIN: Duration = Duration::from_millis(50);
 /// Longer deadlines are cut to this.
 const LONGEST: Duration = Duration::from_hours(24);
@@ -220,5 +222,6 @@ mod tests {
         check("/pileway.v1.PileService/RebootPile", Some("40m"), "DEADLINE_PASSED", 0, 0).await;
         check("/pileway.v1.PileService/RebootPile", None, "OUTCOME_UNKNOWN", 10_000, 10_500).await;
         check("/pileway.v1.ChargingService/StartCharging", None, "OUTCOME_UNKNOWN", 30_000, 31_500).await;
+        check("/pileway.v1.ChargingService/StartParallelCharging", None, "OUTCOME_UNKNOWN", 30_000, 31_500).await;
     }
 }

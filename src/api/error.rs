@@ -9,7 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::cluster::DrainError;
 use crate::domain::order::Failure;
-use crate::domain::{CommandError, PileCode, Serial, WallMs};
+use crate::domain::{CommandError, Gun, PileCode, Serial, WallMs};
 use crate::groups::GroupError;
 use crate::store::QueryError;
 use crate::store::StoreError;
@@ -30,6 +30,9 @@ pub enum ApiError {
         /// The frame that brought the order's record, if it has one.
         record: Option<u8>,
     },
+    /// The same of one of the guns of a vehicle.
+    #[error("gun {gun}: {error}")]
+    OfGun { gun: Gun, serial: Serial, error: Box<ApiError> },
     #[error(transparent)]
     Drain(#[from] DrainError),
     #[error(transparent)]
@@ -88,6 +91,11 @@ impl Violations {
 
     pub fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
         self.0.push((field.into(), reason.into()));
+    }
+
+    /// Those of a part of the request, by its name.
+    pub fn add_all(&mut self, part: &str, violations: Self) {
+        self.0.extend(violations.0.into_iter().map(|(field, reason)| (format!("{part}.{field}"), reason)));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -162,6 +170,7 @@ impl ApiError {
                 Line::new(Code::NotFound, "ORDER_UNKNOWN").with("pile", pile).with("serial", serial)
             }
             Self::StartFailed { failure, record } => start_line(failure, *record),
+            Self::OfGun { gun, serial, error } => error.line().with("gun", gun).with("serial", serial),
             Self::Drain(DrainError::Unknown(node)) => Line::new(Code::NotFound, "NODE_UNKNOWN").with("node", node),
             // Told twice to end is as good as once.
             Self::Drain(DrainError::Unreachable { node, .. }) => {
@@ -307,7 +316,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Gun, RequestId};
+    use crate::domain::RequestId;
 
     /// code, reason, may be repeated, metadata
     fn check(error: impl Into<ApiError>, code: Code, reason: &str, retry: bool, metadata: &[(&str, &str)]) {
@@ -406,6 +415,10 @@ mod tests {
         own(Failure::NotPluggedIn, "NOT_PLUGGED_IN");
         own(Failure::NoStart, "START_TIMEOUT");
         own(Failure::NotSent, "START_NOT_SENT");
+        let (gun, serial) = (Gun::new(2).expect("gun"), Serial::from_bytes([0x11; 16]));
+        let of_gun = ApiError::OfGun { gun, serial, error: Box::new(failed(Failure::NoStart, None)) };
+        let meta = [("gun", "2"), ("serial", "11111111111111111111111111111111")];
+        check(of_gun, Code::FailedPrecondition, "START_TIMEOUT", false, &meta);
     }
 
     #[test]

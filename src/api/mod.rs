@@ -198,6 +198,7 @@ fn unexpected(reply: &Reply) -> Status {
     // Its kind only: replies hold card numbers and VINs.
     ApiError::Defect(match reply {
         Reply::Started(_) => "unexpected reply: started",
+        Reply::ParallelStarted(_) => "unexpected reply: parallel started",
         Reply::StartedBefore { .. } => "unexpected reply: started before",
         Reply::Stopped { .. } => "unexpected reply: stopped",
         Reply::BalanceUpdated(_) => "unexpected reply: balance updated",

@@ -1,12 +1,14 @@
 //! What nodes say to each other: the services' own types, and JSON for what the domain names.
 //!
-//! JSON of the domain's types, so that a new command is one variant and no conversion. A field that is added is skipped
-//! by the node one release back; a command or an answer it does not know is an error that says so.
+//! JSON of the domain's types, so that a new command is one variant and no conversion. Between two releases, a node skips
+//! what it does not know of an answer, and refuses a command of which it does not know all: a start without its limit is
+//! another start. So a field that is added to a command is left out of the JSON while nobody uses it.
 
 use std::str::FromStr;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::domain::telemetry::Kind;
 use crate::domain::{Command, CommandError, Epoch, Fence, PileCode, Reply, SessionId, Telemetry};
@@ -30,9 +32,34 @@ pub fn write<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("the domain's types have text keys only")
 }
 
-/// A command this node does not know is refused in words that say so.
+/// A command this node does not know, or not all of, is refused in words that say so.
 pub fn read_command(bytes: &[u8]) -> Result<Command, CommandError> {
-    read("a command", bytes).map_err(|error| CommandError::Unsupported { what: error.to_string() })
+    let of_command = || -> Result<Command, Unreadable> {
+        let (what, said) = ("a command", read::<Value>("a command", bytes)?);
+        let command: Command = read(what, bytes)?;
+        let understood = read(what, &write(&command))?;
+        match more_in(&said, &understood) {
+            None => Ok(command),
+            Some(key) => Err(Unreadable { what, reason: format!("`{key}` is not known to this release") }),
+        }
+    };
+    of_command().map_err(|error| CommandError::Unsupported { what: error.to_string() })
+}
+
+/// The first key that is not in both.
+fn more_in<'a>(said: &'a Value, understood: &Value) -> Option<&'a str> {
+    match (said, understood) {
+        (Value::Object(said), Value::Object(understood)) => {
+            said.iter().filter(|(_, value)| !value.is_null()).find_map(|(key, value)| match understood.get(key) {
+                None => Some(key.as_str()),
+                Some(understood) => more_in(value, understood),
+            })
+        }
+        (Value::Array(said), Value::Array(understood)) => {
+            said.iter().zip(understood).find_map(|(said, understood)| more_in(said, understood))
+        }
+        _ => None,
+    }
 }
 
 pub fn read_reply(bytes: &[u8]) -> Result<Reply, Unreadable> {

@@ -30,6 +30,7 @@ mod sweep;
 mod watch;
 mod serve;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -208,16 +209,27 @@ impl Cluster {
         nodes
     }
 
-    /// Whether a run is over, as far as can be told without asking. One that is wrongly said to be may find that out: so
-    /// only for what a run can be given back.
-    pub fn is_gone(&self, incarnation: u64) -> bool {
-        if self.0.alone {
-            return incarnation != self.me().incarnation;
+    /// Which of these runs are over. Each must have been there before this is asked: one that is not in the table may have
+    /// begun a moment ago, so the store is asked, and whoever is not in its answer has no lease any more. While the store
+    /// is away, and for a while after it, nobody is gone.
+    pub async fn gone(&self, incarnations: BTreeSet<u64>) -> BTreeSet<u64> {
+        let Inner { alone, router, config, .. } = &*self.0;
+        if *alone {
+            let me = self.me().incarnation;
+            return incarnations.into_iter().filter(|incarnation| *incarnation != me).collect();
         }
-        let view = self.0.router.members.view();
-        // After the store was away everybody has the time to come back first.
-        let steady = view.steady_since.is_some_and(|since| since.elapsed() >= 2 * self.0.config.renew_every);
-        steady && !view.members.contains_key(&incarnation)
+        let missing = |mut incarnations: BTreeSet<u64>| {
+            let view = router.members.view();
+            // After the store was away everybody has the time to come back first.
+            let steady = view.steady_since.is_some_and(|since| since.elapsed() >= 2 * config.renew_every);
+            incarnations.retain(|incarnation| steady && !view.members.contains_key(incarnation));
+            incarnations
+        };
+        let missing_before = missing(incarnations);
+        if missing_before.is_empty() || !router.members.refresh().await {
+            return BTreeSet::new();
+        }
+        missing(missing_before)
     }
 
     /// This run.

@@ -85,7 +85,11 @@ impl Reasserter {
             self.say(self.piles_of(&now)).await;
             self.0.done.send_replace(number);
             if !away.is_empty() {
+                // Looking through what is kept is for nothing while nobody can be asked.
                 sleep(AGAIN).await;
+                while self.0.ledger.store().health().is_err() {
+                    sleep(AGAIN).await;
+                }
                 self.want(|wanted| {
                     wanted.claims.append(&mut later);
                     wanted.records.extend(away);

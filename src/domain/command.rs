@@ -1,5 +1,7 @@
 //! What a caller can ask of a pile, and every way it can end.
 
+mod parallel;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,11 +16,15 @@ use super::pile::SessionSeen;
 use super::telemetry::Telemetry;
 use super::units::WallMs;
 
+pub use parallel::{GunStart, ParallelStart};
+
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
     /// 0x34 → 0x33
     StartCharging(Box<Start>),
+    /// 0xA4 → 0xA3, one of each per gun
+    StartParallelCharging(Box<ParallelStart>),
     /// 0x36 → 0x35
     StopCharging { serial: Serial },
     /// 0x42 → 0x41
@@ -49,6 +55,7 @@ impl Command {
         match self {
             Self::ReadOrder { .. } | Self::ReadCurve { .. } | Self::ReadSession | Self::ReadTelemetry { .. } => true,
             Self::StartCharging(_)
+            | Self::StartParallelCharging(_)
             | Self::StopCharging { .. }
             | Self::UpdateBalance(_)
             | Self::StopAtLogin { .. }
@@ -69,6 +76,7 @@ impl Command {
             | Self::ReadSession
             | Self::ReadTelemetry { .. }
             | Self::StartCharging(_)
+            | Self::StartParallelCharging(_)
             | Self::StopCharging { .. }
             | Self::UpdateBalance(_)
             | Self::Reboot { .. }
@@ -81,6 +89,7 @@ impl Command {
     pub fn serial(&self) -> Option<Serial> {
         match self {
             Self::StartCharging(start) => start.serial,
+            Self::StartParallelCharging(start) => start.guns[0].serial,
             Self::UpdateBalance(update) => Some(update.serial),
             Self::StopCharging { serial }
             | Self::StopAtLogin { serial, .. }
@@ -99,6 +108,7 @@ impl Command {
     pub fn name(&self) -> &'static str {
         match self {
             Self::StartCharging(_) => "start_charging",
+            Self::StartParallelCharging(_) => "start_parallel_charging",
             Self::StopCharging { .. } => "stop_charging",
             Self::UpdateBalance(_) => "update_balance",
             Self::StopAtLogin { .. } => "stop_at_login",
@@ -137,15 +147,10 @@ pub struct Start {
 }
 
 impl Start {
-    /// Fingerprint of all arguments (FNV-1a): the same request_id must come with the same ones.
+    /// Fingerprint of all arguments: the same request_id must come with the same ones.
     pub fn arguments(&self) -> u64 {
-        let mut h = 0xcbf2_9ce4_8422_2325_u64;
-        let mut eat = |bytes: &[u8]| {
-            // The length first, so that ("ab", "c") and ("a", "bc") differ.
-            for b in (bytes.len() as u64).to_be_bytes().iter().chain(bytes) {
-                h = (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
-            }
-        };
+        let mut h = fingerprint(&[]);
+        let mut eat = |bytes: &[u8]| h = eaten(h, bytes);
         eat(&[self.gun.number()]);
         eat(&self.serial.map_or([0; 16], |s| s.bytes()));
         eat(self.order_id.as_bytes());
@@ -175,6 +180,17 @@ impl Start {
         }
         h
     }
+}
+
+/// FNV-1a of all parts.
+fn fingerprint(parts: &[&[u8]]) -> u64 {
+    parts.iter().fold(0xcbf2_9ce4_8422_2325, |h, part| eaten(h, part))
+}
+
+fn eaten(h: u64, bytes: &[u8]) -> u64 {
+    // The length first, so that ("ab", "c") and ("a", "bc") differ.
+    let counted = (bytes.len() as u64).to_be_bytes();
+    counted.iter().chain(bytes).fold(h, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Arguments of a new balance during a charge.
@@ -216,7 +232,10 @@ pub enum When {
 pub enum Reply {
     /// STARTING, WAITING_FOR_PLUG, or further on if a retry joins a start that has gone on.
     Started(Box<Order>),
-    /// This request_id has been answered before; what became of it is in its order.
+    /// Both orders of a start on two guns, by gun; one may say that it has failed.
+    ParallelStarted(Box<[Order; 2]>),
+    /// This request_id has been answered before; what became of it is in its order, or in the one it leads to and that
+    /// of the other gun.
     StartedBefore {
         serial: Serial,
     },

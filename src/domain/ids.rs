@@ -96,7 +96,17 @@ impl Serial {
     pub fn compose(pile: PileCode, gun: Gun, local: jiff::civil::DateTime, salt: u16) -> Self {
         let mut bytes = [0; 16];
         bytes[..7].copy_from_slice(&pile.bcd());
-        let clock = [
+        bytes[7] = bcd(gun.number() % 100);
+        bytes[8..14].copy_from_slice(&Self::clock(local));
+        let salt = salt % 10_000;
+        bytes[14] = bcd((salt / 100) as u8);
+        bytes[15] = bcd((salt % 100) as u8);
+        Self(bytes)
+    }
+
+    /// `YYMMDDhhmmss`, packed.
+    pub fn clock(local: jiff::civil::DateTime) -> [u8; 6] {
+        let parts = [
             local.year().rem_euclid(100) as u8,
             local.month() as u8,
             local.day() as u8,
@@ -104,14 +114,7 @@ impl Serial {
             local.minute() as u8,
             local.second() as u8,
         ];
-        bytes[7] = bcd(gun.number() % 100);
-        for (to, part) in bytes[8..14].iter_mut().zip(clock) {
-            *to = bcd(part);
-        }
-        let salt = salt % 10_000;
-        bytes[14] = bcd((salt / 100) as u8);
-        bytes[15] = bcd((salt % 100) as u8);
-        Self(bytes)
+        parts.map(bcd)
     }
 }
 

@@ -12,12 +12,13 @@
 //! A record settles an order in any state; SETTLED is absorbing. Every rule of time is a deadline derived from what is
 //! stored ([`Order::due`]), so that it survives a restart, and its breach is reported once. The types are here, the
 //! transitions in [`machine`], ending without a record in [`closing`], stops that wait for the pile in [`plan`],
-//! how far a charge may go in [`limits`].
+//! how far a charge may go in [`limits`], what two guns of one vehicle owe each other in [`parallel`].
 
 mod machine;
 mod closing;
 mod plan;
 mod limits;
+mod parallel;
 
 use std::collections::BTreeMap;
 
@@ -32,6 +33,7 @@ use super::vehicle::Vehicle;
 
 pub use closing::{Close, Closing, ClosingSource, RecordAfterClose};
 pub use limits::{BalanceLow, Limits};
+pub use parallel::Parallel;
 pub use plan::StopAtLogin;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -106,7 +108,7 @@ impl OrderState {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// StartCharging.
+    /// StartCharging, StartParallelCharging.
     Platform,
     /// The pile charges, or bills, under a serial nobody here gave out.
     Pile,
@@ -190,6 +192,9 @@ pub struct Order {
     pub balance_low: Option<BalanceLow>,
     #[serde(default)]
     pub limits: Option<Limits>,
+    /// The vehicle's other gun, if a caller has started it on two.
+    #[serde(default)]
+    pub parallel: Option<Parallel>,
 }
 
 /// What the caller of StartCharging sent along, so that a retry can be told from a new wish.
@@ -228,10 +233,12 @@ pub enum StopCause {
     LimitEnergy,
     LimitDuration,
     LimitSoc,
+    /// The other gun of its vehicle is stopped, or has not started.
+    OtherGun,
 }
 
 impl StopCause {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Caller,
         Self::LateStart,
         Self::AtLogin,
@@ -239,6 +246,7 @@ impl StopCause {
         Self::LimitEnergy,
         Self::LimitDuration,
         Self::LimitSoc,
+        Self::OtherGun,
     ];
 }
 
@@ -246,7 +254,7 @@ impl StopCause {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
-    /// 0x33 said no.
+    /// 0x33 or 0xA3 said no.
     Rejected { code: u8, name: String },
     /// "Not plugged in", and nobody plugged in within 60 s.
     NotPluggedIn,
@@ -422,6 +430,7 @@ impl Order {
             balance_fen: None,
             balance_low: None,
             limits: None,
+            parallel: None,
         }
     }
 

@@ -4,7 +4,7 @@
 use super::error::GroupError;
 use super::registry::put_if;
 use crate::store::document::{self, ConsumerId, Group, GroupCursor};
-use crate::store::{Partition, Position, Store, StoreError};
+use crate::store::{Offset, Partition, Position, Store, StoreError};
 
 /// A cursor as it is stored, and its version; `None` if it is not stored yet.
 pub type Stored = (GroupCursor, Option<u64>);
@@ -88,7 +88,40 @@ pub async fn acknowledge(
             return Ok((moved, Some(version)));
         }
     }
-    Err(StoreError::Unavailable(format!("the cursor of group {name} in partition {partition} kept changing")).into())
+    Err(kept_changing(name, partition).into())
+}
+
+/// The partition is nobody's, if it is still `consumer`'s under `lease`; `delivered` is how far it has come. `known` saves a
+/// read.
+pub async fn give_back(
+    store: &dyn Store,
+    (name, birth): (&str, u64),
+    partition: Partition,
+    (consumer, lease): (ConsumerId, u64),
+    delivered: Offset,
+    mut known: Option<Stored>,
+) -> Result<(), StoreError> {
+    for _ in 0..ATTEMPTS {
+        let (cursor, version) = if let Some(known) = known.take() {
+            known
+        } else {
+            let (cursor, version) = find(store, name, birth, partition).await?;
+            let Some(cursor) = cursor else { return Ok(()) };
+            (cursor, version)
+        };
+        if cursor.holder != Some(consumer) || cursor.lease != lease {
+            return Ok(());
+        }
+        let free = GroupCursor { holder: None, delivered: delivered.max(cursor.delivered), ..cursor };
+        if replace(store, name, partition, &free, version).await?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(kept_changing(name, partition))
+}
+
+fn kept_changing(name: &str, partition: Partition) -> StoreError {
+    StoreError::Unavailable(format!("the cursor of group {name} in partition {partition} kept changing"))
 }
 
 const ATTEMPTS: usize = 16;

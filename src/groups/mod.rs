@@ -1,8 +1,8 @@
 //! Groups: events delivered at least once, in order per pile, to whoever of a group is there.
 //!
 //! ```text
-//!   api ──▶ Groups ──▶ Consumer (one task per stream) ──▶ cursor documents, one per group and partition
-//!              │          └──▶ feed, log
+//!   api ──▶ Groups ──▶ Delivering (one task per stream) ──▶ share: cursor documents, one per group and partition
+//!              │          └──▶ flight: feed, log
 //!              ├──▶ registry: the group's document: who is in it, whose is what (spread)
 //!              └──▶ retention: what no group needs, and nobody is to be told any more
 //! ```
@@ -17,8 +17,12 @@ mod spread;
 mod registry;
 mod cursor;
 mod holding;
+mod share;
+mod flight;
 mod consumer;
 mod retention;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,8 +36,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use config::Config;
-pub use consumer::Delivery;
 pub use error::GroupError;
+pub use flight::Delivery;
 
 use crate::cluster::Cluster;
 use crate::domain::WallMs;
@@ -44,6 +48,7 @@ use consumer::Delivering;
 use cursor::Acknowledged;
 use holding::Consumer;
 use registry::Registry;
+use share::Gone;
 
 /// The groups, seen from one node. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -155,8 +160,7 @@ impl Groups {
         };
         self.look(name);
         let (queue, deliveries) = mpsc::channel(QUEUE);
-        let inner = self.0.clone();
-        let gone = Box::new(move |id: ConsumerId| inner.is_gone(id));
+        let gone = self.gone();
         let registry = self.0.registry.clone();
         let delivering =
             Delivering { consumer, registry, group: group.clone(), max_in_flight, queue: queue.clone(), gone };
@@ -230,7 +234,7 @@ impl Groups {
     /// Deletes what need not be kept, for as long as it is polled.
     pub async fn keep(self) {
         let Inner { config, registry, .. } = &*self.0;
-        retention::run(config, registry, &|id| self.0.is_gone(id)).await;
+        retention::run(config, registry, &*self.gone()).await;
     }
 
     /// Waits until every consumer has left, after `shutdown`.
@@ -259,6 +263,14 @@ impl Groups {
         self.look(name);
     }
 
+    fn gone(&self) -> Arc<Gone> {
+        let inner = self.0.clone();
+        Arc::new(move |ids| {
+            let inner = inner.clone();
+            Box::pin(async move { inner.gone(ids).await })
+        })
+    }
+
     /// All consumers of the group on this node look at its document.
     fn look(&self, name: &str) {
         if let Some(all) = self.0.here().groups.get(name) {
@@ -270,12 +282,18 @@ impl Groups {
 }
 
 impl Inner {
-    fn is_gone(&self, id: ConsumerId) -> bool {
-        if id.incarnation != self.incarnation {
-            return self.cluster.is_gone(id.incarnation);
-        }
+    /// Those of this node are known here; those of another are gone with its lease.
+    async fn gone(&self, mut ids: Vec<ConsumerId>) -> Vec<ConsumerId> {
+        let others = ids.iter().map(|id| id.incarnation).filter(|incarnation| *incarnation != self.incarnation);
+        let gone = self.cluster.gone(others.collect()).await;
         let here = self.here();
-        !here.joining.contains(&id) && !here.groups.values().flatten().any(|one| one.id == id)
+        ids.retain(|id| {
+            if id.incarnation != self.incarnation {
+                return gone.contains(&id.incarnation);
+            }
+            !here.joining.contains(id) && !here.groups.values().flatten().any(|one| one.id == *id)
+        });
+        ids
     }
 
     fn here(&self) -> MutexGuard<'_, Here> {

@@ -59,41 +59,51 @@ impl Registry {
             }
             let mut group = group;
             enter(&mut group, me);
-            if self.replace(must, &group).await? {
+            if self.replace(must, &group).await?.is_some() {
                 return Ok((group, created));
             }
         }
         Err(kept_changing(name).into())
     }
 
-    /// A group of which the store has lost the document, as it was last known here; somebody else may be faster.
+    /// A group of which the store has lost the document, as it was last known here; somebody else may be faster. All who
+    /// were in it still are, since each knows best how far it had come: whoever has left meanwhile is found out by its node.
     pub async fn restore(&self, known: &Group, me: ConsumerId) -> Result<(), StoreError> {
-        let mut group = Group { consumers: vec![], ..known.clone() };
+        let mut group = known.clone();
         enter(&mut group, me);
         self.replace(None, &group).await.map(drop)
     }
 
     /// Applies `change` to the group born at `birth`, if it is there and `change` says that there is something to change.
+    /// The group as it is then, and its version.
     pub async fn change(
         &self,
         name: &str,
         birth: u64,
         change: impl Fn(&mut Group) -> bool,
-    ) -> Result<Option<Group>, StoreError> {
+    ) -> Result<Option<(Group, u64)>, StoreError> {
         for _ in 0..ATTEMPTS {
             let Some((mut group, version)) = self.stored(name).await? else { return Ok(None) };
             if group.birth != birth || group.deleted {
                 return Ok(None);
             }
-            if !change(&mut group) || self.replace(Some(version), &group).await? {
-                return Ok(Some(group));
+            if !change(&mut group) {
+                return Ok(Some((group, version)));
+            }
+            if let Some(version) = self.replace(Some(version), &group).await? {
+                return Ok(Some((group, version)));
             }
         }
         Err(kept_changing(name))
     }
 
     /// Those of `consumers` are in the group no more.
-    pub async fn remove(&self, name: &str, birth: u64, gone: &[ConsumerId]) -> Result<Option<Group>, StoreError> {
+    pub async fn remove(
+        &self,
+        name: &str,
+        birth: u64,
+        gone: &[ConsumerId],
+    ) -> Result<Option<(Group, u64)>, StoreError> {
         let now = (self.now)();
         let change = |group: &mut Group| {
             let before = group.consumers.len();
@@ -118,7 +128,7 @@ impl Registry {
     }
 
     /// `me` is in the group.
-    pub async fn enter(&self, name: &str, birth: u64, me: ConsumerId) -> Result<Option<Group>, StoreError> {
+    pub async fn enter(&self, name: &str, birth: u64, me: ConsumerId) -> Result<Option<(Group, u64)>, StoreError> {
         let change = |group: &mut Group| {
             let absent = !group.consumers.contains(&me);
             enter(group, me);
@@ -174,10 +184,15 @@ impl Registry {
         })
     }
 
-    /// False if the document is not (any more) the one with `version`; `None` = absent.
-    async fn replace(&self, version: Option<u64>, group: &Group) -> Result<bool, StoreError> {
+    /// Above all before, those that the store has lost among them: as clocks go on, and the one before plus one.
+    pub fn next_lease(&self, lease: u64) -> u64 {
+        (lease + 1).max((self.now)().0.unsigned_abs())
+    }
+
+    /// Its new version; `None` if the document is not (any more) the one with `version` (`None` = absent).
+    async fn replace(&self, version: Option<u64>, group: &Group) -> Result<Option<u64>, StoreError> {
         let put = document::put_group(group, (self.now)());
-        put_if(&*self.store, Partition::GLOBAL, put, version).await.map(|version| version.is_some())
+        put_if(&*self.store, Partition::GLOBAL, put, version).await
     }
 }
 

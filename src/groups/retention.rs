@@ -11,15 +11,13 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::config::Config;
 use super::cursor;
 use super::registry::Registry;
+use super::share::Gone;
 use crate::observe;
-use crate::store::document::{ConsumerId, Group};
+use crate::store::document::Group;
 use crate::store::{Partition, Position, Scan, StoreError, recorded_at};
 
-/// Whether a consumer is one no more, as far as can be told without asking.
-pub type Gone<'a> = dyn Fn(ConsumerId) -> bool + Send + Sync + 'a;
-
 /// Looks every so often, for as long as it is polled.
-pub async fn run(config: &Config, registry: &Registry, gone: &Gone<'_>) {
+pub async fn run(config: &Config, registry: &Registry, gone: &Gone) {
     let mut ticks = interval(config.trim_every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -33,7 +31,7 @@ pub async fn run(config: &Config, registry: &Registry, gone: &Gone<'_>) {
 }
 
 /// How many entries were deleted. A partition of which none can be does not keep others from it; the first error is told.
-async fn round(config: &Config, registry: &Registry, gone: &Gone<'_>) -> Result<usize, StoreError> {
+async fn round(config: &Config, registry: &Registry, gone: &Gone) -> Result<usize, StoreError> {
     let pinning = pinning(config, registry, gone).await?;
     let (mut deleted, mut failed) = (0, None);
     for partition in (0..registry.store.partitions()).map(Partition) {
@@ -51,7 +49,7 @@ async fn round(config: &Config, registry: &Registry, gone: &Gone<'_>) -> Result<
 
 /// Groups for which events are kept. One that nobody has been in for long is none of them, and is marked so, once. Those who
 /// died with their node are taken out of theirs: if they were all, nobody else would.
-async fn pinning(config: &Config, registry: &Registry, gone: &Gone<'_>) -> Result<Vec<Group>, StoreError> {
+async fn pinning(config: &Config, registry: &Registry, gone: &Gone) -> Result<Vec<Group>, StoreError> {
     let (mut all, mut after) = (vec![], String::new());
     loop {
         let page = registry.list(&after, Scan::MAX_LIMIT).await?;
@@ -64,10 +62,11 @@ async fn pinning(config: &Config, registry: &Registry, gone: &Gone<'_>) -> Resul
     }
     let mut pinning = vec![];
     for mut group in all {
-        let dead: Vec<_> = group.consumers.iter().copied().filter(|id| gone(*id)).collect();
+        let dead = if group.consumers.is_empty() { vec![] } else { gone(group.consumers.clone()).await };
         if !dead.is_empty() {
             // One that has been deleted meanwhile, or born again, keeps too much rather than too little this once.
-            group = registry.remove(&group.name, group.birth, &dead).await?.unwrap_or(group);
+            let left = registry.remove(&group.name, group.birth, &dead).await?;
+            group = left.map_or(group, |(group, _)| group);
         }
         let now = (registry.now)();
         let idle = |group: &Group| {

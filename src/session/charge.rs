@@ -1,8 +1,9 @@
-//! Orders of a session: watching and settling. Starting is in [`start`], stopping in [`stop`], cards and VINs in
-//! [`authorise`], ending without a record in [`close`], stops that wait for the pile in [`plan`], the account's balance in
+//! Orders of a session: watching and settling. Starting is in [`start`], on two guns in [`parallel`], stopping in [`stop`],
+//! cards and VINs in [`authorise`], ending without a record in [`close`], stops that wait for the pile in [`plan`], the account's balance in
 //! [`balance`], how far a charge may go in [`limits`], the tariff a start insists on in [`tariff`], curves in [`curve`].
 
 mod start;
+mod parallel;
 mod authorise;
 mod stop;
 mod close;
@@ -42,6 +43,7 @@ impl Session {
                     self.happened(now, serial, Happening::Charging(metered), out);
                     self.stop_as_planned(now, serial, out);
                     self.supervise(now, serial, before, out);
+                    self.keep_together(now, serial, out);
                 } else {
                     self.look_up(gun, serial, metered);
                 }
@@ -150,10 +152,14 @@ impl Session {
         let sent = |h: &&mut Held| h.order.serial == serial && h.unsent.is_none();
         let Some(held) = self.orders.iter_mut().find(sent) else { return };
         let changes = held.apply(now.wall, what);
+        if changes.is_empty() {
+            return;
+        }
         self.tell(now, serial, &changes, out);
         if changes.contains(&Change::Anomaly(AnomalyKind::LateStart)) {
             self.started_late(now, serial, out);
         }
+        self.keep_together(now, serial, out);
     }
 
     fn tell(&mut self, now: Now, serial: Serial, changes: &[Change], out: &mut Out) {
@@ -203,7 +209,7 @@ impl Session {
     }
 
     /// The record is durable: only now may 0x40 leave.
-    pub(super) fn settled(&mut self, settling: Settling, settled: SettledOrder, out: &mut Out) {
+    pub(super) fn settled(&mut self, now: Now, settling: Settling, settled: SettledOrder, out: &mut Out) {
         let Settling { record, acks } = settling;
         if self.fence().is_some() {
             for sequence in acks {
@@ -233,6 +239,7 @@ impl Session {
         self.answer_all(Await::Start(order.serial), &started, out);
         let stopped = Reply::Stopped { order: order.clone(), confirmed_by: StopProof::Record };
         self.answer_all(Await::Stop(order.gun, order.serial), &Ok(stopped), out);
+        self.companion_settled(now, &order, out);
     }
 
     /// An order that is closed and stored needs no memory.
@@ -243,7 +250,11 @@ impl Session {
     /// Room for one more order. Those that only wait for a record that may never come need no memory: they are stored,
     /// and the record finds them there.
     fn make_room(&mut self) -> bool {
-        while self.orders.len() >= MAX_ORDERS {
+        self.make_room_for(1)
+    }
+
+    fn make_room_for(&mut self, orders: usize) -> bool {
+        while self.orders.len() + orders > MAX_ORDERS {
             let stored = |h: &&Held| !h.occupies_gun() && !h.dirty && h.unsent.is_none() && h.version.is_some();
             let oldest = self.orders.iter().filter(stored).min_by_key(|h| h.order.created_at);
             let Some(serial) = oldest.map(|h| h.order.serial) else { return false };
@@ -270,6 +281,7 @@ impl Session {
     pub(super) fn gave_up(&self, what: Await) -> CommandError {
         let serial = match what {
             Await::Start(serial)
+            | Await::Parallel(serial)
             | Await::Stop(_, serial)
             | Await::Balance(serial, _)
             | Await::Close(serial)
@@ -282,7 +294,9 @@ impl Session {
     /// Everything but a start is written as soon as it is asked for.
     pub(super) fn was_written(&self, what: Await) -> bool {
         match what {
-            Await::Start(serial) => self.held(serial).is_none_or(|held| held.unsent.is_none()),
+            Await::Start(serial) | Await::Parallel(serial) => {
+                self.held(serial).is_none_or(|held| held.unsent.is_none())
+            }
             // The tariff was, and the start it is for was not.
             Await::Tariff => false,
             Await::Stop(..)

@@ -35,11 +35,16 @@ impl Session {
         }
         let refused = match command {
             // Whoever takes the pile over does it.
-            Command::StartCharging(_) if self.draining.is_some() => Err(CommandError::SessionLost { written: false }),
-            Command::StartCharging(_) if self.provisional.is_some() => Err(CommandError::StoreUnavailable {
-                reason: "the pile has logged in while the store could not be asked".into(),
-            }),
+            Command::StartCharging(_) | Command::StartParallelCharging(_) if self.draining.is_some() => {
+                Err(CommandError::SessionLost { written: false })
+            }
+            Command::StartCharging(_) | Command::StartParallelCharging(_) if self.provisional.is_some() => {
+                Err(CommandError::StoreUnavailable {
+                    reason: "the pile has logged in while the store could not be asked".into(),
+                })
+            }
             Command::StartCharging(start) => self.start(now, id, *start, deadline, out),
+            Command::StartParallelCharging(start) => self.start_parallel(now, id, *start, deadline, out),
             Command::StopCharging { serial } => self.stop(now, id, serial, deadline, out),
             Command::UpdateBalance(update) => self.update_balance(id, update, deadline, out),
             Command::StopAtLogin { serial, expires_at } => self.plan_stop(now, id, (serial, expires_at), deadline, out),

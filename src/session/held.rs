@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::command::Start;
+use crate::domain::command::{ParallelStart, Start};
 use crate::domain::order::{Change, Happening, StopAtLogin};
 use crate::domain::pile::TariffOnPile;
 use crate::domain::{Order, WallMs};
@@ -23,6 +23,8 @@ pub struct Held {
     pub lost: bool,
     /// The last planned stop that was carried out or has expired here, of which the store may not know yet.
     pub ended_plan: Option<StopAtLogin>,
+    /// Of a vehicle on two guns: what became of the other one's order is known, although it is not held.
+    pub companion_known: bool,
 }
 
 /// An order on its way to the store.
@@ -39,13 +41,31 @@ pub struct TariffPush {
     /// What the pile had before, and keeps if it refuses.
     pub before: TariffOnPile,
     /// At most as many as wait for one pile.
-    pub starts: Vec<(CommandId, Start, Duration)>,
+    pub starts: Vec<(CommandId, Awaiting, Duration)>,
+}
+
+/// What begins once the pile has its tariff.
+pub enum Awaiting {
+    One(Box<Start>),
+    Both(Box<ParallelStart>),
+}
+
+impl Awaiting {
+    pub fn expected_tariff(&self) -> Option<u64> {
+        match self {
+            Self::One(start) => start.expected_tariff,
+            Self::Both(start) => start.expected_tariff,
+        }
+    }
 }
 
 /// What tells the pile of the order, once it is durable.
+#[derive(Clone)]
 pub enum Opening {
     /// A caller wants it: 0x34.
     Remote(Box<Start>),
+    /// A caller wants it on one of two guns: 0xA4.
+    Parallel { logical_card: [u8; 8], physical_card: [u8; 8] },
     /// Somebody at the pile asks for it: 0x32, 0xA2 or 0xA6.
     AtPile,
 }
@@ -53,7 +73,8 @@ pub enum Opening {
 impl Held {
     /// Not stored yet.
     pub fn new(order: Order) -> Self {
-        Self { order, version: None, dirty: false, unsent: None, lost: false, ended_plan: None }
+        let (version, dirty, unsent, lost) = (None, false, None, false);
+        Self { order, version, dirty, unsent, lost, ended_plan: None, companion_known: false }
     }
 
     pub fn stored(order: Order, version: u64) -> Self {

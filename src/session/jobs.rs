@@ -11,22 +11,26 @@ use crate::domain::curve::Chunk;
 use crate::domain::order::{Change, Metered, StopAtLogin};
 use crate::domain::pile::Presence;
 use crate::domain::{Event, EventKind, Fence, Gun, Order, Record, Serial, SessionId};
-use crate::store::ledger::{StartAttempt, Write};
+use crate::store::ledger::Write;
 use crate::store::{Batch, BatchId};
 use crate::wire::Sequence;
 
 /// Waits for its turn.
 pub enum Job {
-    /// A new order, with its request id if it has one, before the pile hears of it.
+    /// A new order, with its request id if it has one, before the pile hears of it; and that of the vehicle's other gun.
     Create {
         serial: Serial,
-        attempt: Option<StartAttempt>,
     },
     Settle(Box<Settling>),
     LookUp {
         gun: Gun,
         serial: Serial,
         metered: Metered,
+    },
+    /// What has become of the order of the vehicle's other gun.
+    LookUpCompanion {
+        serial: Serial,
+        companion: Serial,
     },
     /// That another device was turned away, which uses this pile code.
     TellDuplicate,
@@ -99,6 +103,9 @@ pub enum Running {
         serial: Serial,
         metered: Metered,
     },
+    LookUpCompanion {
+        serial: Serial,
+    },
     KeepCurve(Box<Chunk>),
 }
 
@@ -122,7 +129,11 @@ impl Jobs {
     pub fn settle(&mut self, record: Record, sequence: Sequence) {
         let waiting = self.queue.iter_mut().filter_map(|job| match job {
             Job::Settle(settling) => Some(settling),
-            Job::Create { .. } | Job::LookUp { .. } | Job::TellDuplicate | Job::Remember(_) => None,
+            Job::Create { .. }
+            | Job::LookUp { .. }
+            | Job::LookUpCompanion { .. }
+            | Job::TellDuplicate
+            | Job::Remember(_) => None,
         });
         let running = match &mut self.running {
             Some(Running::Settle(settling)) => Some(settling),
@@ -137,6 +148,12 @@ impl Jobs {
         } else if !self.is_full() {
             self.push(Job::Settle(Box::new(Settling { record, acks: vec![sequence] })));
         }
+    }
+
+    /// Whether the store is being asked, or will be, about the companion of this order.
+    pub fn asks_for_companion(&self, of: Serial) -> bool {
+        let running = matches!(self.running, Some(Running::LookUpCompanion { serial }) if serial == of);
+        running || self.queue.iter().any(|job| matches!(job, Job::LookUpCompanion { serial, .. } if *serial == of))
     }
 
     pub fn pile_changed(&mut self) {

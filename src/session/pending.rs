@@ -16,6 +16,8 @@ pub struct CommandId(pub u64);
 pub enum Await {
     /// 0x33 (or the record) of this serial.
     Start(Serial),
+    /// 0xA3 of both orders, of which this one leads; or that one of them has failed.
+    Parallel(Serial),
     /// 0x35 of this gun, or the record of this serial.
     Stop(Gun, Serial),
     /// That this order is closed, and durable.

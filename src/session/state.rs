@@ -248,6 +248,10 @@ impl Session {
                 let (serial, reason) = (answer.transaction_serial, answer.fail_reason);
                 self.start_answer(now, (serial, answer.start_result, reason), out);
             }
+            Frame::ParallelRemoteStartResponse(answer) => {
+                let (serial, reason) = (answer.transaction_serial, answer.fail_reason);
+                self.start_answer(now, (serial, answer.start_result, reason), out);
+            }
             Frame::RemoteStopResponse(answer) => self.stop_answer(now, answer, sequence, out),
             Frame::StartRequest(_) | Frame::StartRequestV18(_) | Frame::ParallelStartRequest(_) => {
                 self.start_asked(now, now.mono, (sequence, &frame), out);
@@ -409,7 +413,7 @@ impl Session {
             Done::Claimed(result) if std::mem::take(&mut self.jobs.claiming) => self.login_claimed(now, result, out),
             Done::Claimed(result) => self.claimed_again(now, result, out),
             Done::Written(result) => self.written(now, result, out),
-            Done::Settled(result) => self.settle_done(result, out),
+            Done::Settled(result) => self.settle_done(now, result, out),
             Done::LookedUp(result) => self.look_up_done(now, result, out),
             Done::Admitted(result) => self.admitted(now, result, out),
             Done::Authorised(serial, result) => self.authorised(now, serial, result, out),
@@ -419,8 +423,10 @@ impl Session {
 
     /// A session that is told to goes as soon as nobody needs it. The last thing of every input.
     fn drain_if_ready(&mut self, out: &mut Out) {
-        let answering =
-            || self.asks.pending() || self.pending.holds(|what| matches!(what, Await::Start(_) | Await::Stop(..)));
+        let answering = || {
+            self.asks.pending()
+                || self.pending.holds(|what| matches!(what, Await::Start(_) | Await::Parallel(_) | Await::Stop(..)))
+        };
         let ready = match self.draining {
             None => false,
             Some(Patience::Idle) => !answering() && !self.is_busy(),

@@ -6,6 +6,8 @@ mod harness;
 mod ledger;
 mod login;
 mod start;
+mod parallel;
+mod together;
 mod authorise;
 mod admission;
 mod answer;

@@ -8,6 +8,10 @@ use super::io::{EndReason, LedgerCall, Out, Output};
 use super::jobs::{Job, Jobs, NextClaim, Running};
 use super::pending::Await;
 use super::state::{Phase, Session};
+use super::telling::{
+    is_about_order, is_about_pile, is_told_with, told_with, weight_of, weight_of_order, weight_of_pile,
+};
+use crate::domain::order::Change;
 use crate::domain::{CommandError, Event, EventKind, Fence, Order, OrderState, Pile, Serial};
 use crate::observe;
 use crate::store::StoreError;
@@ -108,15 +112,20 @@ impl Session {
     /// `None` if there is nothing left to do for it.
     fn begin(&mut self, job: Job, now: Now) -> Option<LedgerCall> {
         let (running, call) = match job {
-            Job::Create { serial, attempt } => {
-                let order = self.held(serial)?.order.clone();
-                let kind =
-                    EventKind::Order { order: Box::new(order.clone()), change: crate::domain::order::Change::Created };
-                let created = Event { pile: self.pile.code, recorded_at: now.wall, pile_time: None, kind };
+            Job::Create { serial } => {
+                let serials = self.created_with(serial);
+                let orders: Vec<_> = serials.into_iter().filter_map(|s| Some(self.held(s)?.order.clone())).collect();
+                let attempt = StartAttempt::of(orders.first()?);
                 let attempt = attempt.map(|attempt| (Document::StartAttempt(attempt), Expect::Absent));
-                let order = (Document::Order(Box::new(order)), Expect::Absent);
-                let documents = attempt.into_iter().chain([order]).collect();
-                let write = Box::new(self.write(self.jobs.fence?, documents, vec![created]));
+                let created = orders.iter().map(|order| {
+                    let (order, change) = (Box::new(order.clone()), Change::Created);
+                    let kind = EventKind::Order { order, change };
+                    Event { pile: self.pile.code, recorded_at: now.wall, pile_time: None, kind }
+                });
+                let created = created.collect();
+                let orders = orders.into_iter().map(|order| (Document::Order(Box::new(order)), Expect::Absent));
+                let documents = attempt.into_iter().chain(orders).collect();
+                let write = Box::new(self.write(self.jobs.fence?, documents, created));
                 (Running::Create { serial, write: write.clone() }, LedgerCall::Write(write))
             }
             Job::Settle(settling) => {
@@ -130,6 +139,11 @@ impl Session {
             Job::LookUp { gun, serial, metered } => {
                 let call = LedgerCall::LookUp { pile: self.pile.code, serial };
                 (Running::LookUp { gun, serial, metered }, call)
+            }
+            Job::LookUpCompanion { serial, companion } => {
+                self.held(serial)?;
+                let call = LedgerCall::LookUp { pile: self.pile.code, serial: companion };
+                (Running::LookUpCompanion { serial }, call)
             }
             Job::Remember(order) => {
                 let attempt = StartAttempt::of(&order);
@@ -164,7 +178,11 @@ impl Session {
             Some(Running::TellDuplicate { call }) => self.told_duplicate(now, call, result),
             Some(Running::Remember { write }) => self.remembered(now, write, result),
             other @ (Some(
-                Running::Settle(_) | Running::LookUp { .. } | Running::Claim { .. } | Running::KeepCurve(_),
+                Running::Settle(_)
+                | Running::LookUp { .. }
+                | Running::LookUpCompanion { .. }
+                | Running::Claim { .. }
+                | Running::KeepCurve(_),
             )
             | None) => {
                 self.jobs.running = other;
@@ -284,14 +302,17 @@ impl Session {
         out: &mut Out,
     ) {
         match result {
-            Ok(versions) => self.created(now, serial, versions.last().copied().unwrap_or(1), out),
+            Ok(versions) => self.created(now, serial, &versions, out),
             Err(WriteError::Conflict { current: Some((Document::StartAttempt(before), _)), .. }) => {
                 self.attempt_exists(serial, &before, out);
             }
-            Err(WriteError::Conflict { .. }) => self.serial_taken(now, serial, out),
+            Err(WriteError::Conflict { at, .. }) => {
+                let taken = if let Document::Order(order) = &write.documents[at].0 { order.serial } else { serial };
+                self.serial_taken(now, serial, taken, out);
+            }
             Err(WriteError::Fenced) => {
                 self.start_failed(serial, &CommandError::SessionLost { written: false }, out);
-                self.forget(serial);
+                self.forget_created(serial);
                 self.fence_refused(now);
             }
             Err(WriteError::Store(error)) => {
@@ -303,7 +324,7 @@ impl Session {
                     self.jobs.again = Some((now.mono + AGAIN, LedgerCall::Write(write.clone())));
                     self.jobs.running = Some(Running::Create { serial, write });
                 } else {
-                    self.forget(serial);
+                    self.forget_created(serial);
                 }
             }
         }
@@ -373,12 +394,12 @@ impl Session {
         self.orders.clear();
     }
 
-    pub(super) fn settle_done(&mut self, result: Result<Box<SettledOrder>, StoreError>, out: &mut Out) {
+    pub(super) fn settle_done(&mut self, now: Now, result: Result<Box<SettledOrder>, StoreError>, out: &mut Out) {
         let Some(Running::Settle(settling)) = self.jobs.running.take() else { return };
         match result {
             Ok(settled) => {
                 observe::settlement(settled.outcome.name());
-                self.settled(*settling, *settled, out);
+                self.settled(now, *settling, *settled, out);
             }
             // No 0x40: the pile keeps the record and repeats it.
             Err(error) => {
@@ -394,7 +415,16 @@ impl Session {
         result: Result<Option<Box<(Order, u64)>>, StoreError>,
         out: &mut Out,
     ) {
-        let Some(Running::LookUp { gun, serial, metered }) = self.jobs.running.take() else { return };
+        let (gun, serial, metered) = match self.jobs.running.take() {
+            Some(Running::LookUp { gun, serial, metered }) => (gun, serial, metered),
+            Some(Running::LookUpCompanion { serial }) => {
+                if let Ok(found) = result {
+                    self.companion_looked_up(now, serial, found.as_ref().map(|found| &found.0), out);
+                }
+                return;
+            }
+            _ => return,
+        };
         match result {
             Ok(found) => self.looked_up(now, (gun, serial, metered), found.map(|found| *found), out),
             // The pile repeats the serial, and then it is looked up again.
@@ -409,75 +439,9 @@ impl Session {
             Some(Running::Create { serial, .. }) => Some(*serial),
             _ => None,
         };
-        self.orders.retain(|h| h.unsent.is_none() || Some(h.order.serial) == running);
+        let created = running.map(|serial| self.created_with(serial)).unwrap_or_default();
+        self.orders.retain(|h| h.unsent.is_none() || created.contains(&h.order.serial));
     }
-}
-
-fn is_about_pile(kind: &EventKind) -> bool {
-    match kind {
-        EventKind::PileOnline(_)
-        | EventKind::PileOffline { .. }
-        | EventKind::GunChanged(_)
-        | EventKind::AlarmRaised { .. }
-        | EventKind::AlarmCleared { .. } => true,
-        EventKind::Order { .. }
-        | EventKind::Bms { .. }
-        | EventKind::RecordConflict { .. }
-        | EventKind::DuplicatePileCode { .. } => false,
-    }
-}
-
-fn is_about_order(kind: &EventKind, serial: Serial) -> bool {
-    match kind {
-        EventKind::Order { order, .. } => order.serial == serial,
-        EventKind::Bms { serial: of, order, .. } => order.is_some() && *of == serial,
-        EventKind::PileOnline(_)
-        | EventKind::PileOffline { .. }
-        | EventKind::GunChanged(_)
-        | EventKind::AlarmRaised { .. }
-        | EventKind::AlarmCleared { .. }
-        | EventKind::RecordConflict { .. }
-        | EventKind::DuplicatePileCode { .. } => false,
-    }
-}
-
-/// Whether one happening has changed the order in both ways: a document that says one says the other, too.
-fn is_told_with(one: &Event, next: &Event) -> bool {
-    let (EventKind::Order { order, .. }, EventKind::Order { order: next, .. }) = (&one.kind, &next.kind) else {
-        return false;
-    };
-    order.serial == next.serial && order.updated_at == next.updated_at
-}
-
-/// The order as it was when this change of it was told.
-fn told_with(kind: &EventKind, serial: Serial) -> Option<&Order> {
-    let EventKind::Order { order, .. } = kind else { return None };
-    (order.serial == serial).then_some(order)
-}
-
-/// At least what it takes in a batch, in bytes.
-fn weight_of(kind: &EventKind) -> usize {
-    match kind {
-        EventKind::PileOnline(pile)
-        | EventKind::PileOffline { pile, .. }
-        | EventKind::GunChanged(pile)
-        | EventKind::AlarmRaised { pile, .. }
-        | EventKind::AlarmCleared { pile, .. }
-        | EventKind::DuplicatePileCode { pile, .. } => weight_of_pile(pile),
-        EventKind::Order { order, .. } => weight_of_order(order),
-        EventKind::Bms { order, .. } => 1024 + order.as_ref().map_or(0, |order| weight_of_order(order)),
-        EventKind::RecordConflict { .. } => 64,
-    }
-}
-
-fn weight_of_pile(pile: &Pile) -> usize {
-    512 + 32 * pile.guns.len() + 16 * pile.alarms()
-}
-
-fn weight_of_order(order: &Order) -> usize {
-    let attributes = order.attributes.iter().map(|(key, value)| 16 + key.len() + value.len());
-    let vehicle = if order.vehicle.is_some() { 2048 } else { 0 };
-    1024 + vehicle + order.order_id.len() + attributes.sum::<usize>()
 }
 
 fn expect(version: Option<u64>) -> Expect {

@@ -214,8 +214,7 @@ impl Pile {
 
     /// 0x34 or 0xA8, once its gun is known to exist.
     pub(super) fn remote_start(&mut self, cx: &mut Cx, index: usize, request: Request) {
-        let late = self.behaviour(|b| if let Behaviour::AnswerStartLate(after) = b { Some(*after) } else { None });
-        match late {
+        match self.answers_late() {
             Some(after) if self.guns[index].charge().is_none() => {
                 self.guns[index].phase = Phase::Answering(Box::new(request), cx.now.mono + after);
             }
@@ -225,10 +224,8 @@ impl Pile {
 
     fn start(&mut self, cx: &mut Cx, index: usize, request: Request) {
         self.meter(cx, index);
-        if let Some(reason) =
-            self.behaviour(|b| if let Behaviour::FailStart(reason) = b { Some(*reason) } else { None })
-        {
-            return self.fail_start(cx, index, request.order, StopReason::from_raw(reason));
+        if let Some(reason) = self.fails_starts() {
+            return self.fail_start(cx, index, request.order, reason);
         }
         let refused = self.refuses();
         match self.verdict(index) {
@@ -288,7 +285,17 @@ impl Pile {
         self.refuses().map_or_else(|| self.may_charge(index), Err)
     }
 
-    fn refuses(&self) -> Option<StartFailure> {
+    pub(super) fn answers_late(&self) -> Option<Duration> {
+        self.behaviour(|b| if let Behaviour::AnswerStartLate(after) = b { Some(*after) } else { None })
+    }
+
+    pub(super) fn fails_starts(&self) -> Option<StopReason> {
+        self.behaviour(
+            |b| if let Behaviour::FailStart(reason) = b { Some(StopReason::from_raw(*reason)) } else { None },
+        )
+    }
+
+    pub(super) fn refuses(&self) -> Option<StartFailure> {
         self.behaviour(|b| {
             if let Behaviour::RefuseStart(reason) = b { Some(StartFailure::from_raw(*reason)) } else { None }
         })
@@ -332,7 +339,7 @@ impl Pile {
     }
 
     /// A start that comes to nothing still owes a record.
-    fn fail_start(&mut self, cx: &mut Cx, index: usize, order: Order, reason: StopReason) {
+    pub(super) fn fail_start(&mut self, cx: &mut Cx, index: usize, order: Order, reason: StopReason) {
         let tariff = self.tariff.clone().unwrap_or_else(|| {
             Arc::new(domain::Tariff { prices: Default::default(), half_hours: [domain::Period::Flat; 48] })
         });

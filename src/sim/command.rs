@@ -215,6 +215,7 @@ impl Pile {
         if let Phase::WaitingForPlug(..) | Phase::Answering(..) = self.guns[index].phase {
             self.guns[index].phase = Phase::Idle;
         }
+        self.drop_attempt(index);
         if !self.has(Behaviour::NeverStop) {
             self.end(cx, index, StopReason::FinishedByApp);
         }

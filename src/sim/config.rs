@@ -121,13 +121,15 @@ pub struct AutoCharge {
 pub enum Behaviour {
     /// `ignore=0x34`: frames of this type are neither answered nor obeyed.
     Ignore(u8),
-    /// `late-start=20`: answers 0x34 and 0xA8 so many seconds late, and starts then.
+    /// `late-start=20`: answers 0x34, 0xA8 and 0xA4 so many seconds late, and starts then.
     AnswerStartLate(Duration),
     /// `refuse-start=3`: answers every start with failure and this reason.
     RefuseStart(u8),
+    /// `refuse-second=3`: of a start on two guns, says no with this reason for the second one and charges on the first.
+    RefuseSecond(u8),
     /// `charge-although-refused`: charges after its own refusal in 0x33, and after the platform's in 0x32.
     ChargeAlthoughRefused,
-    /// `fail-start=0x52`: no 0x33, but at once a record with this stop reason (A23).
+    /// `fail-start=0x52`: no 0x33 or 0xA3, but at once a record with this stop reason (A23).
     FailStart(u8),
     /// `never-stop`: answers 0x36 with success and goes on charging.
     NeverStop,
@@ -155,10 +157,11 @@ pub enum Behaviour {
 
 impl Behaviour {
     /// Every behaviour as it is written, for help texts.
-    pub const SYNTAX: [&'static str; 16] = [
+    pub const SYNTAX: [&'static str; 17] = [
         "ignore=CODE",
         "late-start=SECONDS",
         "refuse-start=REASON",
+        "refuse-second=REASON",
         "charge-although-refused",
         "fail-start=STOP_REASON",
         "never-stop",
@@ -203,6 +206,7 @@ impl FromStr for Behaviour {
             "ignore" => byte().map(Self::Ignore),
             "late-start" => seconds().map(Self::AnswerStartLate),
             "refuse-start" => byte().map(Self::RefuseStart),
+            "refuse-second" => byte().map(Self::RefuseSecond),
             "charge-although-refused" => plain(Self::ChargeAlthoughRefused),
             "fail-start" => byte().map(Self::FailStart),
             "never-stop" => plain(Self::NeverStop),
@@ -227,6 +231,7 @@ impl fmt::Display for Behaviour {
             Self::Ignore(code) => write!(f, "ignore={code:#04x}"),
             Self::AnswerStartLate(after) => write!(f, "late-start={}", after.as_secs()),
             Self::RefuseStart(reason) => write!(f, "refuse-start={reason}"),
+            Self::RefuseSecond(reason) => write!(f, "refuse-second={reason}"),
             Self::ChargeAlthoughRefused => f.write_str("charge-although-refused"),
             Self::FailStart(reason) => write!(f, "fail-start={reason:#04x}"),
             Self::NeverStop => f.write_str("never-stop"),

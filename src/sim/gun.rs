@@ -128,10 +128,20 @@ pub(super) struct Attempt {
     pub(super) number: Bcd<6>,
     /// Which gun, and what to answer. At most one per gun.
     pub(super) requests: Vec<(usize, Request)>,
-    /// First for the sibling's command, then for the late plug.
+    /// Of what it waits for.
     pub(super) until: Duration,
+    pub(super) waits_for: WaitsFor,
+}
+
+/// Why an attempt is not over yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum WaitsFor {
+    /// The command for the other gun.
+    Sibling,
+    /// Nothing: it is answered late.
+    Nothing,
     /// All were told that something is not plugged in.
-    pub(super) told_to_plug: bool,
+    Plug,
 }
 
 impl Attempt {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::charge::Order;
 use super::charging::LATE_PLUG;
-use super::gun::{Asking, Attempt, Dialect, Gun, Phase, Request};
+use super::config::Behaviour;
+use super::gun::{Asking, Attempt, Dialect, Gun, Phase, Request, WaitsFor};
 use super::pile::{Cx, Pile};
 use super::stats::Count;
 use crate::wire::{
@@ -129,7 +130,8 @@ impl Pile {
         // Another number is another attempt; nobody waits for the old one any more.
         let same = self.parallel.take().filter(|attempt| attempt.number == parallel_no);
         let mut attempt = same.unwrap_or_else(|| {
-            Box::new(Attempt { number: parallel_no, requests: Vec::new(), until, told_to_plug: false })
+            let waits_for = WaitsFor::Sibling;
+            Box::new(Attempt { number: parallel_no, requests: Vec::new(), until, waits_for })
         });
         attempt.requests.retain(|(other, _)| *other != index);
         attempt.requests.push((index, request));
@@ -140,36 +142,74 @@ impl Pile {
     pub(super) fn tick_parallel(&mut self, cx: &mut Cx) {
         let Some(mut attempt) = self.parallel.take() else { return };
         let over = attempt.until <= cx.now.mono;
-        if attempt.requests.len() < 2 && !over {
+        let go_on = match attempt.waits_for {
+            WaitsFor::Sibling => attempt.requests.len() == VEHICLE_GUNS || over,
+            WaitsFor::Nothing => over,
+            WaitsFor::Plug if attempt.requests.iter().all(|(index, _)| self.verdict(*index).is_ok()) => true,
+            // Nobody has plugged in: it is forgotten.
+            WaitsFor::Plug if over => return,
+            WaitsFor::Plug => false,
+        };
+        let late = self.answers_late().filter(|_| go_on && attempt.waits_for == WaitsFor::Sibling);
+        if let Some(after) = late {
+            (attempt.waits_for, attempt.until) = (WaitsFor::Nothing, cx.now.mono + after);
+        }
+        if !go_on || late.is_some() {
             self.parallel = Some(attempt);
             return;
         }
-        let verdict = attempt.requests.iter().find_map(|(index, _)| self.verdict(*index).err());
-        match verdict {
-            None => {
-                for (_, request) in &attempt.requests {
-                    self.answer_start(cx, request, Outcome::Success, StartFailure::None);
-                }
-                for (index, request) in attempt.requests {
+        for (index, _) in &attempt.requests {
+            self.meter(cx, *index);
+        }
+        if let Some(reason) = self.fails_starts() {
+            for (index, request) in attempt.requests {
+                self.fail_start(cx, index, request.order, reason);
+            }
+            return;
+        }
+        match attempt.requests.iter().find_map(|(index, _)| self.verdict(*index).err()) {
+            None => self.start_together(cx, attempt.requests),
+            Some(reason) => self.refuse_together(cx, attempt, reason),
+        }
+    }
+
+    /// Unless the pile misbehaves, all of them.
+    fn start_together(&mut self, cx: &mut Cx, mut requests: Vec<(usize, Request)>) {
+        let refused = self.behaviour(|b| if let Behaviour::RefuseSecond(reason) = b { Some(*reason) } else { None });
+        if let Some(reason) = refused {
+            let (first, others): (Vec<_>, Vec<_>) = requests.into_iter().partition(|(index, _)| *index == 0);
+            for (_, request) in &others {
+                self.answer_start(cx, request, Outcome::Failure, StartFailure::from_raw(reason));
+            }
+            requests = first;
+        }
+        for (_, request) in &requests {
+            self.answer_start(cx, request, Outcome::Success, StartFailure::None);
+        }
+        for (index, request) in requests {
+            self.begin(cx, index, request.order);
+        }
+    }
+
+    fn refuse_together(&mut self, cx: &mut Cx, mut attempt: Box<Attempt>, reason: StartFailure) {
+        for (_, request) in &attempt.requests {
+            self.answer_start(cx, request, Outcome::Failure, reason);
+        }
+        if self.refuses().is_none() && reason == StartFailure::NotPluggedIn {
+            (attempt.waits_for, attempt.until) = (WaitsFor::Plug, cx.now.mono + LATE_PLUG);
+            self.parallel = Some(attempt);
+        } else if self.has(Behaviour::ChargeAlthoughRefused) && self.tariff.is_some() {
+            for (index, request) in attempt.requests {
+                if self.guns[index].charge().is_none() {
                     self.begin(cx, index, request.order);
                 }
             }
-            Some(_) if attempt.told_to_plug => {
-                if !over {
-                    self.parallel = Some(attempt);
-                }
-            }
-            Some(reason) => {
-                for (_, request) in &attempt.requests {
-                    self.answer_start(cx, request, Outcome::Failure, reason);
-                }
-                if reason == StartFailure::NotPluggedIn {
-                    attempt.told_to_plug = true;
-                    attempt.until = cx.now.mono + LATE_PLUG;
-                    self.parallel = Some(attempt);
-                }
-            }
         }
+    }
+
+    /// Somebody has stopped one of its guns before it began.
+    pub(super) fn drop_attempt(&mut self, index: usize) {
+        self.parallel.take_if(|attempt| attempt.requests.iter().any(|(of, _)| *of == index));
     }
 
     /// One vehicle: when one gun of it ends, all do.

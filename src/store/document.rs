@@ -39,7 +39,7 @@ pub mod v1 {
     tonic::include_proto!("pileway.store.v1");
 }
 
-/// One StartCharging attempt: what makes a retry with the same `request_id` start nothing twice.
+/// One attempt to start: what makes a retry with the same `request_id` start nothing twice.
 /// Expires [`START_ATTEMPT_KEPT_MS`] after `created_at`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StartAttempt {
@@ -47,14 +47,16 @@ pub struct StartAttempt {
     pub id: RequestId,
     /// Fingerprint of all arguments ([`crate::domain::command::Start::arguments`]).
     pub arguments: u64,
+    /// Of its order; of two, the one that leads.
     pub serial: Serial,
     pub created_at: WallMs,
 }
 
 impl StartAttempt {
-    /// What makes a retry of the start behind `order` start nothing twice; `None` if there was no start.
+    /// What makes a retry of the start behind `order` start nothing twice; `None` if there was no start, and for the second
+    /// of two orders: there is one attempt.
     pub fn of(order: &Order) -> Option<Self> {
-        let StartRequest { id, arguments } = order.request?;
+        let StartRequest { id, arguments } = order.request.filter(|_| order.leads())?;
         Some(Self { pile: order.pile, id, arguments, serial: order.serial, created_at: order.created_at })
     }
 }

@@ -8,6 +8,7 @@ mod closing;
 mod away;
 mod balance;
 mod limits;
+mod parallel;
 
 use std::time::Duration;
 

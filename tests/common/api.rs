@@ -91,6 +91,12 @@ impl Api {
         Ok(answer.into_inner().order.expect("an order"))
     }
 
+    /// Both orders, by gun.
+    pub async fn start_parallel(&self, request: pb::StartParallelChargingRequest) -> Result<[pb::Order; 2], Status> {
+        let answer = within("StartParallelCharging", self.charging.clone().start_parallel_charging(request)).await?;
+        Ok(answer.into_inner().orders.try_into().expect("two orders"))
+    }
+
     pub async fn stop(&self, pile: &str, serial: &str) -> Result<pb::StopChargingResponse, Status> {
         let (pile, serial) = (pile.to_owned(), serial.to_owned());
         self.stop_with(pb::StopChargingRequest { pile, serial, ..Default::default() }).await
@@ -284,6 +290,13 @@ pub fn start_request(pile: &str, gun: i32) -> pb::StartChargingRequest {
         balance: Some(pb::Money { currency_code: "CNY".into(), units: 50, nanos: 0 }),
         ..Default::default()
     }
+}
+
+/// A start on guns 1 and 2 with a new request id, and 50 CNY for each.
+pub fn parallel_request(pile: &str) -> pb::StartParallelChargingRequest {
+    let pb::StartChargingRequest { pile, request_id, balance, .. } = start_request(pile, 1);
+    let gun = |gun| pb::ParallelGun { gun, balance: balance.clone(), ..Default::default() };
+    pb::StartParallelChargingRequest { pile, request_id, guns: vec![gun(1), gun(2)], ..Default::default() }
 }
 
 pub fn new_request_id() -> String {

@@ -79,6 +79,19 @@ pub fn start_answer(pile: &str, gun: u8, serial: Serial, reason: StartFailure) -
     }
 }
 
+/// 0xA3
+pub fn parallel_answer(start: &ParallelRemoteStart, reason: StartFailure) -> ParallelRemoteStartResponse {
+    ParallelRemoteStartResponse {
+        transaction_serial: start.transaction_serial,
+        pile_code: start.pile_code,
+        gun_no: start.gun_no,
+        start_result: if reason == StartFailure::None { Outcome::Success } else { Outcome::Failure },
+        fail_reason: reason,
+        gun_role: if start.gun_no == GunNo(1) { GunRole::Main } else { GunRole::Auxiliary },
+        parallel_no: start.parallel_no,
+    }
+}
+
 pub fn stop_answer(pile: &str, gun: u8, reason: StopFailure) -> RemoteStopResponse {
     let stop_result = if reason == StopFailure::None { Outcome::Success } else { Outcome::Failure };
     RemoteStopResponse { pile_code: code(pile), gun_no: GunNo::from_number(gun), stop_result, fail_reason: reason }

@@ -257,5 +257,5 @@ macro_rules! expected {
 expected! {
     LoginResponse HeartbeatResponse TariffCheckResponse TariffResponse RealtimeQuery StartConfirm RemoteStart
     RemoteStop TransactionRecordAck TimeSync Reboot BalanceUpdate RemoteStartV18 TariffSet StartConfirmV18
-    ParallelStartConfirm
+    ParallelStartConfirm ParallelRemoteStart
 }

@@ -163,6 +163,34 @@ async fn a_partition_that_was_taken_away_is_noticed_by_one_whose_acknowledgement
     assert_eq!(lag(&b.api, "g").await.unacknowledged, 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_on_a_node_that_others_have_not_heard_of_is_not_taken_for_dead() {
+    let shared = Shared::new();
+    let slow = |config: &mut pileway::config::Config| {
+        (config.cluster.renew_every, config.cluster.lease_ttl) = (Duration::from_secs(2), Duration::from_secs(6));
+    };
+    let began = Instant::now();
+    let a = shared.node_with("a", slow).await;
+    let first = Reader::join(&a.api, "g").await;
+    // From now on it would say of others that they are gone.
+    crate::common::has_passed(Duration::from_millis(4500), began).await;
+    // It has just looked who is there, and will not before the new node has been there for long.
+    a.api.cluster.clone().list_nodes(pileway::api::pb::ListNodesRequest {}).await.expect("ListNodes");
+    let b = shared.node_with("b", slow).await;
+    let new = Reader::join(&b.api, "g").await;
+    // Whoever else joins has all of its node look at the group.
+    let third = Reader::join(&a.api, "g").await;
+    let key = document::group_key("g");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(800) {
+        let stored = shared.store.get(key.clone()).await.expect("reads").expect("a group");
+        let group = document::read_group(&key, &stored.value).expect("reads");
+        assert_eq!(group.consumers.len(), 3, "after {:?}", began.elapsed());
+        crate::common::has_passed(Duration::from_millis(5), Instant::now()).await;
+    }
+    drop((first, new, third));
+}
+
 /// Waits until the consumers of group `g` hold so many partitions each. Asked now and then: each answer is read from 64
 /// cursors, and a node that does nothing but answer this has no time for anything else.
 async fn shares(node: &crate::nodes::Node, expected: &[usize]) {

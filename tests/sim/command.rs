@@ -181,9 +181,8 @@ fn a_card_charges_online_by_permission_and_offline_by_list() {
     assert_eq!((record.start_type, &record.transaction_serial.0[..7]), (StartType::OfflineCard, &CODE.0[..]));
 }
 
-#[test]
-fn both_guns_of_a_parallel_charge_start_and_end_together() {
-    let command = |gun: u8| ParallelRemoteStart {
+fn parallel_command(gun: u8) -> ParallelRemoteStart {
+    ParallelRemoteStart {
         transaction_serial: Serial([gun; 16]),
         pile_code: CODE,
         gun_no: GunNo(gun),
@@ -191,17 +190,19 @@ fn both_guns_of_a_parallel_charge_start_and_end_together() {
         physical_card: CARD,
         balance: Balance(100_000),
         parallel_no: Bcd([1; 6]),
+    }
+}
+
+fn parallel_answers(p: &Platform) -> Vec<(GunNo, Outcome, GunRole)> {
+    let pick = |f: &Frame| {
+        if let Frame::ParallelRemoteStartResponse(r) = f { Some((r.gun_no, r.start_result, r.gun_role)) } else { None }
     };
-    let answers = |p: &Platform| -> Vec<(GunNo, Outcome, GunRole)> {
-        let pick = |f: &Frame| {
-            if let Frame::ParallelRemoteStartResponse(r) = f {
-                Some((r.gun_no, r.start_result, r.gun_role))
-            } else {
-                None
-            }
-        };
-        p.sent.iter().filter_map(|(_, f)| pick(frame(f))).collect()
-    };
+    p.sent.iter().filter_map(|(_, f)| pick(frame(f))).collect()
+}
+
+#[test]
+fn both_guns_of_a_parallel_charge_start_and_end_together() {
+    let (command, answers) = (parallel_command, parallel_answers);
     let mut p = Platform::ready(|config| config.guns = 2);
     p.act(Action::Unplug(2));
     p.send(command(1));
@@ -221,6 +222,56 @@ fn both_guns_of_a_parallel_charge_start_and_end_together() {
     p.sent.clear();
     p.stop();
     assert_eq!(p.count(0x3B), 2);
+}
+
+#[test]
+fn a_start_on_two_guns_is_misbehaved_about_as_one_on_one_gun_is() {
+    let asked = |behaviours: &[&str]| {
+        let mut p = Platform::ready(|config| {
+            config.guns = 2;
+            config.behaviours = behaviours.iter().map(|text| text.parse().expect(text)).collect();
+        });
+        p.send(parallel_command(1));
+        p.send(parallel_command(2));
+        p
+    };
+    let charging = |p: &Platform| {
+        let of = |gun: u8| {
+            let live = |f: &Frame| match f {
+                Frame::RealtimeData(row) if row.gun_no == GunNo(gun) => Some(row.status == GunStatus::Charging),
+                _ => None,
+            };
+            p.sent.iter().rev().find_map(|(_, f)| live(frame(f))).unwrap_or(false)
+        };
+        [of(1), of(2)]
+    };
+    let (yes, no) = (Outcome::Success, Outcome::Failure);
+    let both = |first, second| vec![(GunNo(1), first, GunRole::Main), (GunNo(2), second, GunRole::Auxiliary)];
+
+    let p = asked(&["refuse-start=3"]);
+    assert_eq!((parallel_answers(&p), charging(&p)), (both(no, no), [false, false]));
+    let p = asked(&["refuse-start=3", "charge-although-refused"]);
+    assert_eq!((parallel_answers(&p), charging(&p)), (both(no, no), [true, true]));
+    let p = asked(&["refuse-second=3"]);
+    let answers: Vec<_> = both(yes, no).into_iter().rev().collect();
+    assert_eq!((parallel_answers(&p), charging(&p)), (answers, [true, false]));
+
+    let mut p = asked(&["late-start=20"]);
+    p.wait(seconds(19));
+    assert_eq!(parallel_answers(&p), []);
+    p.wait(seconds(1));
+    assert_eq!((parallel_answers(&p), charging(&p)), (both(yes, yes), [true, true]));
+
+    let p = asked(&["fail-start=0x52"]);
+    assert_eq!((parallel_answers(&p), p.count(0x3B)), (vec![], 2));
+    let p = asked(&["ignore=0xA4"]);
+    assert_eq!((parallel_answers(&p), p.count(0x13)), (vec![], 0));
+
+    // Stopped before it has begun: nothing begins.
+    let mut p = asked(&["late-start=20"]);
+    p.stop();
+    p.wait(seconds(30));
+    assert_eq!((parallel_answers(&p), charging(&p)), (vec![], [false, false]));
 }
 
 #[test]
@@ -287,6 +338,7 @@ fn behaviours_are_misbehaviours() {
     for text in [
         "ignore=0x34",
         "late-start=20",
+        "refuse-second=3",
         "drop-every=60",
         "no-record",
         "record-twice",

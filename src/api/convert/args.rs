@@ -19,7 +19,7 @@ use crate::domain::{Gun, PileCode, Serial, WallMs};
 use crate::hub::Filter;
 use crate::store::{OrderQuery, PileQuery};
 
-pub use charging::{close_order, start, stop, update_balance};
+pub use charging::{close_order, start, start_parallel, stop, update_balance};
 
 pub fn get_pile(request: &pb::GetPileRequest) -> Result<PileCode, ApiError> {
     let mut fields = Fields::default();
@@ -342,6 +342,37 @@ mod tests {
         check(|r| r.balance.get_or_insert_default().units = 42_949_673, &["balance"]);
         check(|r| r.balance = Some(pb::Money { units: 0, nanos: 0, currency_code: "CNY".into() }), &[]);
         assert_eq!(money(&mut good()).units, 100);
+    }
+
+    #[test]
+    fn each_bad_argument_of_a_start_on_two_guns_is_named() {
+        let gun = |gun| pb::ParallelGun { gun, balance: good().balance, ..Default::default() };
+        let check = |spoil: &dyn Fn(&mut pb::StartParallelChargingRequest), fields: &[&str]| {
+            let pb::StartChargingRequest { pile, request_id, .. } = good();
+            let guns = vec![gun(2), gun(1)];
+            let mut request = pb::StartParallelChargingRequest { pile, request_id, guns, ..Default::default() };
+            spoil(&mut request);
+            let parsed = start_parallel(request);
+            if let Ok((_, start)) = &parsed {
+                assert_eq!(start.guns.map(|gun| gun.gun.number()), [1, 2], "in the order of their numbers");
+            }
+            assert_eq!(refused(parsed), fields);
+        };
+        check(&|_| {}, &[]);
+        check(&|r| r.guns.clear(), &["guns"]);
+        check(&|r| r.guns.truncate(1), &["guns"]);
+        check(&|r| r.guns.push(gun(3)), &["guns"]);
+        check(&|r| r.guns = vec![gun(2), gun(2)], &["guns[1].gun"]);
+        check(&|r| r.guns[0].gun = 0, &["guns[0].gun"]);
+        check(&|r| r.guns[1].balance = None, &["guns[1].balance"]);
+        check(&|r| r.guns[1].serial = "12".into(), &["guns[1].serial"]);
+        check(&|r| r.guns.iter_mut().for_each(|gun| gun.serial = "a".repeat(32)), &["guns[1].serial"]);
+        let limits = pb::ChargeLimits { soc_percent: Some(101), ..Default::default() };
+        check(&|r| r.guns[1].limits = Some(limits.clone()), &["guns[1].limits.soc_percent"]);
+        check(&|r| r.logical_card = "1000000573".into(), &["logical_card"]);
+        check(&|r| r.expected_tariff = "x".into(), &["expected_tariff"]);
+        let all = ["pile", "request_id", "guns"];
+        assert_eq!(refused(start_parallel(pb::StartParallelChargingRequest::default())), all);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::store::Stamped;
 
 /// `zone` is that of the pile's clock.
 pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
+    let parallel_no = order.parallel_no().map(|number| hex(&number)).unwrap_or_default();
     let at = |at: Option<WallMs>| at.map(timestamp);
     let Order {
         pile,
@@ -50,8 +51,9 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         balance_low,
         limits,
         at_pile,
+        parallel,
     } = order;
-    let AtThePile { card, vin, account, parallel_no } = AtThePile::of(at_pile);
+    let AtThePile { card, vin, account } = AtThePile::of(at_pile);
     pb::Order {
         name: format!("piles/{pile}/orders/{serial}"),
         pile: pile.to_string(),
@@ -85,6 +87,7 @@ pub fn order(order: Order, zone: UtcOffset) -> pb::Order {
         vin,
         account,
         parallel_no,
+        parallel_serial: parallel.map(|other| other.serial.to_string()).unwrap_or_default(),
     }
 }
 
@@ -118,19 +121,18 @@ struct AtThePile {
     card: String,
     vin: String,
     account: String,
-    parallel_no: String,
 }
 
 impl AtThePile {
     fn of(at_pile: Option<Box<AtPile>>) -> Self {
         let Some(at_pile) = at_pile else { return Self::default() };
-        // What the pile was told, it knows.
-        let AtPile { shown, account, logical_card: _, balance_fen: _, limits: _, parallel_no } = *at_pile;
+        // What the pile was told, it knows. The number is told with that of other starts.
+        let AtPile { shown, account, logical_card: _, balance_fen: _, limits: _, parallel_no: _ } = *at_pile;
         let (card, vin) = match shown {
             Shown::Card(card) => (card.reveal(), String::new()),
             Shown::Vin(Vin(vin)) => (String::new(), vin),
         };
-        Self { card, vin, account, parallel_no: parallel_no.map(|number| hex(&number)).unwrap_or_default() }
+        Self { card, vin, account }
     }
 }
 

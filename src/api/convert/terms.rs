@@ -13,6 +13,7 @@ pub fn stop_cause(cause: StopCause) -> pb::StopCause {
         StopCause::LimitEnergy => pb::StopCause::LimitEnergy,
         StopCause::LimitDuration => pb::StopCause::LimitDuration,
         StopCause::LimitSoc => pb::StopCause::LimitSoc,
+        StopCause::OtherGun => pb::StopCause::OtherGun,
     }
 }
 

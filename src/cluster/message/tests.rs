@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
-use crate::domain::command::{NewBalance, Start, StopProof, When};
+use crate::domain::command::{GunStart, NewBalance, ParallelStart, Start, StopProof, When};
 use crate::domain::curve::{Demanded, Extremes, Point};
 use crate::domain::order::{
     Anomaly, AnomalyKind, Close, Closing, ClosingSource, Failure, Limits, Metered, RecordAfterClose, Stop, StopCause,
@@ -181,6 +181,7 @@ fn commands() -> Vec<Command> {
             expected_tariff: None,
             ..start
         })),
+        Command::StartParallelCharging(Box::new(parallel_start())),
         Command::StopCharging { serial: serial() },
         Command::UpdateBalance(NewBalance { serial: serial(), fen: 5, physical_card: [2; 8] }),
         Command::StopAtLogin { serial: serial(), expires_at: WallMs(7) },
@@ -199,6 +200,24 @@ fn commands() -> Vec<Command> {
     ]
 }
 
+fn parallel_start() -> ParallelStart {
+    let part = GunStart {
+        gun: gun(),
+        serial: Some(serial()),
+        balance_fen: 7,
+        limits: Limits { soc_percent: Some(90), ..Limits::default() },
+    };
+    ParallelStart {
+        guns: [part, GunStart { serial: None, limits: Limits::default(), ..part }],
+        request_id: request_id(),
+        order_id: "订单 8".into(),
+        attributes: BTreeMap::from([("a".into(), "b".into())]),
+        logical_card: [1; 8],
+        physical_card: [2; 8],
+        expected_tariff: Some(3),
+    }
+}
+
 fn replies() -> Vec<Reply> {
     let time = jiff::civil::date(2099, 12, 31).at(0, 0, 0, 0);
     let seen = SessionSeen {
@@ -213,6 +232,7 @@ fn replies() -> Vec<Reply> {
     };
     let mut replies = vec![
         Reply::Started(Box::new(order())),
+        Reply::ParallelStarted(Box::new([order(), order()])),
         Reply::StartedBefore { serial: serial() },
         Reply::Stopped { order: Box::new(order()), confirmed_by: StopProof::Answer },
         Reply::Stopped { order: Box::new(order()), confirmed_by: StopProof::Record },
@@ -295,7 +315,7 @@ fn every_command_reply_error_and_measurement_comes_back_as_it_was() {
 #[test]
 fn none_is_left_out() {
     let commands: BTreeSet<_> = commands().iter().map(Command::name).collect();
-    assert_eq!(commands.len(), 12);
+    assert_eq!(commands.len(), 13);
     for name in &commands {
         // Every variant is a name, and the other way round: an unknown one lists them all.
         assert!(known("Command").contains(&(*name).to_owned()), "{name}");
@@ -339,6 +359,14 @@ fn what_one_release_writes_the_next_one_reads() {
                 r#""order_id":"订单 7","attributes":{},"logical_card":[1,1,1,1,1,1,1,1],"#,
                 r#""physical_card":[255,255,255,255,255,255,255,255],"balance_fen":4294967295}}"#
             ),
+            concat!(
+                r#"{"start_parallel_charging":{"guns":["#,
+                r#"{"gun":2,"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","balance_fen":7,"limits":{"amount":null,"#,
+                r#""energy":null,"duration_s":null,"soc_percent":90,"max_power_w":null,"by_pile":false}},"#,
+                r#"{"gun":2,"serial":null,"balance_fen":7}],"#,
+                r#""request_id":"123e4567-e89b-12d3-a456-426614174000","order_id":"订单 8","attributes":{"a":"b"},"#,
+                r#""logical_card":[1,1,1,1,1,1,1,1],"physical_card":[2,2,2,2,2,2,2,2],"expected_tariff":3}}"#
+            ),
             r#"{"stop_charging":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"}}"#,
             concat!(
                 r#"{"update_balance":{"serial":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","fen":5,"#,
@@ -359,11 +387,22 @@ fn what_one_release_writes_the_next_one_reads() {
             r#"{"disconnect":{"when":"when_idle"}}"#,
         ]
     );
-    // A field that a newer node adds is skipped.
-    let newer = br#"{"reboot":{"when":"immediately","gently":true}}"#;
-    assert_eq!(read_command(newer), Ok(Command::Reboot { when: When::Immediately }));
+    // What a newer node adds is refused if it is used: the command would not be the same without it.
+    let unused = br#"{"reboot":{"when":"immediately","gently":null}}"#;
+    assert_eq!(read_command(unused), Ok(Command::Reboot { when: When::Immediately }));
+    for newer in [r#"{"reboot":{"when":"immediately","gently":true}}"#, &deeper("limits")] {
+        let Err(CommandError::Unsupported { what }) = read_command(newer.as_bytes()) else { panic!("{newer}") };
+        assert!(what.contains("`gently` is not known"), "{what}");
+    }
     assert_eq!(write(&CommandError::SessionLost { written: false }), br#"{"session_lost":{"written":false}}"#);
     assert_eq!(write(&Reply::RebootAccepted), br#""reboot_accepted""#);
+}
+
+/// The start with something more in one of its objects.
+fn deeper(object: &str) -> String {
+    let mut json: serde_json::Value = serde_json::from_slice(&write(&commands()[0])).expect("JSON");
+    json["start_charging"][object]["gently"] = 1.into();
+    json.to_string()
 }
 
 #[test]

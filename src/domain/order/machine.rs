@@ -318,9 +318,11 @@ impl Order {
         vec![Change::Finished]
     }
 
-    /// The pile has neither said yes nor charged. That it was told yes says nothing: nobody may have confirmed.
+    /// The pile has neither said yes nor charged. That it was told yes says nothing: nobody may have confirmed. Nor does
+    /// the yes of a gun that was stopped because the other one of its vehicle did not start: it should not have either.
     fn never_started(&self) -> bool {
-        (self.accepted_at.is_none() || self.origin.is_confirmed()) && self.charging_at.is_none()
+        let taken_back = self.stop.is_some_and(|stop| stop.cause == StopCause::OtherGun);
+        (self.accepted_at.is_none() || self.origin.is_confirmed() || taken_back) && self.charging_at.is_none()
     }
 
     fn fail(&mut self, failure: Failure) -> Vec<Change> {

@@ -57,6 +57,7 @@ impl Session {
             if self.held(serial).is_some_and(late) {
                 self.started_late(now, serial, out);
             }
+            self.keep_together(now, serial, out);
         }
     }
 

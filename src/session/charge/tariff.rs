@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use crate::domain::CommandError;
-use crate::domain::command::Start;
 use crate::domain::pile::TariffOnPile;
 use crate::session::Now;
-use crate::session::held::TariffPush;
+use crate::session::held::{Awaiting, TariffPush};
 use crate::session::io::{Out, Output};
 use crate::session::pending::{Await, CommandId};
 use crate::session::state::Session;
@@ -29,7 +28,7 @@ impl Session {
         &mut self,
         now: Now,
         id: CommandId,
-        start: Start,
+        start: Awaiting,
         deadline: Duration,
         out: &mut Out,
     ) {
@@ -71,11 +70,14 @@ impl Session {
         for (id, start, deadline) in starts.into_iter().filter(|(id, _, _)| waiting.contains(id)) {
             let current = self.policy.tariff.fingerprint();
             let begun = if !taken {
-                Err(CommandError::TariffNotCurrent { expected: start.expected_tariff.unwrap_or(current), current })
+                Err(CommandError::TariffNotCurrent { expected: start.expected_tariff().unwrap_or(current), current })
             } else if self.draining.is_some() {
                 Err(CommandError::SessionLost { written: false })
             } else {
-                self.start(now, id, start, deadline, out)
+                match start {
+                    Awaiting::One(start) => self.start(now, id, *start, deadline, out),
+                    Awaiting::Both(start) => self.start_parallel(now, id, *start, deadline, out),
+                }
             };
             if let Err(error) = begun {
                 out.list.push(Output::Reply { to: id, result: Err(error) });

@@ -85,7 +85,10 @@ impl Session {
                 provisional.keep_once(now, frame);
                 true
             }
-            Frame::BmsChargeEnd(_) | Frame::RemoteStartResponse(_) | Frame::RemoteStartResponseV18(_) => {
+            Frame::BmsChargeEnd(_)
+            | Frame::RemoteStartResponse(_)
+            | Frame::RemoteStartResponseV18(_)
+            | Frame::ParallelRemoteStartResponse(_) => {
                 provisional.keep(now, frame);
                 true
             }
@@ -228,6 +231,10 @@ impl Session {
                 self.start_answer(then, (serial, answer.start_result, reason), out);
             }
             Frame::RemoteStartResponseV18(answer) => {
+                let (serial, reason) = (answer.transaction_serial, answer.fail_reason);
+                self.start_answer(then, (serial, answer.start_result, reason), out);
+            }
+            Frame::ParallelRemoteStartResponse(answer) => {
                 let (serial, reason) = (answer.transaction_serial, answer.fail_reason);
                 self.start_answer(then, (serial, answer.start_result, reason), out);
             }

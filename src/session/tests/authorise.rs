@@ -414,6 +414,31 @@ fn each_gun_of_one_vehicle_is_asked_about_and_gets_an_order_of_its_own() {
 }
 
 #[test]
+fn a_stop_of_one_gun_stops_the_others_of_its_vehicle() {
+    let mut pile = online_with_guns(3);
+    for (gun, number) in [(1, 0x24), (2, 0x24), (3, 0x25)] {
+        swipes_parallel(&mut pile, gun, number);
+    }
+    let serials = [(); 3].map(|()| pile.authority_says(yes()).serial);
+    for (gun, serial) in (1..).zip(serials) {
+        pile.receives(0xA2);
+        pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", 3)]);
+    }
+    pile.stop(serials[1]);
+    let stopped: Vec<_> = pile.all_received().iter().map(|down| (down.frame.code(), down.get("gun_no"))).collect();
+    assert_eq!(stopped, [(0x36, 2), (0x36, 1)]);
+    // One that is asked about anew takes no other with it: that is for the pile to say.
+    let mut pile = online();
+    for gun in [1, 2] {
+        swipes_parallel(&mut pile, gun, 0x24);
+        pile.authority_says(yes());
+        pile.receives(0xA2);
+    }
+    swipes_parallel(&mut pile, 1, 0x26);
+    pile.receives_nothing();
+}
+
+#[test]
 fn one_gun_denied_is_all_guns_of_the_vehicle_denied() {
     let mut pile = online_with_guns(4);
     for gun in 1..=3 {

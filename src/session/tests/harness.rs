@@ -10,12 +10,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::ledger::{Mode, Store};
 pub use super::samples::*;
-use crate::domain::command::{Start, When};
+use crate::domain::command::{ParallelStart, Start, When};
 use crate::domain::order::Close;
 use crate::domain::pile::GunState;
-use crate::domain::{
-    Command, CommandError, EventKind, Fence, OrderState, Period, Reply, Serial, SessionId, Telemetry, WallMs,
-};
+use crate::domain::{Command, CommandError, Fence, OrderState, Period, Reply, Serial, SessionId, Telemetry, WallMs};
 use crate::session::authority::{ChargeAsk, Denial, Verdict};
 use crate::session::departed::Absent;
 use crate::session::io::{Done, LedgerCall};
@@ -283,6 +281,10 @@ impl Pile {
         self.command(Command::StartCharging(Box::new(start.clone())), 30)
     }
 
+    pub fn start_parallel(&mut self, start: &ParallelStart) -> u64 {
+        self.command(Command::StartParallelCharging(Box::new(start.clone())), 30)
+    }
+
     pub fn stop(&mut self, serial: Serial) -> u64 {
         self.command(Command::StopCharging { serial }, 10)
     }
@@ -477,24 +479,10 @@ impl Down {
 const V16: u64 = 16;
 
 /// Frames that are no answers: what the pile says to them carries their sequence.
-const ASKING: [u8; 8] = [0x12, 0x34, 0x36, 0x42, 0x56, 0x58, 0x92, 0xA8];
+const ASKING: [u8; 9] = [0x12, 0x34, 0x36, 0x42, 0x56, 0x58, 0x92, 0xA4, 0xA8];
 
 fn place(frame: &Frame, field: &str) -> (usize, usize) {
     let spec = frame.spec().fields.iter().find(|spec| spec.name == field);
     let spec = spec.unwrap_or_else(|| panic!("{} has no {field}", frame.spec().name));
     (spec.offset, spec.len.expect("a fixed field"))
-}
-
-fn name(event: &EventKind) -> &'static str {
-    match event {
-        EventKind::PileOnline(_) => "online",
-        EventKind::PileOffline { .. } => "offline",
-        EventKind::GunChanged(_) => "gun",
-        EventKind::AlarmRaised { .. } => "alarm",
-        EventKind::AlarmCleared { .. } => "no alarm",
-        EventKind::Order { .. } => "order",
-        EventKind::Bms { .. } => "bms",
-        EventKind::RecordConflict { .. } => "conflict",
-        EventKind::DuplicatePileCode { .. } => "duplicate",
-    }
 }

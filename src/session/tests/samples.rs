@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::command::Start;
+use crate::domain::command::{GunStart, ParallelStart, Start};
 use crate::domain::order::Limits;
 use crate::domain::tariff::PricePair;
 use crate::domain::units::UtcOffset;
-use crate::domain::{Gun, Period, PileCode, Price, RequestId, Serial, Tariff};
+use crate::domain::{EventKind, Gun, Period, PileCode, Price, RequestId, Serial, Tariff};
 use crate::session::authority::Asking;
 use crate::session::{Config, Policy};
 use crate::wire::{self, Frame};
@@ -29,6 +29,18 @@ pub fn request(n: u8) -> Start {
         limits: Limits::default(),
         expected_tariff: None,
     }
+}
+
+/// A start on both guns under request id `n`.
+pub fn parallel_request(n: u8) -> ParallelStart {
+    let Start { request_id, order_id, attributes, logical_card, physical_card, .. } = request(n);
+    let guns = [1, 2].map(|number| GunStart {
+        gun: gun(number),
+        serial: None,
+        balance_fen: 10_000 * u32::from(number),
+        limits: Limits::default(),
+    });
+    ParallelStart { guns, request_id, order_id, attributes, logical_card, physical_card, expected_tariff: None }
 }
 
 pub fn policy(energy_price: u32) -> Arc<Policy> {
@@ -79,4 +91,19 @@ pub fn gun(number: u8) -> Gun {
 /// A serial nobody here gave out.
 pub fn foreign(n: u8) -> Serial {
     Serial::from_bytes([0xF0, n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+}
+
+/// An event in a word.
+pub fn name(event: &EventKind) -> &'static str {
+    match event {
+        EventKind::PileOnline(_) => "online",
+        EventKind::PileOffline { .. } => "offline",
+        EventKind::GunChanged(_) => "gun",
+        EventKind::AlarmRaised { .. } => "alarm",
+        EventKind::AlarmCleared { .. } => "no alarm",
+        EventKind::Order { .. } => "order",
+        EventKind::Bms { .. } => "bms",
+        EventKind::RecordConflict { .. } => "conflict",
+        EventKind::DuplicatePileCode { .. } => "duplicate",
+    }
 }

@@ -377,6 +377,7 @@ const STEPS: &[Step] = &[
         walk.pile.sends_frame(crate::wire::Sequence([0, 1]), login_of(2, version));
     }),
     ("start", 4, Walk::asks_to_start),
+    ("start on two guns", 1, Walk::asks_to_start_both),
     ("start with a tariff", 1, Walk::asks_to_start_with_tariff),
     ("stop", 2, Walk::asks_to_stop),
     ("stop at login", 1, Walk::asks_to_stop_at_login),

@@ -5,8 +5,8 @@ use super::field::{self, Unreadable, bytes, enumerated, enumeration, packed, req
 use super::v1;
 use crate::domain::driver::{AtPile, Card, GrantedLimits, Shown, Vin};
 use crate::domain::order::{
-    Anomaly, AnomalyKind, BalanceLow, Closing, ClosingSource, Failure, Limits, Metered, Origin, RecordAfterClose,
-    StartRequest, Stop, StopAtLogin, StopCause,
+    Anomaly, AnomalyKind, BalanceLow, Closing, ClosingSource, Failure, Limits, Metered, Origin, Parallel,
+    RecordAfterClose, StartRequest, Stop, StopAtLogin, StopCause,
 };
 use crate::domain::{Amount, Energy, Order, OrderState, RequestId, WallMs};
 
@@ -43,6 +43,7 @@ impl From<&Order> for v1::Order {
             balance_fen,
             balance_low,
             limits,
+            parallel,
         } = order;
         Self {
             pile: packed(&pile.bcd()),
@@ -75,6 +76,7 @@ impl From<&Order> for v1::Order {
             balance_low: balance_low.as_ref().map(Into::into),
             limits: limits.as_ref().map(Into::into),
             at_pile: at_pile.as_deref().map(Into::into),
+            parallel: parallel.as_ref().map(Into::into),
         }
     }
 }
@@ -114,6 +116,7 @@ impl TryFrom<v1::Order> for Order {
             balance_low,
             limits,
             at_pile,
+            parallel,
         } = stored;
         Ok(Self {
             pile: field::pile(&pile)?,
@@ -146,6 +149,7 @@ impl TryFrom<v1::Order> for Order {
             balance_low: balance_low.map(Into::into),
             limits: limits.map(TryInto::try_into).transpose()?,
             at_pile: at_pile.map(TryInto::try_into).transpose()?.map(Box::new),
+            parallel: parallel.map(TryInto::try_into).transpose()?,
         })
     }
 }
@@ -218,6 +222,23 @@ impl TryFrom<v1::AtPile> for AtPile {
             limits,
             parallel_no: parallel_no.map(|number| bytes("at_pile.parallel_no", &number)).transpose()?,
         })
+    }
+}
+
+impl From<&Parallel> for v1::Parallel {
+    fn from(parallel: &Parallel) -> Self {
+        let Parallel { number, gun, serial } = *parallel;
+        Self { number: packed(&number), gun: u32::from(gun.number()), serial: packed(&serial.bytes()) }
+    }
+}
+
+impl TryFrom<v1::Parallel> for Parallel {
+    type Error = Unreadable;
+
+    fn try_from(stored: v1::Parallel) -> Result<Self, Unreadable> {
+        let v1::Parallel { number, gun, serial } = stored;
+        let number = bytes("parallel.number", &number)?;
+        Ok(Self { number, gun: field::gun(gun)?, serial: field::serial(&serial)? })
     }
 }
 
@@ -444,5 +465,5 @@ enumeration!(Origin, Origin: Platform Pile Card Vin OfflineCard);
 enumeration!(AnomalyKind, AnomalyKind:
     StartTimeout IdleWhileCharging StopNotObeyed RecordOverdue LateStart UnknownSerial RecordConflict BillMismatch
     RecordAfterClose);
-enumeration!(StopCause, StopCause: Caller LateStart AtLogin LimitAmount LimitEnergy LimitDuration LimitSoc);
+enumeration!(StopCause, StopCause: Caller LateStart AtLogin LimitAmount LimitEnergy LimitDuration LimitSoc OtherGun);
 enumeration!(ClosingSource, ClosingSource: LastTelemetry Given);

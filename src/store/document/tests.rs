@@ -8,7 +8,7 @@ use crate::domain::curve::{Chunk, Demanded, Extremes, Point};
 use crate::domain::driver::{AtPile, Card, GrantedLimits, Shown, Vin};
 use crate::domain::event::OfflineReason;
 use crate::domain::order::{
-    Anomaly, AnomalyKind, BalanceLow, Change, Closing, ClosingSource, Failure, Limits, Metered, Origin,
+    Anomaly, AnomalyKind, BalanceLow, Change, Closing, ClosingSource, Failure, Limits, Metered, Origin, Parallel,
     RecordAfterClose, StartRequest, Stop, StopAtLogin, StopCause,
 };
 use crate::domain::pile::{GunState, GunStatus, Identity, TariffOnPile};
@@ -305,6 +305,7 @@ fn order() -> Order {
         }),
         record_after_close: Some(RecordAfterClose { energy: -20, amount: Amount(-21) }),
         at_pile: Some(Box::new(at_pile(Shown::Card(Card([1, 2, 3, 4, 5, 6, 7, 8]))))),
+        parallel: Some(Parallel { number: [0x26; 6], gun: gun(), serial: serial() }),
         ..Order::requested(pile().code, gun(), serial(), WallMs(1))
     }
 }

@@ -136,8 +136,11 @@ impl Ledger {
         let mut told = Resettled::default();
         let Some(journal) = &self.journal else { return Ok(told) };
         let away = Mutex::new(BTreeMap::new());
+        let are_there = || away.lock().unwrap_or_else(PoisonError::into_inner).len() < partitions.len();
         let mut pages = Pages::default();
-        while let Some(page) = journal.kept(&mut pages).await? {
+        while are_there()
+            && let Some(page) = journal.kept(&mut pages).await?
+        {
             let ours = page.into_iter().filter(|listed| partitions.contains(&self.partition(listed.pile)));
             let lost = stream::iter(ours).map(|listed| self.if_lost(listed, &away)).buffered(ASKED_AT_ONCE);
             let lost: Vec<_> = lost.filter_map(std::future::ready).collect().await;

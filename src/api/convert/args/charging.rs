@@ -6,7 +6,7 @@ use super::{Fields, MAX_REASON};
 use crate::api::convert::{energy, to_amount};
 use crate::api::error::ApiError;
 use crate::api::pb;
-use crate::domain::command::{Command, NewBalance, Start};
+use crate::domain::command::{Command, GunStart, NewBalance, ParallelStart, Start};
 use crate::domain::order::{Close, Limits};
 use crate::domain::{Amount, Energy, PileCode, Serial};
 
@@ -47,6 +47,41 @@ pub fn start(request: pb::StartChargingRequest) -> Result<(PileCode, Start), Api
             physical_card: physical_card?,
             balance_fen: balance_fen?,
             limits,
+            expected_tariff,
+        };
+        Some((pile?, start))
+    })();
+    fields.finish(parsed)
+}
+
+pub fn start_parallel(request: pb::StartParallelChargingRequest) -> Result<(PileCode, ParallelStart), ApiError> {
+    let pb::StartParallelChargingRequest {
+        pile,
+        guns,
+        request_id,
+        order_id,
+        attributes,
+        logical_card,
+        physical_card,
+        expected_tariff,
+    } = request;
+    let mut fields = Fields::default();
+    let pile = fields.pile(&pile);
+    let request_id = fields.parsed("request_id", &request_id);
+    let guns = fields.pair(guns);
+    fields.order_id(&order_id);
+    fields.attributes(&attributes);
+    let logical_card = fields.card("logical_card", &logical_card);
+    let physical_card = fields.card("physical_card", &physical_card);
+    let expected_tariff = fields.fingerprint("expected_tariff", &expected_tariff);
+    let parsed = (|| {
+        let start = ParallelStart {
+            guns: guns?,
+            request_id: request_id?,
+            order_id,
+            attributes: attributes.into_iter().collect(),
+            logical_card: logical_card?,
+            physical_card: physical_card?,
             expected_tariff,
         };
         Some((pile?, start))
@@ -107,6 +142,34 @@ pub fn close_order(request: pb::CloseOrderRequest) -> Result<(PileCode, Serial, 
 }
 
 impl Fields {
+    /// Two guns that one vehicle can have, by number.
+    fn pair(&mut self, guns: Vec<pb::ParallelGun>) -> Option<[GunStart; 2]> {
+        let Ok([one, other]) = <[_; 2]>::try_from(guns) else {
+            self.0.add("guns", "must be two");
+            return None;
+        };
+        let (one, other) = (self.of_pair("guns[0]", one), self.of_pair("guns[1]", other));
+        let (one, other) = one.zip(other)?;
+        if one.gun == other.gun {
+            self.0.add("guns[1].gun", "must be another one than that of guns[0]");
+        }
+        if one.serial.is_some() && one.serial == other.serial {
+            self.0.add("guns[1].serial", "must be another one than that of guns[0]");
+        }
+        Some(if one.gun < other.gun { [one, other] } else { [other, one] })
+    }
+
+    fn of_pair(&mut self, name: &str, part: pb::ParallelGun) -> Option<GunStart> {
+        let pb::ParallelGun { gun, serial, balance, limits } = part;
+        let mut fields = Self::default();
+        let gun = fields.gun(gun);
+        let serial = if serial.is_empty() { Some(None) } else { fields.serial(&serial).map(Some) };
+        let balance_fen = fields.balance(balance.as_ref());
+        let limits = fields.limits(limits.unwrap_or_default());
+        self.0.add_all(name, fields.0);
+        Some(GunStart { gun: gun?, serial: serial?, balance_fen: balance_fen?, limits })
+    }
+
     fn reason(&mut self, text: &str) {
         if text.is_empty() {
             self.0.add("reason", "is required: it is what people will want to know of the order");

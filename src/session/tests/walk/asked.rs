@@ -6,7 +6,7 @@ use super::Walk;
 use crate::domain::command::{NewBalance, Start, StopProof, When};
 use crate::domain::driver::GrantedLimits;
 use crate::domain::order::{Change, Close, Limits, StartRequest};
-use crate::domain::{Amount, Command, CommandError, Energy, OrderState, Reply, Serial};
+use crate::domain::{Amount, Command, CommandError, Energy, Order, OrderState, Reply, Serial};
 use crate::session::authority::{Denial, Grant, Unanswered, Verdict};
 use crate::session::held::Held;
 use crate::session::io::{Done, Input};
@@ -36,6 +36,11 @@ impl Walk {
         let fingerprint = policy(100_000).tariff.fingerprint() ^ u64::from(self.chance(8));
         let start = Start { expected_tariff: Some(fingerprint), ..self.any_start() };
         self.ask(Command::StartCharging(Box::new(start)));
+    }
+
+    pub fn asks_to_start_both(&mut self) {
+        let start = parallel_request(self.below(40) as u8);
+        self.ask(Command::StartParallelCharging(Box::new(start)));
     }
 
     fn any_start(&mut self) -> Start {
@@ -96,6 +101,9 @@ impl Walk {
         let within = 1 + self.below(40);
         let start = match &command {
             Command::StartCharging(start) => Some(StartRequest { id: start.request_id, arguments: start.arguments() }),
+            Command::StartParallelCharging(start) => {
+                Some(StartRequest { id: start.request_id, arguments: start.arguments() })
+            }
             _ => None,
         };
         let stop = match command {
@@ -138,7 +146,8 @@ impl Walk {
     }
 
     /// A start leaves: somebody waits for it, and still does.
-    pub fn check_start(&mut self, request: StartRequest, at: Duration) {
+    pub fn check_start(&mut self, order: &Order, at: Duration) {
+        let request = order.request.expect("its request id");
         let waiting = self.commands.values_mut().filter(|asked| asked.start == Some(request));
         let mut somebody = false;
         for asked in waiting {
@@ -146,7 +155,8 @@ impl Walk {
             asked.written = Some(true);
         }
         assert!(somebody, "nobody waits for this start any more");
-        assert!(self.requests.insert(request.id), "one request started twice");
+        let twice = !self.requests.insert(request.id) && order.leads();
+        assert!(!twice, "one request started twice");
     }
 
     /// Who has asked has been answered by now, and what he was told is so.
@@ -174,7 +184,8 @@ impl Walk {
             return false;
         }
         let failed = |held: &&Held| held.unsent.is_none() && held.order.state == OrderState::Failed;
-        let of_start = |held: &&Held| asked.start.is_some() && held.order.request == asked.start;
+        let of_start =
+            |held: &&Held| asked.start.is_some() && held.order.request == asked.start && held.order.parallel.is_none();
         let stop_of = |held: &&Held| asked.stop == Some(held.order.serial);
         session.orders.iter().filter(failed).any(|held| of_start(&held) || stop_of(&held))
     }
@@ -184,6 +195,9 @@ impl Walk {
         let store = self.pile.store.borrow();
         let (name, so) = match reply {
             Reply::Started(order) => ("started", store.orders.contains_key(&order.serial)),
+            Reply::ParallelStarted(orders) => {
+                ("started both", orders.iter().all(|order| store.orders.contains_key(&order.serial)))
+            }
             Reply::StartedBefore { serial } => ("started before", store.orders.contains_key(serial)),
             Reply::Stopped { order, confirmed_by: StopProof::Record } => {
                 ("stopped by a record", store.records.contains_key(&order.serial))

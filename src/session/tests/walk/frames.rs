@@ -8,7 +8,6 @@ use crate::domain::driver::{Card, Shown};
 use crate::domain::order::{AnomalyKind, Change, Origin};
 use crate::domain::{Gun, Order, OrderState, Serial, WallMs};
 use crate::session::state::Phase;
-use crate::session::tests::harness::*;
 
 /// A reason that comes with a result nobody has heard of.
 pub const ODD: u64 = 9;
@@ -56,7 +55,8 @@ impl Walk {
         }
         let (Some(before_all), Some(after)) = (before, self.orders_as_they_are()) else { return };
         for (serial, (before, opened)) in &before_all {
-            let Some((after, _)) = after.get(serial) else { continue };
+            // What becomes of the other gun of the vehicle is one more thing that can happen to it.
+            let Some((after, _)) = after.get(serial).filter(|_| before.parallel.is_none()) else { continue };
             let said = Some(said).filter(|said| *opened && said.is_about(before));
             let state = self.state_after(before, said, after, now);
             let context = || format!("{said:?} makes of {before:#?} this: {after:#?}");
@@ -98,6 +98,18 @@ impl Walk {
     }
 
     fn send(&mut self, said: Said, [energy, amount, soc]: [u64; 3]) -> [u8; 2] {
+        let answer = |serial| {
+            let parallel =
+                self.pile.session.orders.iter().any(|h| h.order.serial == serial && h.order.parallel.is_some());
+            if parallel {
+                0xA3
+            } else if self.nature.v18 {
+                0xA7
+            } else {
+                0x33
+            }
+        };
+        let code = if let Said::Accepts(serial) | Said::Refuses(serial, _) = said { answer(serial) } else { 0 };
         let v18 = self.nature.v18;
         let pile = &mut self.pile;
         let n = |gun: Gun| u64::from(gun.number());
@@ -109,15 +121,9 @@ impl Walk {
             }
             Said::Idles(gun) => pile.sends(0x13, &[("gun_no", n(gun)), ("status", 2), ("gun_plugged", 1)]),
             Said::Fails(gun) => pile.sends(0x13, &[("gun_no", n(gun)), ("status", energy / 1500 % 2)]),
-            Said::Accepts(serial) => {
-                pile.sends_of(serial, if v18 { 0xA7 } else { 0x33 }, &[("gun_no", 1), ("start_result", 1)])
-            }
-            Said::Refuses(serial, ODD) => {
-                pile.sends_of(serial, if v18 { 0xA7 } else { 0x33 }, &[("gun_no", 1), ("start_result", 7)])
-            }
-            Said::Refuses(serial, reason) => {
-                pile.sends_of(serial, if v18 { 0xA7 } else { 0x33 }, &[("gun_no", 1), ("fail_reason", reason)])
-            }
+            Said::Accepts(serial) => pile.sends_of(serial, code, &[("gun_no", 1), ("start_result", 1)]),
+            Said::Refuses(serial, ODD) => pile.sends_of(serial, code, &[("gun_no", 1), ("start_result", 7)]),
+            Said::Refuses(serial, reason) => pile.sends_of(serial, code, &[("gun_no", 1), ("fail_reason", reason)]),
             Said::AnswersStop(gun, result) => pile.sends(0x35, &[("gun_no", n(gun)), ("stop_result", result)]),
             Said::Ends(serial) => pile.sends_of(serial, 0x19, &[("gun_no", 1)]),
             Said::Bills(serial, reason) => pile.bills_with(serial, reason.into()),

@@ -27,6 +27,8 @@ impl Walk {
             assert_eq!(store.records.contains_key(serial), once == 1, "{serial}");
             let conflicts = store.records.get(serial).is_some_and(|records| records.len() > 1);
             assert_eq!(conflicts, has(order, AnomalyKind::RecordConflict), "{serial}");
+            let other = order.parallel.map(|other| other.serial).filter(|other| !self.lost.contains(other));
+            assert!(other.is_none_or(|other| store.orders.contains_key(&other)), "half a start: {order:#?}");
             self.check_told(order, &told);
             self.check_breaches(order, &told);
             self.count(order, &told);
@@ -181,7 +183,7 @@ fn too_early(change: Change, then: &Order) -> Option<&'static str> {
         Change::Anomaly(AnomalyKind::IdleWhileCharging) if then.idle_seen < 2 => Some("idle once"),
         Change::Failed => match &then.failure {
             Some(Failure::NoStart) => {
-                let ended = then.ended_at.max(stop.map(|stop| stop.last_sent_at));
+                let ended = then.ended_at.or(stop.map(|stop| stop.last_sent_at));
                 let given_up = ended.map_or(passed(then.created_at, 90), |ended| passed(ended, 30));
                 (!given_up).then_some("it may still start")
             }

@@ -7,11 +7,13 @@ use crate::session::tests::harness::*;
 impl Walk {
     /// Everything the newest session has sent.
     pub fn check_sent(&mut self) {
-        for down in self.pile.all_received() {
+        let sent = self.pile.all_received();
+        let both: Vec<_> = sent.iter().filter(|down| down.frame.code() == 0xA4).map(Down::serial).collect();
+        for down in sent {
             let code = down.frame.code();
             self.reached.one("down", &format!("{code:#04x}"));
             match code {
-                0x34 | 0xA8 => self.check_opening(&down),
+                0x34 | 0xA4 | 0xA8 => self.check_opening(&down, &both),
                 0x32 | 0xA6 if down.get("auth_result") == 1 => {
                     let order = self.stored(&down);
                     self.tell(order, gun(down.get("gun_no") as u8));
@@ -35,15 +37,19 @@ impl Walk {
     }
 
     /// The order is durable, the frame is the one this pile understands, and nobody else has the gun.
-    fn check_opening(&mut self, down: &Down) {
+    fn check_opening(&mut self, down: &Down, both: &[Serial]) {
         let serial = self.stored(down);
         let gun = gun(down.get("gun_no") as u8);
-        assert_eq!(down.frame.code() == 0xA8, self.nature.v18);
+        let (parallel, code) = (down.frame.code() == 0xA4, if self.nature.v18 { 0xA8 } else { 0x34 });
+        assert!(parallel || down.frame.code() == code, "not what the pile understands: {down:?}");
         assert!(self.started.insert(serial), "started twice");
         self.tell(serial, gun);
         let order = self.pile.store.borrow().order(serial).clone();
         assert_eq!(order.gun, gun);
-        self.check_start(order.request.expect("its request id"), down.at);
+        let other = order.parallel.map(|other| other.serial);
+        assert_eq!(other.is_some(), parallel, "{down:?}");
+        assert!(other.is_none_or(|other| both.contains(&other)), "one gun of two is started");
+        self.check_start(&order, down.at);
         let held = self.pile.session.orders.iter().filter(|held| held.order.gun == gun && held.occupies_gun());
         let others = held.filter(|held| held.order.serial != serial && held.order.created_at < order.created_at);
         // While a slow store takes it, the gun may begin something else.
@@ -59,7 +65,13 @@ impl Walk {
         let asked = asked.is_some_and(|serial| charged.is_none_or(|charged| charged == serial));
         // What is not held is not known to be wrong: it was provisional, or has been settled since.
         let meant = charged.is_some_and(|serial| held(&serial).is_none_or(|held| held.order.stop.is_some()));
-        assert!(asked || meant, "stopped on gun {gun}, where {charged:?} charges");
+        // What happens to one gun of a vehicle happens to the other, whether it has been seen to charge or not.
+        let beside = self.pile.session.orders.iter().any(|held| {
+            let order = &held.order;
+            let right = charged.is_none_or(|charged| charged == order.serial);
+            order.gun == gun && order.parallel_no().is_some() && order.stop.is_some() && right
+        });
+        assert!(asked || meant || beside, "stopped on gun {gun}, where {charged:?} charges");
     }
 
     /// The order a frame to the pile names, which is durable.

@@ -1,0 +1,54 @@
+//! One vehicle on two guns: an order for each, of which both charge or none.
+//!
+//! A pile starts only if both guns can, and ends both when one is stopped (8.11). Where it does not, we do: whichever gun
+//! said yes is stopped when the other's start has not come about, however that is found out – it said no, nobody plugged
+//! in, or it let the 90 s pass. A charge on one gun that its caller did not ask for is worse than none. A start that was
+//! asked for at the pile is the pile's to keep together: there, only a stop of ours is passed on.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Order, OrderState};
+use crate::domain::ids::{Gun, Serial};
+
+/// What an order knows of its vehicle's other gun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Parallel {
+    /// The number both guns were started with: `YYMMDDhhmmss`, packed.
+    pub number: [u8; 6],
+    pub gun: Gun,
+    /// Of the other gun's order.
+    pub serial: Serial,
+}
+
+impl Order {
+    /// The number of a charge of one vehicle on several guns, whoever gave it.
+    pub fn parallel_no(&self) -> Option<[u8; 6]> {
+        let of_pile = self.at_pile.as_deref().and_then(|at_pile| at_pile.parallel_no);
+        of_pile.or(self.parallel.map(|parallel| parallel.number))
+    }
+
+    /// Whether it is the one its request id leads to: of two orders, that of the lower gun.
+    pub fn leads(&self) -> bool {
+        self.parallel.is_none_or(|other| self.gun < other.gun)
+    }
+
+    /// Whether the pile has said anything about its start, or nobody waits for that any more.
+    pub fn is_answered(&self) -> bool {
+        let said_yes = self.accepted_at.is_some() || self.charging_at.is_some();
+        said_yes || self.state == OrderState::WaitingForPlug || !self.state.is_open()
+    }
+
+    /// Its start has failed, and it has not charged all the same.
+    pub fn never_came_about(&self) -> bool {
+        self.failure.is_some() && self.charging_at.is_none()
+    }
+
+    /// Whether `other`, which belongs to the same vehicle, is a reason to stop this one.
+    pub fn ends_with(&self, other: &Self) -> bool {
+        if self.stop.is_some() || !self.may_be_stopped() {
+            return false;
+        }
+        let begun = self.accepted_at.is_some() || self.charging_at.is_some();
+        other.stop.is_some() || (self.parallel.is_some() && begun && other.never_came_about())
+    }
+}
