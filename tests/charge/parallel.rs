@@ -2,12 +2,13 @@
 
 use pileway::api::pb;
 use pileway::api::pb::{OrderAnomalyKind, OrderChange, OrderState, StartFailureKind, StopCause};
+use pileway::sim::{Behaviour, Fleet, FleetConfig, PileConfig};
 use pileway::wire::*;
 use tonic::Code;
 
 use crate::common::api::{fact, parallel_request, start_request, wire_serial};
-use crate::common::{Api, Node, Pile, frames, reason};
-use crate::{A, cny, rejected, violations};
+use crate::common::{Api, Node, Pile, eventually, frames, reason};
+use crate::{A, B, cny, rejected, violations};
 
 /// Waits for both 0xA4, and answers them, each with yes or a no; `None` is no answer.
 async fn answer(pile: &mut Pile, reasons: [Option<StartFailure>; 2]) -> [ParallelRemoteStart; 2] {
@@ -333,4 +334,45 @@ async fn what_cannot_be_a_vehicle_on_two_guns_is_refused() {
     pile.expect::<LoginResponse>().await;
     let old = check(|_| {}, Code::Unimplemented, "UNSUPPORTED_BY_PILE").await;
     assert_eq!((fact(&old, "what"), fact(&old, "version")), ("parallel charging".into(), "15".into()));
+}
+
+#[tokio::test]
+async fn a_simulated_pile_charges_a_vehicle_on_both_guns_or_is_stopped() {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let pile = async |code: &str, behaviours: &[Behaviour]| {
+        let first = PileConfig {
+            guns: 2,
+            charge_for: behaviours.is_empty().then_some(std::time::Duration::from_millis(500)),
+            behaviours: behaviours.to_vec(),
+            ..PileConfig::new(code.parse().expect("14 digits"))
+        };
+        let fleet = Fleet::start(&FleetConfig::new(vec![node.piles.to_string()], first));
+        api.session_begins(code).await;
+        fleet
+    };
+    // As it should.
+    let fleet = pile(A, &[]).await;
+    let orders = start_with_tariff(&api, A).await.expect("it says yes to both");
+    for order in &orders {
+        let settled = api.order_becomes(A, &order.serial, OrderState::Settled).await;
+        assert_eq!(settled.bill.expect("a bill").audit, vec![]);
+    }
+    fleet.stop().await;
+
+    // Yes and no: the one that charges is stopped, and billed.
+    let fleet = pile(B, &[Behaviour::RefuseSecond(3)]).await;
+    let status = start_with_tariff(&api, B).await.expect_err("no for the second");
+    assert_eq!((reason(&status), fact(&status, "gun")), (rejected(), "2".into()));
+    let refused = api.order_becomes(B, &fact(&status, "serial"), OrderState::Failed).await;
+    let stopped = api.order_becomes(B, &refused.parallel_serial, OrderState::Settled).await;
+    assert_eq!(stopped.stop.expect("stopped").cause(), StopCause::OtherGun);
+    fleet.stop().await;
+}
+
+/// Once the pile has its tariff, without which it must not charge: it is given it, and says so.
+async fn start_with_tariff(api: &Api, pile: &str) -> Result<[pb::Order; 2], tonic::Status> {
+    let given = eventually("a tariff", || async { api.pile(pile).await.tariff }).await;
+    let expected_tariff = given.fingerprint;
+    api.start_parallel(pb::StartParallelChargingRequest { expected_tariff, ..parallel_request(pile) }).await
 }

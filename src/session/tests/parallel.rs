@@ -4,7 +4,7 @@ use super::harness::*;
 use super::ledger::Mode;
 use crate::domain::order::{Change, Failure};
 use crate::domain::{CommandError, Order, OrderState, Reply, Serial};
-use crate::session::io::EndReason;
+use crate::session::io::{EndReason, Input};
 
 /// Asked for, durable, both 0xA4 received, not answered.
 pub fn asked(pile: &mut Pile) -> (u64, [Serial; 2]) {
@@ -282,9 +282,24 @@ fn a_store_that_has_lost_both_orders_gets_both_again_and_the_request_id_once() {
     let mut pile = Pile::online();
     let [one, two] = charging(&mut pile);
     pile.store.borrow_mut().loses(&[one, two]);
-    pile.input(crate::session::io::Input::Reassert { anew: true });
+    pile.input(Input::Reassert { anew: true });
     pile.advance(3);
     assert_eq!(states(&pile, [one, two]), [OrderState::Charging; 2]);
     assert_eq!(pile.store.borrow().attempts.len(), 1);
     pile.receives_nothing();
+}
+
+#[test]
+fn both_orders_the_store_has_lost_are_known_to_whoever_has_the_pile_by_now() {
+    let mut pile = Pile::online();
+    let [one, two] = charging(&mut pile);
+    pile.store.borrow_mut().loses(&[one, two]);
+    let mut newer = pile.elsewhere();
+    newer.receives(0x02);
+    pile.input(Input::End(EndReason::TakenOver));
+    assert!(pile.session.is_done());
+    assert_eq!(states(&newer, [one, two]), [OrderState::Charging; 2]);
+    let id = newer.start_parallel(&parallel_request(1));
+    newer.receives_nothing();
+    assert_eq!(newer.reply(id), Ok(Reply::StartedBefore { serial: one }));
 }

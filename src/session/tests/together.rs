@@ -216,3 +216,24 @@ fn each_gun_settles_by_itself_and_a_start_that_failed_on_the_pile_stops_the_othe
         assert_eq!(stopped(&mut pile), [2]);
     }
 }
+
+#[test]
+fn answers_that_come_while_the_store_is_away_count_once_the_pile_is_claimed() {
+    for reason in [0, 3] {
+        let mut pile = Pile::online();
+        let (_, [one, two]) = asked(&mut pile);
+        pile.mode = Mode::Away;
+        let mut next = pile.elsewhere();
+        next.receives(0x02);
+        answers(&mut next, 1, one, 0);
+        answers(&mut next, 2, two, reason);
+        next.receives_nothing();
+        next.store_returns();
+        next.advance(2);
+        let two_is = if reason == 0 { OrderState::Starting } else { OrderState::Failed };
+        assert_eq!(next.order_state(two), two_is);
+        // What was is only judged; what charges now is stopped.
+        charges(&mut next, 1, one);
+        assert_eq!(stopped(&mut next), if reason == 0 { vec![] } else { vec![1] });
+    }
+}
