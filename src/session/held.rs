@@ -19,7 +19,7 @@ pub struct Held {
     pub dirty: bool,
     /// What will open it, while that has not been written.
     pub unsent: Option<Box<Unsent>>,
-    /// It was stored once, and the store has lost it: its request id has to be put again with it.
+    /// It was stored once, and the store has lost it, or what had started it: its request id has to be put again with it.
     pub lost: bool,
     /// The last planned stop that was carried out or has expired here, of which the store may not know yet.
     pub ended_plan: Option<StopAtLogin>,
@@ -101,6 +101,8 @@ impl Held {
     /// this session: only that is ever wished of an order that a session holds without asking the session.
     pub fn finds_stored(&mut self, stored: &Order, version: u64, jobs: &mut Jobs) {
         self.version = Some(version);
+        // The store had lost it, and somebody found it by its serial, without learning what had started it.
+        self.lost |= self.order.request.is_some() && stored.request.is_none();
         let news = |plan: &StopAtLogin| self.ended_plan.is_none_or(|ended| plan.requested_at > ended.requested_at);
         if let Some(plan) = stored.stop_at_login.filter(news) {
             self.order.stop_at_login = self.order.stop_at_login.or(Some(plan));

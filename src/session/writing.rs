@@ -255,6 +255,10 @@ impl Session {
                         held.finds_stored(&theirs, version, &mut self.jobs);
                     }
                 } else {
+                    if order.request.is_some() && theirs.request.is_none() {
+                        // It was lost, and settled by who did not know what had started it.
+                        self.jobs.push(Job::Remember(order.clone()));
+                    }
                     self.forget(order.serial);
                     self.jobs.drop_events_of(order.serial);
                     self.answer_close(&theirs, out);
@@ -356,8 +360,18 @@ impl Session {
 
     fn remembered(&mut self, now: Now, write: Box<Write>, result: Result<Vec<u64>, WriteError>) {
         match result {
-            // Mostly a conflict: it was never lost.
-            Ok(_) | Err(WriteError::Conflict { .. } | WriteError::Fenced) => {}
+            Ok(_) | Err(WriteError::Fenced) => {}
+            // Mostly the start is still known: nothing was lost. But whoever has the pile may have found the order by its
+            // serial, or by its bill, without learning what started it: then that alone is put again.
+            Err(WriteError::Conflict { at, .. }) => {
+                let mut write = write;
+                let refused = write.documents.remove(at).0;
+                if matches!(refused, Document::Order(_)) && !write.documents.is_empty() {
+                    write.id = self.jobs.batch(self.id);
+                    self.jobs.again = Some((now.mono, LedgerCall::Write(write.clone())));
+                    self.jobs.running = Some(Running::Remember { write });
+                }
+            }
             Err(WriteError::Store(StoreError::Unavailable(_))) => {
                 self.jobs.again = Some((now.mono + AGAIN, LedgerCall::Write(write.clone())));
                 self.jobs.running = Some(Running::Remember { write });
@@ -434,7 +448,7 @@ impl Session {
 
     /// Starts that have not reached the store never will.
     pub(super) fn drop_starts(&mut self) {
-        self.jobs.queue.retain(|job| matches!(job, Job::Settle(_) | Job::TellDuplicate));
+        self.jobs.queue.retain(|job| matches!(job, Job::Settle(_) | Job::TellDuplicate | Job::Remember(_)));
         let running = match &self.jobs.running {
             Some(Running::Create { serial, .. }) => Some(*serial),
             _ => None,

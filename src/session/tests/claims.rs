@@ -144,6 +144,41 @@ fn a_start_the_store_has_lost_starts_nothing_with_whoever_has_the_pile_by_now() 
 }
 
 #[test]
+fn a_start_the_store_has_lost_starts_nothing_either_if_its_order_came_back_without_it() {
+    // Billed to nobody, or found by its serial; and the session that started it has lost the pile, or gets it back.
+    for (billed, back) in [(true, false), (false, false), (true, true), (false, true)] {
+        let mut pile = Pile::online();
+        let serial = pile.charging();
+        pile.store.borrow_mut().loses(&[serial]);
+        let mut newer = pile.elsewhere();
+        newer.receives(0x02);
+        if billed {
+            newer.bills(serial);
+            newer.receives(0x40);
+        } else {
+            newer.charges(serial);
+        }
+        assert_eq!(pile.store.borrow().order(serial).request, None);
+        if back {
+            (pile.store.borrow_mut().owner, pile.store.borrow_mut().epoch) = (None, 0);
+        }
+        pile.input(Input::Reassert { anew: true });
+        assert_eq!(pile.ended, (!back).then_some(EndReason::TakenOver));
+        let mut retry = pile.elsewhere();
+        retry.receives(0x02);
+        if !billed {
+            // Its gun is free again.
+            retry.bills(serial);
+            retry.receives(0x40);
+        }
+        let id = retry.start(&request(1));
+        retry.receives_nothing();
+        assert_eq!(retry.reply(id), Ok(Reply::StartedBefore { serial }), "billed first: {billed}, back: {back}");
+        assert_eq!(retry.order_state(serial), OrderState::Settled);
+    }
+}
+
+#[test]
 fn while_the_store_does_not_say_it_is_asked_once_a_second_and_the_pile_is_served() {
     let mut pile = Pile::online();
     pile.mode = Mode::Away;
