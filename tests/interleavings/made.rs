@@ -4,6 +4,7 @@ use pileway::domain::order::Change;
 use pileway::domain::pile::{Identity, Presence, TariffOnPile};
 use pileway::domain::record::RecordedPeriod;
 use pileway::domain::{Amount, Energy, Event, EventKind, Gun, Order, Pile, PileCode, Record, Serial, WallMs};
+use pileway::store::ledger::{Document, Expect, StartAttempt};
 
 pub fn gun() -> Gun {
     Gun::new(1).expect("a gun")
@@ -54,4 +55,9 @@ pub fn record(pile: PileCode, serial: Serial) -> Record {
         code: 0x3B,
         body: serial.bytes().to_vec(),
     }
+}
+
+/// What a start leaves in the store besides its order.
+pub fn attempt(order: &Order) -> Option<(Document, Expect)> {
+    StartAttempt::of(order).map(|attempt| (Document::StartAttempt(attempt), Expect::Absent))
 }

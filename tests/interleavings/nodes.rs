@@ -2,11 +2,11 @@
 
 use pileway::domain::event::OfflineReason;
 use pileway::domain::pile::Presence;
-use pileway::domain::{Event, EventKind, Order, PileCode, Record, SessionId, WallMs};
-use pileway::store::ledger::{Document, Expect, Ledger, StartAttempt, Write, WriteError};
+use pileway::domain::{Event, EventKind, Order, PileCode, Record, SessionId};
+use pileway::store::ledger::{Document, Expect, Ledger, Write, WriteError};
 use pileway::store::{BatchId, Claim, Held, Orphan, Partition, Store, StoreError};
 
-use crate::made::{event, presence};
+use crate::made::{attempt, event, presence};
 use crate::world::{Node, Session, World};
 
 impl World {
@@ -80,24 +80,16 @@ impl World {
         self.reassert(node, anew).await;
     }
 
+    /// Another server answers for the partition.
+    pub async fn notice(&mut self, node: usize) {
+        if !self.nodes[node].frozen && std::mem::take(&mut self.nodes[node].behind) {
+            self.reassert(node, true).await;
+        }
+    }
+
     pub async fn reassert(&mut self, node: usize, anew: bool) {
-        let piles: Vec<_> = self.nodes[node].sessions.iter().map(|(pile, session)| (*pile, session.fence)).collect();
-        for (pile, fence) in piles {
-            let held = Held::Fence { fence, anew };
-            let claim = Claim { held, ..Claim::login(pile, fence.session, self.now, 1) };
-            match self.ledger.claim(claim).await {
-                Ok(login) => {
-                    let now = self.now;
-                    self.owners.insert(pile, login.fence);
-                    let older = login.previous.filter(|_| login.fence != fence);
-                    self.evictions.extend(older.map(|older| (pile, login.fence, older.session.incarnation)));
-                    let Some(session) = self.nodes[node].sessions.get_mut(&pile) else { continue };
-                    session.fence = login.fence;
-                    session.remember(&self.ledger, pile, now).await;
-                }
-                Err(StoreError::Superseded { .. }) => self.over(node, pile, "superseded").await,
-                Err(error) => panic!("{error}"),
-            }
+        for pile in self.nodes[node].sessions.keys().copied().collect::<Vec<_>>() {
+            self.claim_again(node, pile, (anew, "superseded")).await;
         }
         if anew {
             for (record, order) in self.nodes[node].journal.clone() {
@@ -106,16 +98,36 @@ impl World {
         }
     }
 
+    /// Either somebody newer is there, or the store has lost this session.
+    pub async fn fenced(&mut self, node: usize, pile: PileCode) {
+        self.claim_again(node, pile, (false, "fenced")).await;
+    }
+
+    async fn claim_again(&mut self, node: usize, pile: PileCode, (anew, why): (bool, &'static str)) {
+        let Some(fence) = self.nodes[node].sessions.get(&pile).map(|session| session.fence) else { return };
+        let claim = Claim { held: Held::Fence { fence, anew }, ..Claim::login(pile, fence.session, self.now, 1) };
+        match self.ledger.claim(claim).await {
+            Ok(login) => {
+                self.owners.insert(pile, login.fence);
+                let older = login.previous.filter(|_| login.fence != fence);
+                self.evictions.extend(older.map(|older| (pile, login.fence, older.session.incarnation)));
+                let Some(session) = self.nodes[node].sessions.get_mut(&pile) else { return };
+                session.fence = login.fence;
+                session.remember(&self.ledger, pile).await;
+            }
+            Err(StoreError::Superseded { .. }) => self.over(node, pile, why).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     pub async fn settle_again(&mut self, record: Record, order: Option<Order>) {
-        let (pile, serial, now) = (record.pile, record.serial, self.now);
-        self.ledger.settle(record, None, now).await.expect("settles");
+        let pile = record.pile;
+        self.ledger.settle(record, None, self.now).await.expect("settles");
         // The record alone would not say which request it answers.
-        if let Some(request) = order.and_then(|order| order.request) {
-            let attempt = StartAttempt { pile, id: request.id, arguments: request.arguments, serial, created_at: now };
+        if let Some(attempt) = order.as_ref().and_then(attempt) {
             self.runs += 1;
             let id = BatchId { session: SessionId { incarnation: u64::MAX, counter: self.runs }, n: 1 };
-            let documents = vec![(Document::StartAttempt(attempt), Expect::Absent)];
-            let write = Write { id, pile, fence: None, documents, events: vec![] };
+            let write = Write { id, pile, fence: None, documents: vec![attempt], events: vec![] };
             match self.ledger.write(write).await {
                 Ok(_) | Err(WriteError::Conflict { .. }) => {}
                 Err(error) => panic!("{error}"),
@@ -158,26 +170,57 @@ impl Session {
     }
 
     /// After a re-assertion: what the store has forgotten of the open orders is written again.
-    pub async fn remember(&mut self, ledger: &Ledger, pile: PileCode, now: WallMs) {
-        for serial in self.orders.keys().copied().collect::<Vec<_>>() {
-            let (order, _) = &self.orders[&serial];
-            let attempt = order.request.map(|request| StartAttempt {
-                pile,
-                id: request.id,
-                arguments: request.arguments,
-                serial,
-                created_at: now,
-            });
-            let order = order.clone();
-            match ledger.order(pile, serial).await.expect("reads") {
-                Some((stored, _)) if !stored.state.is_open() => drop(self.orders.remove(&serial)),
-                Some((_, version)) => drop(self.orders.insert(serial, (order, Some(version)))),
-                None => {
-                    let mut documents = vec![(Document::Order(Box::new(order.clone())), Expect::Absent)];
-                    documents.extend(attempt.map(|attempt| (Document::StartAttempt(attempt), Expect::Absent)));
-                    let written = ledger.write(self.write(pile, documents, vec![])).await.expect("writes");
-                    self.orders.insert(serial, (order, Some(written[0])));
+    pub async fn remember(&mut self, ledger: &Ledger, pile: PileCode) {
+        for (serial, (order, _)) in self.orders.clone() {
+            if let Some((stored, version)) = ledger.order(pile, serial).await.expect("reads") {
+                self.finds_stored(ledger, order, (&stored, version)).await;
+            } else {
+                let put = (Document::Order(Box::new(order.clone())), Expect::Absent);
+                let documents = [put].into_iter().chain(attempt(&order)).collect();
+                let versions = ledger.write(self.write(pile, documents, vec![])).await.expect("writes");
+                self.orders.insert(serial, (order, Some(versions[0])));
+            }
+        }
+    }
+
+    /// Its own is the newer, unless the other is closed. Somebody may have found it by its serial or its bill, and does not
+    /// know what started it.
+    pub async fn finds_stored(&mut self, ledger: &Ledger, order: Order, (stored, version): (&Order, u64)) {
+        if order.request != stored.request {
+            self.leave_behind(ledger, &order).await;
+        }
+        if stored.state.is_open() {
+            self.orders.insert(order.serial, (order, Some(version)));
+        } else {
+            self.orders.remove(&order.serial);
+        }
+    }
+
+    /// After the end: the orders that the store may have lost are put there if they are not, whoever owns the pile. Whether
+    /// one was missing.
+    pub async fn leave_all_behind(&mut self, ledger: &Ledger) -> bool {
+        let mut missing = false;
+        for (order, _) in std::mem::take(&mut self.orders).into_values() {
+            missing |= self.leave_behind(ledger, &order).await;
+        }
+        missing
+    }
+
+    /// The order and what started it, or that alone if the order is there.
+    async fn leave_behind(&mut self, ledger: &Ledger, order: &Order) -> bool {
+        let put = (Document::Order(Box::new(order.clone())), Expect::Absent);
+        let mut left: Vec<_> = attempt(order).into_iter().chain([put]).collect();
+        loop {
+            let write = Write { fence: None, ..self.write(order.pile, left.clone(), vec![]) };
+            match ledger.write(write).await {
+                Ok(_) => return true,
+                Err(WriteError::Conflict { at, .. }) => {
+                    let known = matches!(left.remove(at).0, Document::StartAttempt(_));
+                    if known || left.is_empty() {
+                        return false;
+                    }
                 }
+                Err(error) => panic!("{error}"),
             }
         }
     }

@@ -3,9 +3,9 @@
 use pileway::domain::order::{Change, Happening, Metered, StartRequest};
 use pileway::domain::{Amount, Energy, Order, RequestId, Serial};
 use pileway::store::Claim;
-use pileway::store::ledger::{Document, Expect, StartAttempt, WriteError};
+use pileway::store::ledger::{Document, Expect, WriteError};
 
-use crate::made::{gun, of, record};
+use crate::made::{attempt, gun, of, record};
 use crate::world::{Session, World};
 
 impl World {
@@ -15,7 +15,7 @@ impl World {
         }
         let code = self.piles[pile].code;
         let session = self.nodes[node].next_session();
-        self.hang_up(pile);
+        self.hang_up(pile).await;
         // The clocks of nodes differ, and no promise rests on them.
         let clock = self.now.plus_ms(node as u64 * CLOCKS_APART_MS);
         let login = self.ledger.claim(Claim::login(code, session, clock, 1)).await.expect("claims");
@@ -30,7 +30,9 @@ impl World {
         let orders = login.open_orders.into_iter().map(|(order, version)| (order.serial, (order, Some(version))));
         let new = Session { fence: login.fence, batches: 0, orders: orders.collect() };
         self.nodes[node].absent.remove(&code);
-        self.nodes[node].sessions.insert(code, new);
+        if let Some(older) = self.nodes[node].sessions.insert(code, new) {
+            self.taken_over(older).await;
+        }
         self.piles[pile].current = Some(session);
         if let Some(previous) = login.previous {
             self.evictions.push((code, login.fence, previous.session.incarnation));
@@ -63,11 +65,8 @@ impl World {
         }
         let mut order = Order::requested(code, gun(), serial, now);
         order.request = Some(StartRequest { id: request, arguments: 1 });
-        let attempt = StartAttempt { pile: code, id: request, arguments: 1, serial, created_at: now };
-        let documents = vec![
-            (Document::StartAttempt(attempt), Expect::Absent),
-            (Document::Order(Box::new(order.clone())), Expect::Absent),
-        ];
+        let order_put = (Document::Order(Box::new(order.clone())), Expect::Absent);
+        let documents = attempt(&order).into_iter().chain([order_put]).collect();
         let write = session.write(code, documents, vec![of(&order, Change::Created, now)]);
         match self.ledger.write(write).await {
             Ok(versions) => {
@@ -82,7 +81,7 @@ impl World {
                 }
             }
             Err(WriteError::Conflict { .. }) => self.seen.one("start joined"),
-            Err(WriteError::Fenced) => self.over(node, code, "fenced").await,
+            Err(WriteError::Fenced) => self.fenced(node, code).await,
             Err(error) => panic!("{error}"),
         }
     }
@@ -100,7 +99,8 @@ impl World {
         let node = &mut self.nodes[node];
         let Some(session) = node.sessions.get_mut(&code) else { return };
         let latest = session.orders.remove(&record.serial);
-        let latest = latest.and_then(|(order, version)| Some((order, version?)));
+        // Also one that the store has lost: it is settled as what it was.
+        let latest = latest.map(|(order, version)| (order, version.unwrap_or(NOT_STORED)));
         node.journal.push((record.clone(), latest.as_ref().map(|(order, _)| order.clone())));
         if self.chance.below(6) == 0 {
             // Fsynced, and then the answer got lost: it is sent again.
@@ -118,36 +118,52 @@ impl World {
             return;
         }
         let Some(session) = self.nodes[node].sessions.get_mut(&code) else { return };
-        let Some((mut order, version)) = session.orders.values().next().cloned() else { return };
+        let known = session.orders.values().next().cloned();
+        let here = self.piles[pile].current == Some(session.fence.session);
+        let charges = self.piles[pile].unbilled.last().filter(|_| here && known.is_none());
+        let (mut order, version) = match (known, charges) {
+            (Some(known), _) => known,
+            (None, Some(serial)) => match self.ledger.order(code, *serial).await.expect("reads") {
+                None => {
+                    self.seen.one("adopted");
+                    (Order::adopted(code, gun(), *serial, now), None)
+                }
+                Some((stored, version)) if stored.state.is_open() => (stored, Some(version)),
+                Some(_) => return,
+            },
+            (None, None) => return,
+        };
         let metered = Metered { at: now, energy: Energy(1), amount: Amount(1), soc_percent: 1 };
         order.apply(now, Happening::Charging(metered));
         let expect = version.map_or(Expect::Absent, Expect::Version);
-        let write = session.write(code, vec![(Document::Order(Box::new(order.clone())), expect)], vec![]);
+        // What the store has lost is put again with its request.
+        let attempt = version.is_none().then(|| attempt(&order)).flatten();
+        let documents = [(Document::Order(Box::new(order.clone())), expect)].into_iter().chain(attempt).collect();
+        let write = session.write(code, documents, vec![]);
         let fence = session.fence;
         match self.ledger.write(write).await {
             Ok(versions) => {
                 session.orders.insert(order.serial, (order, Some(versions[0])));
                 self.wrote(code, fence);
             }
-            Err(WriteError::Fenced) => self.over(node, code, "fenced").await,
-            Err(WriteError::Conflict { current, .. }) => match current {
-                Some((Document::Order(stored), version)) if stored.state.is_open() => {
-                    session.orders.insert(order.serial, (*stored, Some(version)));
-                }
-                // Settled by another node, or forgotten by the store.
-                Some(_) => drop(session.orders.remove(&order.serial)),
-                None => drop(session.orders.insert(order.serial, (order, None))),
-            },
+            Err(WriteError::Fenced) => self.fenced(node, code).await,
+            Err(WriteError::Conflict { current: Some((Document::Order(stored), version)), .. }) => {
+                session.finds_stored(&self.ledger, order, (&stored, version)).await;
+            }
+            // What started it is known by now.
+            Err(WriteError::Conflict { current: Some(_), .. }) => {}
+            Err(WriteError::Conflict { current: None, .. }) => drop(session.orders.insert(order.serial, (order, None))),
             Err(error) => panic!("{error}"),
         }
     }
 
-    pub fn hang_up(&mut self, pile: usize) {
+    pub async fn hang_up(&mut self, pile: usize) {
         let (node, code) = (self.node_of(pile), self.piles[pile].code);
         // A frozen node does not notice: its session stays, half open.
         if let Some(node) = node.filter(|node| !self.nodes[*node].frozen && self.chance.below(2) == 0)
             && let Some(session) = self.nodes[node].sessions.remove(&code)
         {
+            self.forget_what_only_it_knew(code, &session).await;
             self.nodes[node].absent.insert(code, session.fence);
         }
         self.piles[pile].current = None;
@@ -155,5 +171,7 @@ impl World {
 }
 
 /// Of each pile: few, so that callers repeat them.
-const REQUESTS: u64 = 4;
+const REQUESTS: u64 = 8;
+/// No document has it: versions begin at 1.
+const NOT_STORED: u64 = 0;
 const CLOCKS_APART_MS: u64 = 5000;

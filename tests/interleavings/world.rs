@@ -18,6 +18,8 @@ const PILES: u64 = 3;
 const NODES: u64 = 3;
 /// How far back a write may be sent again: a connection's worth.
 const SENT_AGAIN: usize = 6;
+/// Until a caller asks for something new.
+const TRIES: u64 = 4;
 const DUMP: &str = "dump.rdb";
 
 pub struct World {
@@ -44,7 +46,7 @@ pub struct Node {
     pub incarnation: u64,
     pub counter: u64,
     pub frozen: bool,
-    /// The store was set back while it was frozen.
+    /// The store was set back, and it has not noticed yet.
     pub behind: bool,
     pub sessions: BTreeMap<PileCode, Session>,
     /// Closed sessions whose piles have not come back to this node.
@@ -68,8 +70,8 @@ pub struct Device {
     pub started: BTreeMap<RequestId, Vec<Serial>>,
     pub unbilled: Vec<Serial>,
     pub bills: Vec<(Record, bool)>,
-    /// Requests whose node has died before the store was set back behind them: nobody knows of them any more, and a
-    /// caller who asks again may start again. It takes both losses at once.
+    /// Requests the store was set back behind, whose session had ended before, with the pile's connection or with its node:
+    /// nobody knows of them any more, and a caller who asks again may start again. It takes both losses at once.
     pub forgotten: BTreeSet<RequestId>,
 }
 
@@ -100,6 +102,8 @@ impl Seen {
             "swept",
             "frozen",
             "superseded",
+            "remembered",
+            "adopted",
             "crash",
             "set back",
             "claim sent again",
@@ -148,13 +152,15 @@ impl World {
             36..48 => self.bill(pile).await,
             48..62 => self.meter(pile, node).await,
             62..74 => self.evict().await,
-            74..77 => self.hang_up(pile),
+            74..77 => self.hang_up(pile).await,
             77..81 => self.release(node).await,
             81..85 => self.sweep(pile).await,
             85..88 => self.freeze(node).await,
             88 => self.crash(node).await,
             89 => self.take_snapshot(),
             90 => self.set_back().await,
+            91..93 => self.notice(node).await,
+            93..95 => self.lose_a_start(pile, node).await,
             _ => self.send_again().await,
         }
     }
@@ -165,6 +171,7 @@ impl World {
             if self.nodes[node].frozen {
                 self.freeze(node).await;
             }
+            self.notice(node).await;
         }
         while !self.evictions.is_empty() {
             self.evict().await;
@@ -258,11 +265,25 @@ impl World {
             device.forgotten.extend(lost);
         }
         for node in 0..self.nodes.len() {
-            if self.nodes[node].frozen {
-                self.nodes[node].behind = true;
-            } else {
-                self.reassert(node, true).await;
+            self.nodes[node].behind = true;
+            if self.chance.below(4) == 0 {
+                self.notice(node).await;
             }
+        }
+    }
+
+    /// The store is set back behind a start, and the pile logs in again before everybody has noticed.
+    async fn lose_a_start(&mut self, pile: usize, node: usize) {
+        let Some(there) = self.node_of(pile) else { return };
+        self.bill(pile).await;
+        self.take_snapshot();
+        for _ in 0..TRIES {
+            self.start(pile, there).await;
+        }
+        self.set_back().await;
+        self.login(pile, node).await;
+        if self.chance.below(2) == 0 {
+            self.meter(pile, node).await;
         }
     }
 
@@ -299,18 +320,27 @@ impl World {
         assert_eq!(*self.owners.get(&pile).unwrap_or(&fence), fence, "a stale session of {pile} wrote");
     }
 
-    /// Its session is over. Orders the store was set back behind, and that only this session still knew, are known to
-    /// nobody from now on: that takes a loss of writes, and that the pile moves or its node dies before it has said so.
+    /// Its session is over, because somebody newer has the pile or the store says so. What it knows of starts it leaves behind:
+    /// no loss of writes excuses that one of them is started again.
     pub async fn over(&mut self, node: usize, pile: PileCode, why: &'static str) {
         self.seen.one(why);
         let Some(session) = self.nodes[node].sessions.remove(&pile) else { return };
-        self.forget_what_only_it_knew(pile, &session).await;
+        let fence = session.fence;
+        self.taken_over(session).await;
         for device in self.piles.iter_mut().filter(|device| device.code == pile) {
             // It closes the socket. If the pile was there, it has to log in again.
-            device.current = device.current.filter(|current| *current != session.fence.session);
+            device.current = device.current.filter(|current| *current != fence.session);
         }
     }
 
+    pub async fn taken_over(&mut self, mut session: Session) {
+        if session.leave_all_behind(&self.ledger).await {
+            self.seen.one("remembered");
+        }
+    }
+
+    /// Its connection is gone, or its node is dead. Orders the store was set back behind, and that only this session still
+    /// knew, are known to nobody from now on: that takes a loss of writes, and that it ends before it has said so.
     pub async fn forget_what_only_it_knew(&mut self, pile: PileCode, session: &Session) {
         for request in session.orders.values().filter_map(|(order, _)| order.request) {
             if self.ledger.start_attempt(pile, request.id).await.expect("reads").is_none() {
