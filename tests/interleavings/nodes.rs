@@ -176,8 +176,13 @@ impl Session {
                 self.finds_stored(ledger, order, (&stored, version)).await;
             } else {
                 let put = (Document::Order(Box::new(order.clone())), Expect::Absent);
-                let documents = [put].into_iter().chain(attempt(&order)).collect();
-                let versions = ledger.write(self.write(pile, documents, vec![])).await.expect("writes");
+                let both = [put.clone()].into_iter().chain(attempt(&order)).collect();
+                let versions = match ledger.write(self.write(pile, both, vec![])).await {
+                    // Another start has its request: the pile has never heard of this one.
+                    Err(WriteError::Conflict { .. }) => ledger.write(self.write(pile, vec![put], vec![])).await,
+                    written => written,
+                };
+                let versions = versions.expect("writes");
                 self.orders.insert(serial, (order, Some(versions[0])));
             }
         }

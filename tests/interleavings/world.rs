@@ -205,6 +205,11 @@ impl World {
             assert_eq!(device.current, owner.map(|owner| owner.session));
             for (request, serials) in &device.started {
                 assert!(serials.len() <= 1, "{request:?} of {} started {serials:?}", device.code);
+                if !device.forgotten.contains(request) {
+                    let attempt = self.ledger.start_attempt(device.code, *request).await.expect("reads");
+                    let stored: Vec<_> = attempt.iter().map(|attempt| attempt.serial).collect();
+                    assert_eq!(stored, *serials, "{request:?} of {} would start again", device.code);
+                }
             }
             let settled = self.settlements(device.code).await;
             for (record, acked) in &device.bills {
@@ -272,7 +277,7 @@ impl World {
         }
     }
 
-    /// The store is set back behind a start, and the pile logs in again before everybody has noticed.
+    /// The store is set back behind a start, and the pile goes on, or logs in again, before everybody has noticed.
     async fn lose_a_start(&mut self, pile: usize, node: usize) {
         let Some(there) = self.node_of(pile) else { return };
         self.bill(pile).await;
@@ -281,8 +286,14 @@ impl World {
             self.start(pile, there).await;
         }
         self.set_back().await;
-        self.login(pile, node).await;
-        if self.chance.below(2) == 0 {
+        let node = if self.chance.below(3) == 0 {
+            there
+        } else {
+            self.login(pile, node).await;
+            node
+        };
+        // What it says of an order may be the first the store hears of it.
+        for _ in 0..self.chance.below(4) {
             self.meter(pile, node).await;
         }
     }
