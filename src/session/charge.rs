@@ -221,6 +221,11 @@ impl Session {
                 out.reply(sequence, ack);
             }
         }
+        if let Some(lost) = self.held(record.serial).filter(|held| held.lost) {
+            // Settled as what it was, but what started it was to be put again with it.
+            let lost = Box::new(lost.order.clone());
+            self.jobs.push(Job::Remember(lost));
+        }
         self.forget(record.serial);
         // What happened to it meanwhile has come too late to be told: nothing follows SETTLED.
         self.jobs.drop_events_of(record.serial);

@@ -61,6 +61,11 @@ fn a_record_of_an_order_that_the_store_has_lost_settles_that_order_and_no_strang
     let settled = store.order(serial);
     assert_eq!(settled.state, OrderState::Settled);
     assert_eq!((&settled.order_id, settled.request), (&before.order_id, before.request));
+    drop(store);
+    pile.store_returns();
+    pile.advance(2);
+    let request = before.request.expect("somebody asked for it");
+    assert_eq!(pile.store.borrow().attempts[&request.id].serial, serial, "it starts nothing again");
 }
 
 #[test]
