@@ -49,3 +49,45 @@ impl Config {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bad_value_is_named_with_its_key_its_value_and_why() {
+        let config = |keep, max_per_partition, idle_group, trim_every| Config {
+            keep: Duration::from_millis(keep),
+            max_per_partition,
+            idle_group: Duration::from_millis(idle_group),
+            trim_every: Duration::from_millis(trim_every),
+        };
+        let check = |config: Config, expected: &[&str]| {
+            let found: Vec<_> = config.problems().iter().map(ToString::to_string).collect();
+            assert_eq!(found, expected);
+        };
+        let (minute, hour) = (60_000, 3_600_000);
+        check(Config::default(), &[]);
+        check(config(minute, 1000, minute, 100), &[]);
+        check(config(8784 * hour, 1_000_000_000, 8784 * hour, hour), &[]);
+        let (minutes, bounds) = ("must be 1m to 8784h", "must be 1000 to 1000000000");
+        check(
+            config(minute - 1, 999, minute - 1, 99),
+            &[
+                &format!("keep = \"59.999s\": {minutes}"),
+                &format!("idle_group = \"59.999s\": {minutes}"),
+                &format!("max_per_partition = \"999\": {bounds}"),
+                "trim_every = \"99ms\": must be 100ms to 1h",
+            ],
+        );
+        check(
+            config(8784 * hour + 1, 1_000_000_001, 8784 * hour + 1, hour + 1),
+            &[
+                &format!("keep = \"31622400.001s\": {minutes}"),
+                &format!("idle_group = \"31622400.001s\": {minutes}"),
+                &format!("max_per_partition = \"1000000001\": {bounds}"),
+                "trim_every = \"3600.001s\": must be 100ms to 1h",
+            ],
+        );
+    }
+}

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! What is ready has been read ahead and is nobody's business yet: only what the client was given is in flight, and all of
-//! that together is at most what it asked for, partitions that are about to be somebody else's included.
+//! that together is at most what it asked for, partitions that are about to be somebody else's included. What the feed tells
+//! when there is no room for it is left to the log.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub struct Flight {
     turns: VecDeque<Partition>,
     /// Delivered and not acknowledged, of all partitions.
     open: usize,
+    /// Read ahead, of all partitions.
+    ready: usize,
 }
 
 struct Reading {
@@ -67,7 +70,7 @@ impl Flight {
     /// `most` may be in flight, at least 1.
     pub fn new(group: String, birth: u64, most: usize) -> Self {
         let (partitions, behind, gaps, turns) = Default::default();
-        Self { group, birth, most, partitions, behind, gaps, turns, open: 0 }
+        Self { group, birth, most, partitions, behind, gaps, turns, open: 0, ready: 0 }
     }
 
     /// What is held now, and how far it is acknowledged.
@@ -82,7 +85,7 @@ impl Flight {
                 self.partitions.insert(*at, Reading::new(held.clone()));
             }
         }
-        self.open = 0;
+        (self.open, self.ready) = (0, 0);
         for reading in self.partitions.values_mut() {
             let progress = reading.held.progress();
             while reading.unacknowledged.front().is_some_and(|offset| *offset <= progress.acknowledged.offset) {
@@ -92,6 +95,7 @@ impl Flight {
                 reading.ready.clear();
             }
             self.open += reading.unacknowledged.len();
+            self.ready += reading.ready.len();
         }
         let partitions = &self.partitions;
         let is_open = |at: &Partition| partitions.get(at).is_some_and(|reading| !reading.held.progress().closed);
@@ -102,15 +106,16 @@ impl Flight {
     }
 
     pub fn fed(&mut self, entry: Arc<Entry>) {
-        let at = entry.partition;
+        let (at, fits) = (entry.partition, self.ready < self.room());
         let Some(reading) = self.partitions.get_mut(&at) else { return };
         reading.newest = reading.newest.max(entry.offset);
         if entry.offset <= reading.read.offset || self.behind.contains(&at) || reading.reads {
             // Whoever reads finds it, or finds that it has to read once more.
             return;
         }
-        if entry.offset == reading.read.offset + 1 && reading.ready.len() < READ_AT_ONCE {
+        if entry.offset == reading.read.offset + 1 && fits {
             reading.push(entry);
+            self.ready += 1;
             if reading.ready.len() == 1 {
                 self.turns.push_back(at);
             }
@@ -154,6 +159,7 @@ impl Flight {
         let Some(reading) = self.partitions.get_mut(&at).filter(|reading| reading.held.lease == lease) else { return };
         reading.reads = false;
         self.gaps.extend(gap);
+        self.ready += entries.len();
         for entry in entries {
             reading.push(entry);
         }
@@ -195,7 +201,9 @@ impl Flight {
         while let Some(at) = self.turns.pop_front() {
             let Some(reading) = self.partitions.get_mut(&at) else { continue };
             let Some((entry, position)) = reading.ready.pop_front() else { continue };
+            self.ready -= 1;
             if !reading.held.deliver(position) {
+                self.ready -= reading.ready.len();
                 reading.ready.clear();
                 continue;
             }

@@ -30,12 +30,16 @@ pub async fn run(config: &Config, registry: &Registry, gone: &Gone) {
     }
 }
 
-/// How many entries were deleted. A partition of which none can be does not keep others from it; the first error is told.
+/// How many entries were deleted. A partition of which none can be does not keep others from it, and groups of which nobody
+/// can say what they need keep nothing that is too much; the first error is told.
 async fn round(config: &Config, registry: &Registry, gone: &Gone) -> Result<usize, StoreError> {
-    let pinning = pinning(config, registry, gone).await?;
-    let (mut deleted, mut failed) = (0, None);
+    let (pinning, mut failed) = match pinning(config, registry, gone).await {
+        Ok(pinning) => (Some(pinning), None),
+        Err(error) => (None, Some(error)),
+    };
+    let mut deleted = 0;
     for partition in (0..registry.store.partitions()).map(Partition) {
-        match trim(config, registry, &pinning, partition).await {
+        match trim(config, registry, pinning.as_deref(), partition).await {
             Ok(0) => {}
             Ok(cut) => {
                 observe::events_trimmed(cut as u64);
@@ -90,10 +94,11 @@ async fn pinning(config: &Config, registry: &Registry, gone: &Gone) -> Result<Ve
     Ok(pinning)
 }
 
+/// `pinning` is `None` if it is not known: then nothing goes only because it is old.
 async fn trim(
     config: &Config,
     registry: &Registry,
-    pinning: &[Group],
+    pinning: Option<&[Group]>,
     partition: Partition,
 ) -> Result<usize, StoreError> {
     let store = &*registry.store;
@@ -103,7 +108,7 @@ async fn trim(
     let mut before = (end + 1).saturating_sub(config.max_per_partition);
     let young = (registry.now)().0 - config.keep.as_millis() as i64;
     let young = crate::domain::WallMs(young);
-    if recorded_at(&oldest, young) < young {
+    if let Some(pinning) = pinning.filter(|_| recorded_at(&oldest, young) < young) {
         let mut old = Position::before(store, partition, young).await?.offset + 1;
         for group in pinning {
             let (cursor, _) = cursor::stored(store, group, partition, None).await?;
@@ -122,5 +127,50 @@ async fn trim(
         if cut < Scan::MAX_LIMIT {
             return Ok(deleted);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::WallMs;
+    use crate::groups::tests::memory::{Glass, Memory};
+    use crate::store::document::{group_key, put_group_cursor};
+
+    #[tokio::test]
+    async fn a_group_that_cannot_be_read_keeps_what_is_old_and_nothing_that_is_too_much() {
+        let memory = Memory::new();
+        let registry = Registry { store: Glass::on(&memory, 1), now: || WallMs(1_000_000_000_000) };
+        let pile = format!("{:014}", 1).parse().expect("14 digits");
+        let partition = Partition::of(pile, registry.store.partitions());
+        for number in 1..=1500 {
+            memory.tell(pile, number, WallMs(1));
+        }
+        let whole = put_group_cursor(
+            "g",
+            partition,
+            &crate::store::document::GroupCursor {
+                birth: 1,
+                acknowledged: Position::START,
+                delivered: 0,
+                lease: 0,
+                holder: None,
+                lost_to: None,
+            },
+        );
+        let group = registry.join("g", crate::store::document::GroupStart::Earliest, crate::groups::tests::id(1));
+        let (group, _) = group.await.expect("joins");
+        let mut put = crate::store::document::put_group(&group, WallMs(1));
+        assert_eq!(put.key, group_key("g"));
+        put.value = whole.value.slice(..1).iter().chain(&[0xff; 9]).copied().collect::<Vec<_>>().into();
+        memory.put(put);
+        let nobody: Arc<Gone> = Arc::new(|_| Box::pin(std::future::ready(vec![])));
+        let config = Config { max_per_partition: 1000, ..Config::default() };
+        let failed = round(&config, &registry, &*nobody).await.expect_err("it is told that something is wrong");
+        assert!(matches!(failed, StoreError::Invalid(_)), "{failed:?}");
+        let left = registry.store.read_log(partition, 0, 1).await.expect("reads");
+        assert_eq!(left[0].offset, 501, "as many as are kept of each");
     }
 }

@@ -1,6 +1,6 @@
 //! Consumers of one group over a store in memory, in paused time.
 
-mod memory;
+pub mod memory;
 mod sharing;
 mod delivering;
 
@@ -67,7 +67,7 @@ impl Seat {
     }
 }
 
-fn id(number: u64) -> ConsumerId {
+pub fn id(number: u64) -> ConsumerId {
     ConsumerId { incarnation: number, number: 1 }
 }
 

@@ -121,8 +121,10 @@ impl Session {
                 self.vehicle_found(serial);
             }
         }
+        let before = self.held(serial).and_then(|held| held.order.last);
         self.happened(now, serial, Happening::Charging(metered), out);
         self.stop_as_planned(now, serial, out);
+        self.supervise(now, serial, before, out);
         self.stop_late(serial, out);
     }
 
@@ -138,9 +140,10 @@ impl Session {
         }
     }
 
-    /// As far as the last 0x13 of its gun says.
-    pub(super) fn is_charged(&self, serial: Serial) -> bool {
-        self.charged.iter().any(|(_, charged)| *charged == serial)
+    /// The gun whose last 0x13 charges this serial. It need not be the one it was started on: 0x36 names a gun only, and
+    /// that of a pile which counts otherwise may charge a stranger.
+    pub(super) fn charged_on(&self, serial: Serial) -> Option<Gun> {
+        self.charged.iter().find(|(_, charged)| *charged == serial).map(|(gun, _)| *gun)
     }
 
     /// Moves an order on, and everything that follows from it.
@@ -148,11 +151,10 @@ impl Session {
         // Before 0x34 is written nothing can happen to an order, whatever a pile says of its serial.
         let sent = |h: &&mut Held| h.order.serial == serial && h.unsent.is_none();
         let Some(held) = self.orders.iter_mut().find(sent) else { return };
-        let changes = held.order.apply(now.wall, what);
+        let changes = held.apply(now.wall, what);
         if changes.is_empty() {
             return;
         }
-        held.dirty = true;
         self.tell(now, serial, &changes, out);
         if changes.contains(&Change::Anomaly(AnomalyKind::LateStart)) {
             self.started_late(now, serial, out);
@@ -163,9 +165,9 @@ impl Session {
     fn tell(&mut self, now: Now, serial: Serial, changes: &[Change], out: &mut Out) {
         for change in changes.iter().copied() {
             let Some(held) = self.held(serial) else { return };
-            let (gun, order) = (held.order.gun, Box::new(held.order.clone()));
+            let order = Box::new(held.order.clone());
             if change == Change::RepeatStop {
-                if self.is_charged(serial) {
+                if let Some(gun) = self.charged_on(serial) {
                     out.repeat(self.stop_frame(gun));
                 }
                 continue;

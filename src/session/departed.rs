@@ -289,14 +289,14 @@ impl Departed {
 
 impl Absent {
     /// When time decides something about it.
-    fn due(&self, now: Now) -> Option<Duration> {
+    pub(super) fn due(&self, now: Now) -> Option<Duration> {
         let orders = self.orders.iter().filter_map(|(order, _)| order.due_without_pile()).min();
         let orders = orders.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
         [self.lost_at, orders].into_iter().flatten().min()
     }
 
     /// What is due now, as it should be stored and told.
-    fn decide(&self, now: Now) -> Option<(Document, Expect, Vec<Event>)> {
+    pub(super) fn decide(&self, now: Now) -> Option<(Document, Expect, Vec<Event>)> {
         if self.lost_at.is_some_and(|at| at <= now.mono) {
             let mut pile = self.pile.clone();
             pile.presence = Presence::Offline;
@@ -318,7 +318,7 @@ impl Absent {
         Some((Document::Order(Box::new(order)), Expect::Version(version), events))
     }
 
-    fn written(&mut self, document: Document, version: Option<u64>) {
+    pub(super) fn written(&mut self, document: Document, version: Option<u64>) {
         match document {
             Document::Pile(pile) => {
                 tracing::info!(pile = %pile.code, reason = self.reason.name(), "pile offline");
@@ -337,7 +337,7 @@ impl Absent {
     }
 
     /// Somebody else has written the document: what is stored counts.
-    fn conflict(&mut self, ours: Document, current: Option<(Document, u64)>) {
+    pub(super) fn conflict(&mut self, ours: Document, current: Option<(Document, u64)>) {
         match (ours, current) {
             (Document::Pile(_), Some((Document::Pile(stored), version))) => {
                 // An earlier attempt that was thought to have failed may have got there: once is enough.

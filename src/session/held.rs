@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::domain::command::{ParallelStart, Start};
-use crate::domain::order::Change;
+use crate::domain::order::{Change, Happening, StopAtLogin};
 use crate::domain::pile::TariffOnPile;
 use crate::domain::{Order, WallMs};
 use crate::observe;
+use crate::session::jobs::Jobs;
 use crate::session::pending::CommandId;
 
 /// An open order in memory.
@@ -20,6 +21,8 @@ pub struct Held {
     pub unsent: Option<Box<Unsent>>,
     /// It was stored once, and the store has lost it: its request id has to be put again with it.
     pub lost: bool,
+    /// The last planned stop that was carried out or has expired here, of which the store may not know yet.
+    pub ended_plan: Option<StopAtLogin>,
     /// Of a vehicle on two guns: what became of the other one's order is known, although it is not held.
     pub companion_known: bool,
 }
@@ -70,7 +73,8 @@ pub enum Opening {
 impl Held {
     /// Not stored yet.
     pub fn new(order: Order) -> Self {
-        Self { order, version: None, dirty: false, unsent: None, lost: false, companion_known: false }
+        let (version, dirty, unsent, lost) = (None, false, None, false);
+        Self { order, version, dirty, unsent, lost, ended_plan: None, companion_known: false }
     }
 
     pub fn stored(order: Order, version: u64) -> Self {
@@ -80,6 +84,28 @@ impl Held {
     /// When time itself moves the order on. Before it is opened it has not begun: its deadline judges it.
     pub fn due(&self) -> Option<WallMs> {
         if self.unsent.is_some() { None } else { self.order.due() }
+    }
+
+    /// Moves the order on, and says what has become of it.
+    pub fn apply(&mut self, now: WallMs, what: Happening) -> Vec<Change> {
+        let plan = self.order.stop_at_login;
+        let changes = self.order.apply(now, what);
+        self.dirty |= !changes.is_empty();
+        if self.order.stop_at_login.is_none() {
+            self.ended_plan = plan.or(self.ended_plan);
+        }
+        changes
+    }
+
+    /// What is stored is not what was written last. Ours is the newer, but for a stop that was planned while nobody knew of
+    /// this session: only that is ever wished of an order that a session holds without asking the session.
+    pub fn finds_stored(&mut self, stored: &Order, version: u64, jobs: &mut Jobs) {
+        self.version = Some(version);
+        let news = |plan: &StopAtLogin| self.ended_plan.is_none_or(|ended| plan.requested_at > ended.requested_at);
+        if let Some(plan) = stored.stop_at_login.filter(news) {
+            self.order.stop_at_login = self.order.stop_at_login.or(Some(plan));
+            jobs.plan_found(self.order.serial, plan);
+        }
     }
 
     pub fn occupies_gun(&self) -> bool {

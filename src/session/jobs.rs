@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::io::LedgerCall;
 use crate::domain::curve::Chunk;
-use crate::domain::order::Metered;
+use crate::domain::order::{Change, Metered, StopAtLogin};
 use crate::domain::pile::Presence;
 use crate::domain::{Event, EventKind, Fence, Gun, Order, Record, Serial, SessionId};
 use crate::store::ledger::Write;
@@ -189,6 +189,21 @@ impl Jobs {
             {
                 *order = None;
             }
+        }
+    }
+
+    /// The order of this serial has had a planned stop that what waits to be told of it does not know, until the stop was
+    /// planned anew or carried out.
+    pub fn plan_found(&mut self, serial: Serial, plan: StopAtLogin) {
+        for event in &mut self.events {
+            let EventKind::Order { order, change } = &mut event.kind else { continue };
+            if order.serial != serial {
+                continue;
+            }
+            if order.stop_at_login.is_some() || matches!(change, Change::StopExpired | Change::StopRequested) {
+                return;
+            }
+            order.stop_at_login = Some(plan);
         }
     }
 

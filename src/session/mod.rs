@@ -33,6 +33,7 @@ mod commands;
 mod charge;
 mod bms;
 mod writing;
+mod telling;
 mod held;
 mod vehicles;
 mod asks;

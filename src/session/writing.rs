@@ -8,6 +8,9 @@ use super::io::{EndReason, LedgerCall, Out, Output};
 use super::jobs::{Job, Jobs, NextClaim, Running};
 use super::pending::Await;
 use super::state::{Phase, Session};
+use super::telling::{
+    is_about_order, is_about_pile, is_told_with, told_with, weight_of, weight_of_order, weight_of_pile,
+};
 use crate::domain::order::Change;
 use crate::domain::{CommandError, Event, EventKind, Fence, Order, OrderState, Pile, Serial};
 use crate::observe;
@@ -59,8 +62,9 @@ impl Session {
     fn flush(&mut self, fence: Fence) -> LedgerCall {
         let (mut documents, mut events) = (vec![], vec![]);
         let mut weight = 0;
-        for event in self.jobs.events.iter().take(Jobs::PER_BATCH) {
-            if weight >= Jobs::BATCH_WEIGHT {
+        for event in &self.jobs.events {
+            let full = weight >= Jobs::BATCH_WEIGHT || events.len() >= Jobs::PER_BATCH;
+            if full && !events.last().is_some_and(|last| is_told_with(last, event)) {
                 break;
             }
             weight += weight_of(&event.kind);
@@ -74,22 +78,31 @@ impl Session {
             weight += weight_of_pile(&self.pile);
             documents.push((Document::Pile(Box::new(self.pile.clone())), expect(self.jobs.pile_version)));
         }
-        let dirty = self.orders.iter().filter(|held| held.dirty);
-        let told = dirty.filter(|held| !later(&|kind| is_about_order(kind, held.order.serial)));
-        let mut orders = vec![];
-        for held in told.take(Jobs::PER_BATCH) {
-            if weight >= Jobs::BATCH_WEIGHT {
+        let (mut orders, mut behind) = (vec![], vec![]);
+        for held in self.orders.iter().filter(|held| held.dirty) {
+            if weight >= Jobs::BATCH_WEIGHT || orders.len() >= Jobs::PER_BATCH {
                 break;
             }
-            weight += weight_of_order(&held.order);
-            orders.push(held.order.serial);
-            documents.push((Document::Order(Box::new(held.order.clone())), expect(held.version)));
+            let serial = held.order.serial;
+            let order = if later(&|kind| is_about_order(kind, serial)) {
+                // As it was told last: without a document the events of an order that has been settled elsewhere would
+                // be told after that.
+                let Some(then) = events.iter().rev().find_map(|event| told_with(&event.kind, serial)) else { continue };
+                behind.push(serial);
+                then.clone()
+            } else {
+                held.order.clone()
+            };
+            weight += weight_of_order(&order);
+            orders.push(serial);
+            documents.push((Document::Order(Box::new(order)), expect(held.version)));
         }
         let lost = self.orders.iter().filter(|held| held.lost && orders.contains(&held.order.serial));
         let attempts = lost.filter_map(|held| StartAttempt::of(&held.order));
         documents.extend(attempts.map(|attempt| (Document::StartAttempt(attempt), Expect::Absent)));
         self.jobs.pile_dirty &= !pile;
-        self.orders.iter_mut().filter(|h| orders.contains(&h.order.serial)).for_each(|held| held.dirty = false);
+        let whole = |serial: &Serial| orders.contains(serial) && !behind.contains(serial);
+        self.orders.iter_mut().filter(|h| whole(&h.order.serial)).for_each(|held| held.dirty = false);
         let count = events.len();
         let write = Box::new(self.write(fence, documents, events));
         self.jobs.running = Some(Running::Flush { pile, orders, events: count, write: write.clone() });
@@ -239,11 +252,7 @@ impl Session {
             (Document::Order(order), Some((Document::Order(theirs), version))) => {
                 if theirs.state.is_open() || theirs.state == OrderState::Failed {
                     if let Some(held) = self.orders.iter_mut().find(|h| h.order.serial == order.serial) {
-                        held.version = Some(version);
-                        // Only this is ever wished of an order that a session holds without asking the session.
-                        if held.order.stop.is_none() {
-                            held.order.stop_at_login = held.order.stop_at_login.or(theirs.stop_at_login);
-                        }
+                        held.finds_stored(&theirs, version, &mut self.jobs);
                     }
                 } else {
                     self.forget(order.serial);
@@ -433,59 +442,6 @@ impl Session {
         let created = running.map(|serial| self.created_with(serial)).unwrap_or_default();
         self.orders.retain(|h| h.unsent.is_none() || created.contains(&h.order.serial));
     }
-}
-
-fn is_about_pile(kind: &EventKind) -> bool {
-    match kind {
-        EventKind::PileOnline(_)
-        | EventKind::PileOffline { .. }
-        | EventKind::GunChanged(_)
-        | EventKind::AlarmRaised { .. }
-        | EventKind::AlarmCleared { .. } => true,
-        EventKind::Order { .. }
-        | EventKind::Bms { .. }
-        | EventKind::RecordConflict { .. }
-        | EventKind::DuplicatePileCode { .. } => false,
-    }
-}
-
-fn is_about_order(kind: &EventKind, serial: Serial) -> bool {
-    match kind {
-        EventKind::Order { order, .. } => order.serial == serial,
-        EventKind::Bms { serial: of, order, .. } => order.is_some() && *of == serial,
-        EventKind::PileOnline(_)
-        | EventKind::PileOffline { .. }
-        | EventKind::GunChanged(_)
-        | EventKind::AlarmRaised { .. }
-        | EventKind::AlarmCleared { .. }
-        | EventKind::RecordConflict { .. }
-        | EventKind::DuplicatePileCode { .. } => false,
-    }
-}
-
-/// At least what it takes in a batch, in bytes.
-fn weight_of(kind: &EventKind) -> usize {
-    match kind {
-        EventKind::PileOnline(pile)
-        | EventKind::PileOffline { pile, .. }
-        | EventKind::GunChanged(pile)
-        | EventKind::AlarmRaised { pile, .. }
-        | EventKind::AlarmCleared { pile, .. }
-        | EventKind::DuplicatePileCode { pile, .. } => weight_of_pile(pile),
-        EventKind::Order { order, .. } => weight_of_order(order),
-        EventKind::Bms { order, .. } => 1024 + order.as_ref().map_or(0, |order| weight_of_order(order)),
-        EventKind::RecordConflict { .. } => 64,
-    }
-}
-
-fn weight_of_pile(pile: &Pile) -> usize {
-    512 + 32 * pile.guns.len() + 16 * pile.alarms()
-}
-
-fn weight_of_order(order: &Order) -> usize {
-    let attributes = order.attributes.iter().map(|(key, value)| 16 + key.len() + value.len());
-    let vehicle = if order.vehicle.is_some() { 2048 } else { 0 };
-    1024 + vehicle + order.order_id.len() + attributes.sum::<usize>()
 }
 
 fn expect(version: Option<u64>) -> Expect {

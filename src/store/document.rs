@@ -14,7 +14,7 @@ mod event;
 mod journal;
 mod group;
 
-pub use event::StoredEvent;
+pub use event::{Envelope, StoredEvent};
 pub use group::{
     ConsumerId, EventCursor, Group, GroupCursor, GroupStart, group_cursor_key, group_key, put_group, put_group_cursor,
     read_group, read_group_cursor,
@@ -227,6 +227,11 @@ pub fn read_event(position: &str, payload: &[u8]) -> Result<Event, StoreError> {
 /// With what its author did not know.
 pub fn read_stored_event(position: &str, payload: &[u8]) -> Result<StoredEvent, StoreError> {
     decode::<v1::Event, _>(payload).map_err(|Unreadable(why)| StoreError::Invalid(format!("event {position}: {why}")))
+}
+
+/// What can be read of any event, of whatever kind. `None` if it is damaged, or of another format.
+pub fn read_envelope(payload: &[u8]) -> Option<Envelope> {
+    payload.strip_prefix(&[FORMAT]).and_then(|message| Envelope::decode(message).ok())
 }
 
 /// Bytes of a text of at most 1024 hex digits: page tokens are far shorter.

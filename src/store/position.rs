@@ -98,8 +98,8 @@ impl Position {
             let middle = low + (high - low) / 2;
             let entries = store.read_log(partition, middle, PROBE).await?;
             let times = entries.iter().filter_map(|entry| {
-                let read = document::read_stored_event("", &entry.payload).ok()?;
-                (!read.late).then_some(read.event.recorded_at)
+                let read = document::read_envelope(&entry.payload)?;
+                (!read.late).then_some(WallMs(read.recorded_at_ms))
             });
             match times.take(1).next() {
                 Some(recorded) if recorded < at => low = middle + 1,
@@ -153,9 +153,10 @@ impl Position {
     }
 }
 
-/// When an entry was recorded; `otherwise` if it cannot be read, as one of a newer release cannot.
+/// When an entry was recorded, whatever it tells: nodes of two releases must say the same of it, or one of them takes the
+/// log for another one. `otherwise` if it is damaged.
 pub fn recorded_at(entry: &Entry, otherwise: WallMs) -> WallMs {
-    document::read_event("", &entry.payload).map_or(otherwise, |event| event.recorded_at)
+    document::read_envelope(&entry.payload).map_or(otherwise, |envelope| WallMs(envelope.recorded_at_ms))
 }
 
 /// Looked at to find one that was not late.

@@ -1,9 +1,12 @@
 //! One group, and what it is delivered.
 
 use pileway::api::pb;
+use pileway::store::document::{ConsumerId, Group};
+use pileway::store::{Partition, document};
 use tonic::Code;
 
 use crate::common::{eventually, reason};
+use crate::loss::{group_at, put};
 use crate::nodes::Shared;
 use crate::reader::{Reader, Teller, acknowledge, lag, now, numbers, to_join};
 
@@ -161,4 +164,21 @@ async fn groups_are_listed_and_forgotten() {
     let mut anew = Reader::join(&b.api, "one").await;
     assert!(anew.joined.created);
     assert_eq!(numbers(&anew.take(3).await, 1), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_group_of_a_thousand_consumers_takes_no_more() {
+    let shared = Shared::new();
+    let node = shared.node("a").await;
+    let full = Group {
+        consumers: (1..=1000).map(|number| ConsumerId { incarnation: 4711, number }).collect(),
+        ..group_at("g", 0)
+    };
+    put(&shared.store, Partition::GLOBAL, document::put_group(&full, now())).await;
+    let refused = Reader::try_with(&node.api, to_join("g", pb::GroupStart::Earliest, 0)).await.err().expect("full");
+    assert_eq!(reason(&refused), (Code::ResourceExhausted, "GROUP_FULL".into()));
+    // One has left.
+    let left = Group { consumers: full.consumers[1..].to_vec(), ..full };
+    put(&shared.store, Partition::GLOBAL, document::put_group(&left, now())).await;
+    Reader::join(&node.api, "g").await;
 }

@@ -25,6 +25,8 @@ fn node(redis: &str, id: &str) -> Node {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_outlives_its_nodes_killed_one_after_another_and_redis() {
     let mut server = Server::start();
+    // Otherwise a Redis whose disk is busy may be killed before it has written what it has acknowledged.
+    let _: String = server.cli(&["CONFIG", "SET", "appendfsync", "always"]);
     let store: Arc<dyn Store> = Arc::new(Redis::open(Config::new(server.url())).await.expect("opens"));
     let teller = Teller::on(&store);
     let (mut a, b) = (node(&server.url(), "a"), node(&server.url(), "b"));

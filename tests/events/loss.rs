@@ -208,7 +208,7 @@ async fn a_gap_that_a_consumer_went_before_reading_is_told_to_the_next_until_som
 }
 
 /// A group that nobody is in, and that began behind the entry with this offset of each partition.
-fn group_at(name: &str, offset: u64) -> Group {
+pub fn group_at(name: &str, offset: u64) -> Group {
     Group {
         name: name.to_owned(),
         birth: 7,
@@ -223,7 +223,7 @@ fn group_at(name: &str, offset: u64) -> Group {
     }
 }
 
-async fn put(store: &Arc<dyn Store>, partition: Partition, put: Put) {
+pub async fn put(store: &Arc<dyn Store>, partition: Partition, put: Put) {
     let batch = Batch { id: None, require: vec![], put: vec![put], delete: vec![], append: vec![] };
     store.commit(partition, batch).await.expect("the store takes it");
 }

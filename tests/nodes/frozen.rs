@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use pileway::api::pb;
 use pileway::domain::pile::Presence;
+use pileway::sim::{Fleet, FleetConfig, PileConfig};
 use pileway::store::ledger::Ledger;
 use tokio::task::JoinSet;
 
@@ -11,7 +12,7 @@ use crate::common::api::{start_request, timed};
 use crate::common::redis::Redis;
 use crate::common::{eventually, has_passed, within};
 use crate::load::{self, Load};
-use crate::trio::{Trio, online};
+use crate::trio::{self, Trio, online};
 
 const PILES: u32 = 300;
 
@@ -20,7 +21,11 @@ async fn a_node_that_was_frozen_past_its_lease_gives_up_what_it_lost() {
     let _alone = crate::ONE_AT_A_TIME.lock().await;
     let redis = Redis::start();
     let trio = Trio::with(&redis.url(), &[("PILE__LOST_AFTER", "8s")]).await;
-    let fleet = trio.piles("32010600400001", PILES).await;
+    // Whoever has nothing to say is heard of all the same, well before it is taken for lost.
+    let of_all = trio::fleet("32010600400001", trio.addresses());
+    let first = PileConfig { heartbeat: Duration::from_secs(2), ..of_all.first };
+    let fleet = Fleet::start(&FleetConfig { piles: PILES, first, ..of_all });
+    online(&fleet, PILES).await;
     let load = Load::begin(&trio.apis, &fleet, 16);
     eventually("the load to run", || async { (load.told().started > 100).then_some(()) }).await;
     // Asked while it is frozen, it answers nobody; what its callers see is their own time-out.

@@ -45,7 +45,7 @@ async fn a_minute_without_redis_is_a_minute_of_work() {
     assert_eq!(fleet.report().counters.offlines, connections, "no connection of a pile was dropped");
     redis.restart();
     let before = load.told().started;
-    eventually("the load to go on", || async { (load.told().started > before + 300).then_some(()) }).await;
+    eventually("the load to go on", || async { (load.told().started > before + 100).then_some(()) }).await;
     starts_everywhere(&trio.apis[1], &new).await;
     let told = load.end().await;
 
@@ -64,7 +64,7 @@ async fn a_sentinel_fail_over_under_load_loses_nothing() {
     let connections = fleet.report().counters.offlines;
     sentinel.kill_master();
     let before = load.told().started;
-    eventually("the load to go on", || async { (load.told().started > before + 400).then_some(()) }).await;
+    eventually("the load to go on", || async { (load.told().started > before + 100).then_some(()) }).await;
     assert_eq!(fleet.report().counters.offlines, connections, "no connection of a pile was dropped");
     let told = load.end().await;
     finish(told, crate::stored::open(&sentinel.url()).await, &[&fleet]).await;
@@ -82,7 +82,7 @@ async fn a_killed_master_of_a_cluster_under_load_loses_nothing() {
     let connections = fleet.report().counters.offlines;
     cluster.kill_master_of("{p01}");
     let before = load.told().started;
-    eventually("the load to go on", || async { (load.told().started > before + 400).then_some(()) }).await;
+    eventually("the load to go on", || async { (load.told().started > before + 100).then_some(()) }).await;
     assert_eq!(fleet.report().counters.offlines, connections, "no connection of a pile was dropped");
     let told = load.end().await;
     finish(told, crate::stored::open(&cluster.url()).await, &[&fleet]).await;

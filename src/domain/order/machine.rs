@@ -169,7 +169,8 @@ impl Order {
     }
 
     fn stop_requested(&mut self, now: WallMs, cause: StopCause) -> Vec<Change> {
-        let mut news = self.stop.is_none();
+        // A plan that has been carried out must not be found again, nor expire.
+        let mut news = self.stop.is_none() || self.stop_at_login.is_some();
         // Whoever wanted it, it is done.
         self.stop_at_login = None;
         let sent = self.stop.map_or(0, |stop| stop.sent);

@@ -33,11 +33,12 @@ async fn who_began_to_take_everything_when_it_was_alone_takes_nothing_from_one_t
 #[tokio::test(start_paused = true)]
 async fn one_that_is_wrongly_taken_for_dead_has_its_partitions_again() {
     let memory = Memory::new();
-    let (first, second) = (Seat::take(&memory, 1, 10).await, Seat::take(&memory, 2, 10).await);
-    first.takes_for_dead(&[id(2)]);
+    let seats = [Seat::take(&memory, 1, 10).await, Seat::take(&memory, 2, 10).await];
+    settles(&memory, &seats, "two").await;
+    seats[0].takes_for_dead(&[id(2)]);
     sleep(Duration::from_secs(3)).await;
-    first.takes_for_dead(&[]);
-    settles(&memory, &[first, second], "one was taken for dead").await;
+    seats[0].takes_for_dead(&[]);
+    settles(&memory, &seats, "one was taken for dead").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -71,10 +71,10 @@ impl Session {
 
     /// 0x36 without a caller, if the gun charges this order now; repeated like any other while the pile charges on.
     pub(in crate::session) fn stop_by_itself(&mut self, now: Now, serial: Serial, cause: StopCause, out: &mut Out) {
-        if self.catching_up || self.has_ended() || !self.is_charged(serial) {
+        if self.catching_up || self.has_ended() || self.held(serial).is_none() {
             return;
         }
-        let Some(gun) = self.held(serial).map(|held| held.order.gun) else { return };
+        let Some(gun) = self.charged_on(serial) else { return };
         out.repeat(self.stop_frame(gun));
         self.happened(now, serial, Happening::StopRequested(cause), out);
     }

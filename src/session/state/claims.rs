@@ -297,8 +297,8 @@ impl Session {
             let room = self.orders.len() < MAX_ORDERS;
             match self.orders.iter_mut().find(|held| held.order.serial == order.serial) {
                 Some(held) => {
+                    held.finds_stored(&order, version, &mut self.jobs);
                     held.dirty = held.order != order;
-                    held.version = Some(version);
                 }
                 // Closed here, and the store has lost that.
                 None if room => self.orders.push(Held::stored(order, version)),

@@ -1,7 +1,7 @@
 //! A session with everything around it: the pile, the clock, the callers and the store.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,7 @@ pub use super::samples::*;
 use crate::domain::command::{ParallelStart, Start, When};
 use crate::domain::order::Close;
 use crate::domain::pile::GunState;
-use crate::domain::{
-    Command, CommandError, EventKind, Fence, OrderState, Period, Reply, Serial, SessionId, Telemetry, WallMs,
-};
+use crate::domain::{Command, CommandError, Fence, OrderState, Period, Reply, Serial, SessionId, Telemetry, WallMs};
 use crate::session::authority::{ChargeAsk, Denial, Verdict};
 use crate::session::departed::Absent;
 use crate::session::io::{Done, LedgerCall};
@@ -34,6 +32,7 @@ pub struct Pile {
     pub mode: Mode,
     clock: Rc<Cell<Now>>,
     sessions: Rc<Cell<u64>>,
+    version: u64,
     policy: Arc<Policy>,
     out: Out,
     /// What the ledger has been asked and has not answered.
@@ -54,12 +53,15 @@ pub struct Pile {
     pub reasserted: Vec<Reassertion>,
     /// It would tell that its pile code is used twice.
     pub duplicate: bool,
+    /// The sequences of what was sent to the pile without being an answer.
+    asking: BTreeSet<[u8; 2]>,
     commands: u64,
     sequence: u16,
 }
 
-/// What all sessions of a test share: the store, the clock, how many sessions there were.
-type Shared = (Rc<RefCell<Store>>, Rc<Cell<Now>>, Rc<Cell<u64>>);
+/// What all sessions of a test share: the store, the clock, how many sessions there were, and the protocol version their
+/// pile speaks.
+type Shared = (Rc<RefCell<Store>>, Rc<Cell<Now>>, Rc<Cell<u64>>, u64);
 
 /// A frame to the pile.
 #[derive(Clone, Debug)]
@@ -86,16 +88,21 @@ impl Pile {
 
     pub fn with_tariff(mode: Mode, energy_price: u32) -> Self {
         let clock = Now { mono: Duration::from_secs(100), wall: WallMs(1_700_000_000_000) };
-        let shared = (Rc::default(), Rc::new(Cell::new(clock)), Rc::default());
+        let shared = (Rc::default(), Rc::new(Cell::new(clock)), Rc::default(), V16);
         Self::log_in(mode, policy(energy_price), ADDRESS, shared)
     }
 
     /// Logged in, with other settings.
     pub fn online_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::online_as(V16, change)
+    }
+
+    /// The same pile with another protocol version.
+    pub fn online_as(version: u64, change: impl FnOnce(&mut Config)) -> Self {
         let mut policy = policy(100_000).as_ref().clone();
         change(&mut policy.config);
         let clock = Now { mono: Duration::from_secs(100), wall: WallMs(1_700_000_000_000) };
-        let shared = (Rc::default(), Rc::new(Cell::new(clock)), Rc::default());
+        let shared = (Rc::default(), Rc::new(Cell::new(clock)), Rc::default(), version);
         let mut pile = Self::log_in(Mode::Prompt, Arc::new(policy), ADDRESS, shared);
         pile.receives(0x02);
         pile
@@ -121,7 +128,7 @@ impl Pile {
     }
 
     fn shared(&self) -> Shared {
-        (self.store.clone(), self.clock.clone(), self.sessions.clone())
+        (self.store.clone(), self.clock.clone(), self.sessions.clone(), self.version)
     }
 
     /// What is left for whoever watches over piles without a session.
@@ -129,10 +136,10 @@ impl Pile {
         self.session.into_absent(Duration::ZERO)
     }
 
-    fn log_in(mode: Mode, policy: Arc<Policy>, address: &str, (store, clock, sessions): Shared) -> Self {
+    fn log_in(mode: Mode, policy: Arc<Policy>, address: &str, (store, clock, sessions, version): Shared) -> Self {
         sessions.set(sessions.get() + 1);
         let id = SessionId { incarnation: 1, counter: sessions.get() };
-        let Frame::LoginRequest(request) = login_request(2) else { unreachable!("0x01 is a login") };
+        let Frame::LoginRequest(request) = login_of(2, version) else { unreachable!("0x01 is a login") };
         let mut out = Out::default();
         let login = (code(), &request, Sequence([0x99, 0x88]));
         let session = Session::login(policy.clone(), id, login, address.into(), clock.get(), 7, &mut out);
@@ -142,6 +149,7 @@ impl Pile {
             mode,
             clock,
             sessions,
+            version,
             policy,
             out,
             calls: VecDeque::new(),
@@ -156,6 +164,7 @@ impl Pile {
             evicted: None,
             reasserted: vec![],
             duplicate: false,
+            asking: BTreeSet::new(),
             commands: 0,
             sequence: 500,
         };
@@ -326,12 +335,19 @@ impl Pile {
 
     /// Time passes; the timer goes off whenever the session asked for it.
     pub fn advance(&mut self, seconds: u64) {
-        let until = self.now().mono + Duration::from_secs(seconds);
+        self.advance_by(Duration::from_secs(seconds));
+    }
+
+    pub fn advance_by(&mut self, time: Duration) {
+        let until = self.now().mono + time;
+        let mut at_once = 0;
         while let Some(due) = self.session.due(self.now()).filter(|due| *due <= until) {
             self.move_clock(due.saturating_sub(self.now().mono));
             self.input(Input::Timer);
             let next = self.session.due(self.now());
-            assert!(next.is_none_or(|next| next > self.now().mono), "the timer spins at {:?}", self.now());
+            // What the store answers meanwhile may be overdue in its turn.
+            at_once = if next.is_some_and(|next| next <= self.now().mono) { at_once + 1 } else { 0 };
+            assert!(at_once < 4, "the timer spins at {:?}", self.now());
         }
         self.move_clock(until.saturating_sub(self.now().mono));
     }
@@ -397,6 +413,8 @@ impl Pile {
                 Output::Send { sequence, frame, until } => {
                     let at = self.clock.get().mono;
                     assert!(until.is_none_or(|until| at < until), "past its deadline: {frame:?}");
+                    let once = !ASKING.contains(&frame.code()) || self.asking.insert(sequence.0);
+                    assert!(once, "a sequence is used again: {frame:?}");
                     self.received.push_back(Down { at, sequence, frame });
                 }
                 Output::Ledger(call) => {
@@ -457,22 +475,14 @@ impl Down {
     }
 }
 
+/// The version most piles speak.
+const V16: u64 = 16;
+
+/// Frames that are no answers: what the pile says to them carries their sequence.
+const ASKING: [u8; 9] = [0x12, 0x34, 0x36, 0x42, 0x56, 0x58, 0x92, 0xA4, 0xA8];
+
 fn place(frame: &Frame, field: &str) -> (usize, usize) {
     let spec = frame.spec().fields.iter().find(|spec| spec.name == field);
     let spec = spec.unwrap_or_else(|| panic!("{} has no {field}", frame.spec().name));
     (spec.offset, spec.len.expect("a fixed field"))
-}
-
-fn name(event: &EventKind) -> &'static str {
-    match event {
-        EventKind::PileOnline(_) => "online",
-        EventKind::PileOffline { .. } => "offline",
-        EventKind::GunChanged(_) => "gun",
-        EventKind::AlarmRaised { .. } => "alarm",
-        EventKind::AlarmCleared { .. } => "no alarm",
-        EventKind::Order { .. } => "order",
-        EventKind::Bms { .. } => "bms",
-        EventKind::RecordConflict { .. } => "conflict",
-        EventKind::DuplicatePileCode { .. } => "duplicate",
-    }
 }

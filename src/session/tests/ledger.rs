@@ -106,7 +106,7 @@ impl Store {
         Ok(())
     }
 
-    fn claim(&mut self, claim: &Claim) -> Result<Login, StoreError> {
+    pub fn claim(&mut self, claim: &Claim) -> Result<Login, StoreError> {
         let Claim { pile, session, now_ms, identity: _, held } = *claim;
         let previous = self.owner;
         let ours = previous.is_some_and(|owner| owner.session == session);
@@ -135,6 +135,11 @@ impl Store {
         self.owner = Some(Fence { session, epoch: Epoch(self.epoch) });
     }
 
+    /// Time has nothing left to decide about a pile that is away.
+    pub fn release(&mut self, fence: Fence) {
+        self.owner = self.owner.filter(|owner| *owner != fence);
+    }
+
     /// As another store that has taken over without the last writes: these orders, the pile and its owner are not there.
     pub fn loses(&mut self, orders: &[Serial]) {
         (self.owner, self.pile) = (None, None);
@@ -145,7 +150,7 @@ impl Store {
         }
     }
 
-    fn write(&mut self, write: &Write) -> Result<Vec<u64>, WriteError> {
+    pub fn write(&mut self, write: &Write) -> Result<Vec<u64>, WriteError> {
         let Write { id, pile: _, fence, documents, events } = write;
         match self.batches.get(&id.session) {
             Some((n, versions)) if *n == id.n => return Ok(versions.clone()),
@@ -168,11 +173,24 @@ impl Store {
                 return Err(WriteError::Conflict { at, current });
             }
         }
-        let versions: Vec<_> = documents.iter().map(|(document, _)| self.put(document)).collect();
         self.events.extend(events.iter().map(|event: &Event| event.kind.clone()));
+        for (document, _) in documents {
+            if let (Document::Order(order), Some(_)) = (document, fence) {
+                self.check_told(order);
+            }
+        }
+        let versions: Vec<_> = documents.iter().map(|(document, _)| self.put(document)).collect();
         self.batches.insert(id.session, (id.n, versions.clone()));
         self.written += 1;
         Ok(versions)
+    }
+
+    /// A document says nothing of which the event might still be lost.
+    fn check_told(&self, order: &Order) {
+        let Order { serial, .. } = *order;
+        let told = self.changes(serial);
+        let silent = order.anomalies.iter().find(|anomaly| !told.contains(&Change::Anomaly(anomaly.kind)));
+        assert_eq!(silent, None, "{serial}: stored before it is told: {told:?}");
     }
 
     fn current(&self, document: &Document) -> Option<(Document, u64)> {
@@ -203,7 +221,7 @@ impl Store {
         version
     }
 
-    fn settle(&mut self, record: &Record, latest: Option<(Order, u64)>, now: WallMs) -> SettledOrder {
+    pub fn settle(&mut self, record: &Record, latest: Option<(Order, u64)>, now: WallMs) -> SettledOrder {
         let serial = record.serial;
         let kept = self.records.entry(serial).or_default();
         let outcome = match kept.first() {
@@ -223,9 +241,15 @@ impl Store {
             self.put(&Document::Order(Box::new(order.clone())));
             let told = |change| EventKind::Order { order: Box::new(order.clone()), change };
             self.events.extend(changes.into_iter().map(told));
-        } else if let (Settled::Conflict { .. }, Some((mut order, _))) = (outcome, stored) {
-            order.apply(now, Happening::ConflictingRecord);
-            self.put(&Document::Order(Box::new(order)));
+        } else if let Settled::Conflict { first } = outcome {
+            self.events.extend(first.then_some(EventKind::RecordConflict { serial }));
+            let mut order = stored.expect("settled before").0;
+            let changes = order.apply(now, Happening::ConflictingRecord);
+            if !changes.is_empty() {
+                self.put(&Document::Order(Box::new(order.clone())));
+            }
+            self.events
+                .extend(changes.into_iter().map(|change| EventKind::Order { order: Box::new(order.clone()), change }));
         }
         let (order, version) = self.orders.get(&serial).cloned().expect("settled");
         SettledOrder { outcome, order: Some(order), version }

@@ -8,7 +8,7 @@ use crate::domain::command::{GunStart, ParallelStart, Start};
 use crate::domain::order::Limits;
 use crate::domain::tariff::PricePair;
 use crate::domain::units::UtcOffset;
-use crate::domain::{Gun, Period, PileCode, Price, RequestId, Serial, Tariff};
+use crate::domain::{EventKind, Gun, Period, PileCode, Price, RequestId, Serial, Tariff};
 use crate::session::authority::Asking;
 use crate::session::{Config, Policy};
 use crate::wire::{self, Frame};
@@ -53,7 +53,11 @@ pub fn policy(energy_price: u32) -> Arc<Policy> {
 
 /// 0x01 of a DC pile.
 pub fn login_request(guns: u8) -> Frame {
-    frame(0x01, Serial::NONE, &[("gun_count", guns.into()), ("protocol_version", 16)])
+    login_of(guns, 16)
+}
+
+pub fn login_of(guns: u8, version: u64) -> Frame {
+    frame(0x01, Serial::NONE, &[("gun_count", guns.into()), ("protocol_version", version)])
 }
 
 /// All zero but for pile code, serial and these fields.
@@ -87,4 +91,19 @@ pub fn gun(number: u8) -> Gun {
 /// A serial nobody here gave out.
 pub fn foreign(n: u8) -> Serial {
     Serial::from_bytes([0xF0, n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+}
+
+/// An event in a word.
+pub fn name(event: &EventKind) -> &'static str {
+    match event {
+        EventKind::PileOnline(_) => "online",
+        EventKind::PileOffline { .. } => "offline",
+        EventKind::GunChanged(_) => "gun",
+        EventKind::AlarmRaised { .. } => "alarm",
+        EventKind::AlarmCleared { .. } => "no alarm",
+        EventKind::Order { .. } => "order",
+        EventKind::Bms { .. } => "bms",
+        EventKind::RecordConflict { .. } => "conflict",
+        EventKind::DuplicatePileCode { .. } => "duplicate",
+    }
 }

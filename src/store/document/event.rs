@@ -15,6 +15,17 @@ pub struct StoredEvent {
     pub late: bool,
 }
 
+/// What is read of an event whatever happened: also of a kind that only a newer pileway knows. Fields of [`v1::Event`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Envelope {
+    /// When its author knew of it, unix milliseconds.
+    #[prost(int64, tag = "2")]
+    pub recorded_at_ms: i64,
+    /// As [`StoredEvent::late`].
+    #[prost(bool, tag = "10")]
+    pub late: bool,
+}
+
 impl From<&Event> for v1::Event {
     fn from(event: &Event) -> Self {
         let Event { pile, recorded_at, pile_time, kind } = event;

@@ -189,11 +189,39 @@ fn only_open_orders_are_in_the_open_index_and_only_others_expire() {
     }
 }
 
+/// Nodes of two releases read one log: what one of them does not know was recorded when it was all the same, or the newer one
+/// takes the log for another one after an upgrade.
+#[test]
+fn an_event_of_a_kind_that_is_not_known_was_recorded_when_it_says() {
+    let pile = pile().code;
+    let known =
+        Event { pile, recorded_at: WallMs(47), pile_time: None, kind: EventKind::RecordConflict { serial: serial() } };
+    let bare = v1::Event { kind: None, ..v1::Event::from(&known) };
+    // Field 100, of two bytes.
+    let payload: Bytes = [&encode(&bare)[..], &[0xa2, 0x06, 2, 1, 2]].concat().into();
+    assert!(read_event("", &payload).is_err(), "of a kind that is not known");
+    let at = crate::store::Partition(0);
+    let entry = |payload| crate::store::Entry {
+        partition: at,
+        offset: 1,
+        pile,
+        epoch: crate::domain::Epoch(1),
+        seq: 1,
+        payload,
+    };
+    let recorded =
+        [payload, append(&known).payload].map(|payload| crate::store::recorded_at(&entry(payload), WallMs(0)));
+    assert_eq!(recorded, [WallMs(47); 2]);
+}
+
 fn event_comes_back(kind: EventKind) {
     let pile_time = Some(jiff::civil::date(2026, 1, 2).at(3, 4, 5, 678_000_000));
     let event = Event { pile: pile().code, recorded_at: WallMs(8), pile_time, kind };
     let on_time = append(&event);
     let stored = |late| Ok(StoredEvent { event: event.clone(), late });
+    let envelope = |late| Some(Envelope { recorded_at_ms: 8, late });
+    assert_eq!(read_envelope(&on_time.payload), envelope(false));
+    assert_eq!(read_envelope(&late(on_time.clone()).payload), envelope(true));
     assert_eq!(read_stored_event("1", &on_time.payload), stored(false));
     assert_eq!(read_stored_event("1", &late(on_time).payload), stored(true));
 }

@@ -33,6 +33,14 @@ impl Last {
     }
 }
 
+/// What a look at the end of a log finds.
+enum Look {
+    First { end: Offset },
+    Lost { seen: Last, end: Offset },
+    Behind,
+    Same,
+}
+
 pub(super) struct Feed {
     listeners: Mutex<broadcast::Sender<Arc<Entry>>>,
     capacity: usize,
@@ -133,18 +141,35 @@ impl Feed {
     /// `anew` over a new connection: perhaps to another server, whose log is as long and not the same.
     async fn look_at_all(&self, link: &Link, anew: bool) -> Result<(), StoreError> {
         let looking = (0..self.partitions()).map(Partition).map(|partition| async move {
-            let end = read::log_end(link, partition).await?;
-            match self.seen(partition) {
-                None => self.begin(link, partition, end).await,
-                Some(seen) if seen.offset > end => {
+            match self.compare(partition, read::log_end(link, partition)).await? {
+                Look::First { end } => self.begin(link, partition, end).await,
+                Look::Lost { seen, end } => {
                     self.begin_again(partition, &seen, end);
                     Ok(())
                 }
-                Some(seen) if seen.offset < end || anew => self.catch_up(link, partition).await,
-                Some(_) => Ok(()),
+                Look::Behind => self.catch_up(link, partition).await,
+                Look::Same if anew => self.catch_up(link, partition).await,
+                Look::Same => Ok(()),
             }
         });
         join_all(looking).await.into_iter().collect()
+    }
+
+    /// What was seen of a log, and its `end`, which is asked for only then: what is handed on meanwhile may be behind the
+    /// answer, and is no loss.
+    async fn compare(
+        &self,
+        partition: Partition,
+        end: impl Future<Output = Result<Offset, StoreError>>,
+    ) -> Result<Look, StoreError> {
+        let seen = self.seen(partition);
+        let end = end.await?;
+        Ok(match seen {
+            None => Look::First { end },
+            Some(seen) if seen.offset > end => Look::Lost { seen, end },
+            Some(seen) if seen.offset < end => Look::Behind,
+            Some(_) => Look::Same,
+        })
     }
 
     /// Between the subscription of a listener and this first look, entries may have been appended that nobody handed on.
@@ -261,6 +286,23 @@ const READ_AT_ONCE: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_appended_here_while_the_end_is_asked_for_is_no_loss() {
+        let feed = Feed::new(1, 4);
+        let listener = feed.subscribe();
+        feed.change(Partition(0), |_| Some(Last { offset: 9, what: None }));
+        let asked = async {
+            let (pile, payload) = (format!("{:014}", 1).parse().expect("14 digits"), bytes::Bytes::new());
+            let entry =
+                Entry { partition: Partition(0), offset: 10, pile, epoch: crate::domain::Epoch(1), seq: 1, payload };
+            feed.hand_on(Partition(0), &[Arc::new(entry)]);
+            Ok(9)
+        };
+        assert!(matches!(feed.compare(Partition(0), asked).await, Ok(Look::Same)));
+        assert!(matches!(feed.compare(Partition(0), async { Ok(9) }).await, Ok(Look::Lost { end: 9, .. })));
+        drop(listener);
+    }
 
     #[test]
     fn nothing_is_handed_on_between_the_end_of_a_log_and_the_end_of_its_feed() {

@@ -1,0 +1,263 @@
+//! What frames say of orders, and what they must make of them: a second, plain account of the order machine, which
+//! knows of no store, no versions and no sessions.
+
+use std::collections::BTreeMap;
+
+use super::Walk;
+use crate::domain::driver::{Card, Shown};
+use crate::domain::order::{AnomalyKind, Change, Origin};
+use crate::domain::{Gun, Order, OrderState, Serial, WallMs};
+use crate::session::state::Phase;
+
+/// A reason that comes with a result nobody has heard of.
+pub const ODD: u64 = 9;
+
+/// What a pile says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Said {
+    /// 0x13
+    Charges(Gun, Serial),
+    /// 0x13
+    Idles(Gun),
+    /// 0x13 that calls the gun faulty or offline.
+    Fails(Gun),
+    /// 0x33, 0xA7
+    Accepts(Serial),
+    /// The same, with its reason.
+    Refuses(Serial, u64),
+    /// 0x35
+    AnswersStop(Gun, u64),
+    /// 0x19
+    Ends(Serial),
+    /// 0x3B
+    Bills(Serial, u8),
+    /// 0x31, 0xA5 with this card.
+    Asks(Gun, u64),
+}
+
+impl Walk {
+    /// Says it, and looks at what has become of all orders.
+    pub fn frame(&mut self, said: Said) {
+        self.trace.push(format!("{said:?}"));
+        let meter = [self.below(3) * 1500, self.below(3) * 1200, 40 * self.below(3)];
+        let provisional = self.pile.session.provisional.is_some();
+        let (heard, before) = (self.pile.session.fence().is_some(), self.orders_as_they_are());
+        let sequence = self.send(said, meter);
+        let now = self.pile.now().wall;
+        if heard && provisional {
+            self.kept.push((said, now));
+        }
+        match said {
+            Said::Charges(gun, serial) if heard => drop(self.charged.insert(gun, serial)),
+            Said::Idles(gun) | Said::Fails(gun) if heard => drop(self.charged.remove(&gun)),
+            Said::Bills(serial, reason) if heard => drop(self.unanswered.insert(sequence, (serial, reason))),
+            _ => {}
+        }
+        let (Some(before_all), Some(after)) = (before, self.orders_as_they_are()) else { return };
+        for (serial, (before, opened)) in &before_all {
+            // What becomes of the other gun of the vehicle is one more thing that can happen to it.
+            let Some((after, _)) = after.get(serial).filter(|_| before.parallel.is_none()) else { continue };
+            let said = Some(said).filter(|said| *opened && said.is_about(before));
+            let state = self.state_after(before, said, after, now);
+            let context = || format!("{said:?} makes of {before:#?} this: {after:#?}");
+            assert_eq!(after.state, state, "{}", context());
+            let on_gun = |(order, _): &&(Order, bool)| order.gun == after.gun && order.stop.is_some();
+            let alone = before_all.values().filter(on_gun).count() < 2;
+            self.check_parts((before, alone), said, after, now, &context);
+        }
+        if let (true, Said::Bills(serial, _)) = (self.nature.calm, said) {
+            assert_eq!(self.pile.order_state(serial), OrderState::Settled);
+        }
+        if let (true, Said::Charges(_, serial)) = (self.nature.calm, said) {
+            // Whoever charges has an order, and if nobody here has made it, that is a breach.
+            let store = self.pile.store.borrow();
+            let stranger = !before_all.contains_key(&serial);
+            let told = store.changes(serial).contains(&Change::Anomaly(AnomalyKind::UnknownSerial));
+            assert!(!stranger || told, "adopted in silence");
+        }
+    }
+
+    /// What a session heard before it owned the pile has happened, as of its own time, as soon as it does.
+    pub fn check_kept(&mut self) {
+        if !matches!(self.pile.session.phase, Phase::Live(_)) {
+            return;
+        }
+        for (said, at) in std::mem::take(&mut self.kept) {
+            let (Said::Accepts(serial) | Said::Charges(_, serial)) = said else { continue };
+            let held = self.pile.session.orders.iter().find(|held| held.order.serial == serial);
+            // What is not known is being looked up, and what has ended does not begin.
+            let Some(order) = held.map(|held| &held.order).filter(|order| order.created_at < at) else { continue };
+            let ended = matches!(order.state, OrderState::Finished | OrderState::Abnormal);
+            // One that had failed begins when it charges.
+            let late = order.anomalies.iter().any(|anomaly| anomaly.kind == AnomalyKind::LateStart);
+            let open = order.state.is_open() && order.failure.is_none() && !ended && !late;
+            let since = if let Said::Accepts(_) = said { order.accepted_at } else { order.charging_at };
+            assert!(!open || since.is_some_and(|since| since <= at), "{said:?} at {at:?} is forgotten: {order:#?}");
+            self.reached.one("provisional", if open { "caught up" } else { "too late" });
+        }
+    }
+
+    fn send(&mut self, said: Said, [energy, amount, soc]: [u64; 3]) -> [u8; 2] {
+        let answer = |serial| {
+            let parallel =
+                self.pile.session.orders.iter().any(|h| h.order.serial == serial && h.order.parallel.is_some());
+            if parallel {
+                0xA3
+            } else if self.nature.v18 {
+                0xA7
+            } else {
+                0x33
+            }
+        };
+        let code = if let Said::Accepts(serial) | Said::Refuses(serial, _) = said { answer(serial) } else { 0 };
+        let v18 = self.nature.v18;
+        let pile = &mut self.pile;
+        let n = |gun: Gun| u64::from(gun.number());
+        let sequence = match said {
+            Said::Charges(gun, serial) => {
+                let fields = [("gun_no", n(gun)), ("status", 3), ("gun_plugged", 1), ("soc", soc)];
+                let metered = [("energy", energy), ("amount", amount)];
+                pile.sends_of(serial, 0x13, &[&fields[..], &metered[..]].concat())
+            }
+            Said::Idles(gun) => pile.sends(0x13, &[("gun_no", n(gun)), ("status", 2), ("gun_plugged", 1)]),
+            Said::Fails(gun) => pile.sends(0x13, &[("gun_no", n(gun)), ("status", energy / 1500 % 2)]),
+            Said::Accepts(serial) => pile.sends_of(serial, code, &[("gun_no", 1), ("start_result", 1)]),
+            Said::Refuses(serial, ODD) => pile.sends_of(serial, code, &[("gun_no", 1), ("start_result", 7)]),
+            Said::Refuses(serial, reason) => pile.sends_of(serial, code, &[("gun_no", 1), ("fail_reason", reason)]),
+            Said::AnswersStop(gun, result) => pile.sends(0x35, &[("gun_no", n(gun)), ("stop_result", result)]),
+            Said::Ends(serial) => pile.sends_of(serial, 0x19, &[("gun_no", 1)]),
+            Said::Bills(serial, reason) => pile.bills_with(serial, reason.into()),
+            Said::Asks(gun, card) => {
+                let fields = [("gun_no", n(gun)), ("start_mode", 1), ("account_or_card", card + 1)];
+                pile.sends(if v18 { 0xA5 } else { 0x31 }, &fields)
+            }
+        };
+        sequence.0
+    }
+
+    /// Every order and whether it has been opened, where it is known what a frame makes of them: in the memory of a session
+    /// that owns its pile, or in a store that answers at once.
+    fn orders_as_they_are(&self) -> Option<BTreeMap<Serial, (Order, bool)>> {
+        let session = &self.pile.session;
+        if !matches!(session.phase, Phase::Live(_)) {
+            return None;
+        }
+        let mut orders = BTreeMap::new();
+        if self.nature.calm {
+            let store = self.pile.store.borrow();
+            let stored = store.orders.iter().map(|(serial, (order, _))| (*serial, (order.clone(), true)));
+            orders.extend(stored);
+        }
+        let held = session.orders.iter().map(|held| (held.order.serial, (held.order.clone(), held.unsent.is_none())));
+        orders.extend(held);
+        Some(orders)
+    }
+
+    /// What its state must be now.
+    fn state_after(&self, before: &Order, said: Option<Said>, after: &Order, now: WallMs) -> OrderState {
+        use OrderState::{
+            Abnormal, Charging, Failed, Finished, Requested, Settled, Starting, Stopping, WaitingForPlug,
+        };
+        let asked_at_pile = matches!(before.origin, Origin::Card | Origin::Vin);
+        let never_ran = before.charging_at.is_none() && (before.accepted_at.is_none() || asked_at_pile);
+        let Some(said) = said else { return before.state };
+        match (said, before.state) {
+            (Said::Accepts(_), Requested | WaitingForPlug) => Starting,
+            (Said::Refuses(_, 5), Requested) => WaitingForPlug,
+            (Said::Refuses(_, 5), WaitingForPlug) => WaitingForPlug,
+            (Said::Refuses(..), Requested | WaitingForPlug | Starting) => Failed,
+            (Said::Refuses(..), Stopping | Finished) if never_ran => Failed,
+            (Said::Charges(..), Requested | WaitingForPlug | Starting | Charging | Failed) => {
+                let late = before.state == Failed && !self.nature.adopts;
+                if late || is_to_stop(before, after, now) { Stopping } else { Charging }
+            }
+            (Said::Idles(_), Charging) if before.idle_seen > 0 => Abnormal,
+            (Said::Idles(_), Stopping) => Finished,
+            (Said::Ends(_), Starting | Charging | Stopping) => Finished,
+            (Said::Bills(..), _) if self.nature.calm => Settled,
+            // Somebody at the pile asks anew: he does not charge under the yes he had. The same wish again is
+            // the same one, and told yes if that has not been done yet.
+            (Said::Asks(_, card), Requested | Starting) if asked_at_pile && self.pile.session.draining.is_none() => {
+                let shown = before.at_pile.as_ref().map(|at_pile| at_pile.shown.clone());
+                let same = shown == Some(Shown::Card(Card((card + 1).to_le_bytes())));
+                if same && now.since(before.created_at) < 60_000 { Starting } else { Failed }
+            }
+            (_, same) => same,
+        }
+    }
+
+    /// What else must have changed, and that nothing has that the frame does not speak of.
+    fn check_parts(
+        &self,
+        (before, alone): (&Order, bool),
+        said: Option<Said>,
+        after: &Order,
+        now: WallMs,
+        context: &dyn Fn() -> String,
+    ) {
+        let stopping = before.state == OrderState::Stopping;
+        let right = match said {
+            None => before == after,
+            Some(Said::Accepts(_)) => !before.state.is_open() || after.accepted_at.is_some(),
+            Some(Said::Charges(..)) => {
+                let open = before.state.is_open() && before.state != OrderState::Finished;
+                let runs = !open || after.charging_at.is_some();
+                let again = !matches!(before.state, OrderState::Abnormal) || after.ended_at.is_none();
+                let goes_on =
+                    !stopping || after.stop.is_some_and(|stop| stop.still_charging || stop.last_sent_at == now);
+                let planned = before.stop_at_login.is_some_and(|plan| now < plan.expires_at) && open;
+                runs && again && goes_on && (!planned || after.stop_at_login.is_none() && after.stop.is_some())
+            }
+            Some(Said::Idles(_) | Said::Ends(_)) => {
+                let ended = before.state == OrderState::Abnormal && before.ended_at.is_some();
+                let ends = matches!(before.state, OrderState::Abnormal | OrderState::Stopping);
+                if ended { before.ended_at == after.ended_at } else { !ends || after.ended_at.is_some() }
+            }
+            Some(Said::AnswersStop(_, 1)) => {
+                // If two are being stopped, it is for one of them.
+                let taken = after.ended_at.is_some() && after.stop.is_some_and(|stop| !stop.still_charging);
+                !stopping || taken || (!alone && before == after)
+            }
+            Some(Said::AnswersStop(..) | Said::Fails(_)) => before == after,
+            Some(Said::Refuses(..) | Said::Bills(..) | Said::Asks(..)) => true,
+        };
+        assert!(right, "{}", context());
+        // A breach is found once.
+        for kind in AnomalyKind::ALL {
+            let kept = after.anomalies.iter().filter(|anomaly| anomaly.kind == kind).count();
+            assert!(kept <= 1, "{kind:?} {}", context());
+        }
+        let has = |kind| after.anomalies.iter().any(|anomaly| anomaly.kind == kind);
+        let is_late = before.state == OrderState::Failed && matches!(said, Some(Said::Charges(..)));
+        assert!(!is_late || has(AnomalyKind::LateStart), "{}", context());
+        let idles = before.state != after.state && after.state == OrderState::Abnormal;
+        assert!(!idles || has(AnomalyKind::IdleWhileCharging), "{}", context());
+    }
+}
+
+impl Said {
+    fn is_about(self, order: &Order) -> bool {
+        match self {
+            Self::Charges(_, serial)
+            | Self::Accepts(serial)
+            | Self::Refuses(serial, _)
+            | Self::Ends(serial)
+            | Self::Bills(serial, _) => serial == order.serial,
+            Self::Idles(gun) | Self::Fails(gun) | Self::AnswersStop(gun, _) | Self::Asks(gun, _) => gun == order.gun,
+        }
+    }
+}
+
+/// Whether pileway stops by itself what charges now.
+fn is_to_stop(before: &Order, after: &Order, now: WallMs) -> bool {
+    let planned = before.stop_at_login.is_some_and(|plan| now < plan.expires_at);
+    let by_limit = before.limits.zip(after.last).is_some_and(|(limits, last)| {
+        let charging_at = before.charging_at.filter(|_| before.state != OrderState::Failed).unwrap_or(now);
+        let too_long = limits.duration_s.is_some_and(|s| now.since(charging_at) >= u64::from(s) * 1000);
+        let too_dear = limits.amount.is_some_and(|limit| last.amount >= limit);
+        let too_much = limits.energy.is_some_and(|limit| last.energy >= limit);
+        let too_full = limits.soc_percent.is_some_and(|limit| last.soc_percent >= limit);
+        too_long || too_dear || (!limits.by_pile && (too_much || too_full))
+    });
+    planned || by_limit
+}
