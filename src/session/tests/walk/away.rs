@@ -137,9 +137,11 @@ impl Walk {
             return;
         }
         for (order, _) in store.orders.values() {
-            let waits = order.state == OrderState::Stopping && order.stop.is_some_and(|stop| stop.still_charging);
-            // What was charging and is amended elsewhere is looked at when its time comes.
-            let watched = absent.orders.iter().any(|(watched, _)| watched.serial == order.serial);
+            // That it charges on is known to who heard it last.
+            let watched = absent.orders.iter().find(|(watched, _)| watched.serial == order.serial);
+            let stop = watched.and_then(|(watched, _)| watched.stop);
+            let waits = order.state == OrderState::Stopping && stop.is_some_and(|stop| stop.still_charging);
+            let watched = watched.is_some();
             let open = order.state.is_open() && !waits && order.stop_at_login.is_none();
             assert!(watched || !order.state.is_open(), "nobody watches {order:#?}");
             assert!(!open || undecided(order, now).is_none(), "undecided {order:#?}");

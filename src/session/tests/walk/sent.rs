@@ -66,8 +66,10 @@ impl Walk {
         // What is not held is not known to be wrong: it was provisional, or has been settled since.
         let meant = charged.is_some_and(|serial| held(&serial).is_none_or(|held| held.order.stop.is_some()));
         // What happens to one gun of a vehicle happens to the other, whether it has been seen to charge or not.
-        let beside = self.pile.session.orders.iter().any(|held| {
-            let order = &held.order;
+        // It may have failed since, and be known to the store only.
+        let store = self.pile.store.borrow();
+        let held = self.pile.session.orders.iter().map(|held| &held.order);
+        let beside = held.chain(store.orders.values().map(|(order, _)| order)).any(|order| {
             let right = charged.is_none_or(|charged| charged == order.serial);
             order.gun == gun && order.parallel_no().is_some() && order.stop.is_some() && right
         });
