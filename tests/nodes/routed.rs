@@ -9,7 +9,7 @@ use tonic::Code;
 
 use crate::common::api::{parallel_request, start_request};
 use crate::common::redis::Redis;
-use crate::common::{Api, Chance, reason, within};
+use crate::common::{Api, Chance, eventually, reason, within};
 use crate::trio::{self, Trio, online};
 
 const PILES: u32 = 3000;
@@ -64,9 +64,9 @@ async fn every_call_at_any_node_gets_the_piles_own_answer() {
 }
 
 async fn every_rpc(api: &mut Api, pile: &str) {
-    let found = api.pile(pile).await;
+    let told = || async { Some(api.pile(pile).await).filter(|found| found.session.is_some()) };
+    let found = eventually("the session to be told, wherever it is", told).await;
     assert_eq!(found.pile, pile);
-    assert!(found.session.is_some(), "the session is told, wherever it is");
     let request = pb::ReadTelemetryRequest { pile: pile.to_owned(), gun: 1 };
     let measured =
         within("ReadTelemetry", api.telemetry.read_telemetry(request)).await.expect("an answer").into_inner();
