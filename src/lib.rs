@@ -60,7 +60,7 @@
 //! | no stale and no doubled commands: nothing is written past its deadline, a request id starts once | `session/charge/start.rs` (`created`, `attempt_exists`) |
 //! | a vehicle on two guns charges on both or on none, and ends on both | `domain/order/parallel.rs`, `session/charge/parallel.rs` |
 //! | a card is asked about once and makes one order; a pile that may not log in takes nothing from its owner | `session/charge/authorise.rs` (`asked_before`), `session/state/claims.rs` (`knock`) |
-//! | an event is delivered at least once, in order per pile, or told to be missing | `groups/cursor.rs`, `groups/consumer.rs`, `store/position.rs` |
+//! | an event is delivered at least once, in order per pile, or told to be missing | `groups/cursor.rs`, `groups/share.rs`, `groups/flight.rs`, `store/position.rs` |
 //! | a bill is audited, and a late copy of a record is known for years | `domain/record/audit.rs`, `store/ledger/settling.rs`, `store/document/retention.rs` |
 //! | a rolling deploy is calm: piles are handed over one after another, nothing is cut in the middle | `session/fleet.rs` (`drain`) |
 //! | a dead pile is known dead, a short reconnect is no offline | `session/connection.rs` (`tick`), `session/departed.rs` |

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics, SumDataPoint};
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics, SumDataPoint};
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{SdkMeterProvider, Temporality};
 use pileway::api::pb::GroupStart;
@@ -33,7 +33,7 @@ struct Exported(Arc<Mutex<Counts>>);
 impl PushMetricExporter for Exported {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let mut counts = Counts::new();
-        for metric in metrics.scope_metrics().flat_map(|scope| scope.metrics()) {
+        for metric in metrics.scope_metrics().flat_map(ScopeMetrics::metrics) {
             match metric.data() {
                 AggregatedMetrics::U64(MetricData::Sum(sum)) => note(&mut counts, metric.name(), sum.data_points()),
                 AggregatedMetrics::I64(MetricData::Sum(sum)) => note(&mut counts, metric.name(), sum.data_points()),

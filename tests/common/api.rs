@@ -52,6 +52,8 @@ impl Api {
             match self.piles.clone().get_pile(request.clone()).await {
                 Ok(answer) => Some(answer.into_inner().pile.expect("a pile")),
                 Err(status) if status.code() == Code::NotFound => None,
+                // A Redis that is busy with a thousand logins may take longer than its time limit; a read may be repeated.
+                Err(status) if reason(&status).1 == "STORE_UNAVAILABLE" => None,
                 Err(status) => panic!("GetPile: {status:?}"),
             }
         };

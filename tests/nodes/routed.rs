@@ -9,7 +9,7 @@ use tonic::Code;
 
 use crate::common::api::{parallel_request, start_request};
 use crate::common::redis::Redis;
-use crate::common::{Api, Chance, reason, within};
+use crate::common::{Api, Chance, eventually, reason, within};
 use crate::trio::{self, Trio, online};
 
 const PILES: u32 = 3000;
@@ -23,10 +23,6 @@ async fn every_call_at_any_node_gets_the_piles_own_answer() {
     let redis = Redis::start();
     let trio = Trio::start(&redis.url()).await;
     let fleet = trio.piles("32010600100001", PILES).await;
-    let mut config = FleetConfig { piles: PAIRS, ..trio::fleet("32010600200001", trio.addresses()) };
-    config.first.guns = 2;
-    let pairs = Fleet::start(&config);
-    online(&pairs, PAIRS).await;
     let mut chance = Chance::seeded();
 
     let mut asked = JoinSet::new();
@@ -36,14 +32,10 @@ async fn every_call_at_any_node_gets_the_piles_own_answer() {
         let mut api = trio.apis[chance.below(3) as usize].clone();
         asked.spawn(async move { every_rpc(&mut api, &pile).await });
     }
-    for pile in pairs.piles() {
-        let (pile, api) = (pile.code().to_string(), trio.apis[chance.below(3) as usize].clone());
-        asked.spawn(async move { Box::pin(both_guns(&api, &pile)).await });
-    }
     asked.join_all().await;
-    pairs.stop().await;
     // Those that were rebooted are back.
     online(&fleet, PILES).await;
+    vehicles_on_two_guns(&trio, &mut chance).await;
     let unknown = trio.apis[1].sync_clock("99999999999999").await.expect_err("no such pile");
     assert_eq!(reason(&unknown), (Code::NotFound, "PILE_UNKNOWN".to_owned()));
 
@@ -72,9 +64,9 @@ async fn every_call_at_any_node_gets_the_piles_own_answer() {
 }
 
 async fn every_rpc(api: &mut Api, pile: &str) {
-    let found = api.pile(pile).await;
+    let told = || async { Some(api.pile(pile).await).filter(|found| found.session.is_some()) };
+    let found = eventually("the session to be told, wherever it is", told).await;
     assert_eq!(found.pile, pile);
-    assert!(found.session.is_some(), "the session is told, wherever it is");
     let request = pb::ReadTelemetryRequest { pile: pile.to_owned(), gun: 1 };
     let measured =
         within("ReadTelemetry", api.telemetry.read_telemetry(request)).await.expect("an answer").into_inner();
@@ -94,11 +86,20 @@ async fn every_rpc(api: &mut Api, pile: &str) {
     within("RebootPile", api.piles.reboot_pile(request)).await.expect("an answer");
 }
 
-async fn both_guns(api: &Api, pile: &str) {
-    let orders = api.start_parallel(parallel_request(pile)).await.expect("starts on both guns");
-    for order in &orders {
-        api.order_becomes(pile, &order.serial, pb::OrderState::Settled).await;
+/// The same of the one call that takes two guns, at every node.
+async fn vehicles_on_two_guns(trio: &Trio, chance: &mut Chance) {
+    let mut config = FleetConfig { piles: PAIRS, ..trio::fleet("32010600200001", trio.addresses()) };
+    config.first.guns = 2;
+    let fleet = Fleet::start(&config);
+    online(&fleet, PAIRS).await;
+    for pile in fleet.piles() {
+        let (pile, api) = (pile.code().to_string(), &trio.apis[chance.below(3) as usize]);
+        let orders = api.start_parallel(parallel_request(&pile)).await.expect("starts on both guns");
+        for order in &orders {
+            api.order_becomes(&pile, &order.serial, pb::OrderState::Settled).await;
+        }
     }
+    fleet.stop().await;
 }
 
 /// The least a call can cost here: one that asks nobody.

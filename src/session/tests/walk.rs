@@ -92,7 +92,7 @@ struct Nature {
 
 impl Walk {
     fn new(seed: u64) -> Self {
-        let nature = Nature { calm: seed % 3 == 0, v18: seed % 4 == 1, adopts: seed % 5 == 0 };
+        let nature = Nature { calm: seed.is_multiple_of(3), v18: seed % 4 == 1, adopts: seed.is_multiple_of(5) };
         let mut pile = Pile::online_as(if nature.v18 { 18 } else { 16 }, |config| {
             config.late_start = if nature.adopts { LateStart::Adopt } else { LateStart::Stop };
         });

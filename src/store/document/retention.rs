@@ -36,6 +36,7 @@ impl Retention {
     }
 
     /// For what has waited so long to be stored.
+    #[must_use]
     pub fn longer_by(self, waited: Duration) -> Self {
         Self { orders: self.orders + waited, ..self }
     }

@@ -166,7 +166,7 @@ impl Walk {
         for (id, asked) in answered {
             let (kind, name) = match &self.pile.replies[&id] {
                 Ok(reply) => ("reply", self.check_reply(reply)),
-                Err(error) => ("error", self.check_error(error, &asked)),
+                Err(error) => ("error", Self::check_error(error, &asked)),
             };
             self.reached.one(kind, name);
         }
@@ -218,7 +218,7 @@ impl Walk {
 
     /// Nobody is told that nothing was written if it was. A session that has found the order cannot know whether the one
     /// before it wrote anything: it says so.
-    fn check_error(&self, error: &CommandError, asked: &Asked) -> &'static str {
+    fn check_error(error: &CommandError, asked: &Asked) -> &'static str {
         let nothing = matches!(error, CommandError::SessionLost { written: false } | CommandError::DeadlinePassed);
         let so = !nothing || asked.start.is_none() || asked.written != Some(true);
         assert!(so, "not so: {error:?} {asked:?}");

@@ -97,7 +97,7 @@ impl Walk {
         }
         if std::mem::take(&mut absent.elsewhere) {
             if self.pile.store.borrow().owner != Some(absent.fence) {
-                return self.adopt_what_is_stored(absent);
+                return self.adopt_what_is_stored(&absent);
             }
             absent.lost_at = absent.lost_at.map(|_| now.mono + LOST_AFTER);
         }
@@ -121,7 +121,7 @@ impl Walk {
                     self.reached.one("away", "decided");
                     absent.written(document, versions.first().copied());
                 }
-                Err(WriteError::Fenced) => return self.adopt_what_is_stored(absent),
+                Err(WriteError::Fenced) => return self.adopt_what_is_stored(&absent),
                 Err(WriteError::Conflict { current, .. }) => absent.conflict(document, current),
                 Err(WriteError::Store(error)) => panic!("{error}"),
             }
@@ -149,7 +149,7 @@ impl Walk {
     }
 
     /// The fence does not stand any more: if nobody newer is there, the pile is taken on as it is stored.
-    fn adopt_what_is_stored(&mut self, absent: Absent) {
+    fn adopt_what_is_stored(&mut self, absent: &Absent) {
         let owner = self.pile.store.borrow().owner;
         if owner.is_some_and(|owner| owner.epoch > absent.fence.epoch) {
             return;
@@ -163,7 +163,7 @@ impl Walk {
         };
         let lost_at = (pile.presence == Presence::Online).then_some(now.mono + LOST_AFTER);
         let (fence, version, orders) = (login.fence, Some(version), login.open_orders);
-        self.absent = Some(Absent { fence, pile, version, lost_at, orders, elsewhere: false, ..absent });
+        self.absent = Some(Absent { fence, pile, version, lost_at, reason: absent.reason, orders, elsewhere: false });
         self.reached.one("away", "adopted");
     }
 

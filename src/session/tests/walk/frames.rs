@@ -63,7 +63,7 @@ impl Walk {
             assert_eq!(after.state, state, "{}", context());
             let on_gun = |(order, _): &&(Order, bool)| order.gun == after.gun && order.stop.is_some();
             let alone = before_all.values().filter(on_gun).count() < 2;
-            self.check_parts((before, alone), said, after, now, &context);
+            Self::check_parts((before, alone), said, after, now, &context);
         }
         if let (true, Said::Bills(serial, _)) = (self.nature.calm, said) {
             assert_eq!(self.pile.order_state(serial), OrderState::Settled);
@@ -163,8 +163,7 @@ impl Walk {
         let Some(said) = said else { return before.state };
         match (said, before.state) {
             (Said::Accepts(_), Requested | WaitingForPlug) => Starting,
-            (Said::Refuses(_, 5), Requested) => WaitingForPlug,
-            (Said::Refuses(_, 5), WaitingForPlug) => WaitingForPlug,
+            (Said::Refuses(_, 5), Requested | WaitingForPlug) => WaitingForPlug,
             (Said::Refuses(..), Requested | WaitingForPlug | Starting) => Failed,
             (Said::Refuses(..), Stopping | Finished) if never_ran => Failed,
             (Said::Charges(..), Requested | WaitingForPlug | Starting | Charging | Failed) => {
@@ -172,8 +171,7 @@ impl Walk {
                 if late || is_to_stop(before, after, now) { Stopping } else { Charging }
             }
             (Said::Idles(_), Charging) if before.idle_seen > 0 => Abnormal,
-            (Said::Idles(_), Stopping) => Finished,
-            (Said::Ends(_), Starting | Charging | Stopping) => Finished,
+            (Said::Idles(_), Stopping) | (Said::Ends(_), Starting | Charging | Stopping) => Finished,
             (Said::Bills(..), _) if self.nature.calm => Settled,
             // Somebody at the pile asks anew: he does not charge under the yes he had. The same wish again is
             // the same one, and told yes if that has not been done yet.
@@ -188,7 +186,6 @@ impl Walk {
 
     /// What else must have changed, and that nothing has that the frame does not speak of.
     fn check_parts(
-        &self,
         (before, alone): (&Order, bool),
         said: Option<Said>,
         after: &Order,
@@ -197,7 +194,7 @@ impl Walk {
     ) {
         let stopping = before.state == OrderState::Stopping;
         let right = match said {
-            None => before == after,
+            None | Some(Said::Fails(_)) => before == after,
             Some(Said::Accepts(_)) => !before.state.is_open() || after.accepted_at.is_some(),
             Some(Said::Charges(..)) => {
                 let open = before.state.is_open() && before.state != OrderState::Finished;
@@ -213,12 +210,12 @@ impl Walk {
                 let ends = matches!(before.state, OrderState::Abnormal | OrderState::Stopping);
                 if ended { before.ended_at == after.ended_at } else { !ends || after.ended_at.is_some() }
             }
-            Some(Said::AnswersStop(_, 1)) => {
+            Some(Said::AnswersStop(_, result)) => {
                 // If two are being stopped, it is for one of them.
                 let taken = after.ended_at.is_some() && after.stop.is_some_and(|stop| !stop.still_charging);
-                !stopping || taken || (!alone && before == after)
+                let unchanged = before == after;
+                if result == 1 { !stopping || taken || (!alone && unchanged) } else { unchanged }
             }
-            Some(Said::AnswersStop(..) | Said::Fails(_)) => before == after,
             Some(Said::Refuses(..) | Said::Bills(..) | Said::Asks(..)) => true,
         };
         assert!(right, "{}", context());

@@ -41,7 +41,7 @@ impl Walk {
             match n % 3 {
                 0 if state.is_open() => self.end_without_a_bill(serial),
                 0 => {}
-                1 => drop(self.frame(Said::Bills(serial, 0x41))),
+                1 => self.frame(Said::Bills(serial, 0x41)),
                 _ => self.bill_twice(serial),
             }
             self.check();
