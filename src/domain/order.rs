@@ -216,6 +216,10 @@ pub struct Stop {
     /// Who wanted it first.
     #[serde(default)]
     pub cause: StopCause,
+    /// The other gun of its vehicle had not come about when this was decided, so that this one should not have either:
+    /// its yes counts for nothing.
+    #[serde(default)]
+    pub takes_back: bool,
 }
 
 /// Why a charge is stopped by 0x36.
@@ -353,6 +357,8 @@ pub enum Happening {
     ChargeEnded,
     /// It is to be stopped; 0x36 goes out.
     StopRequested(StopCause),
+    /// The same, because the other gun of its vehicle has not come about.
+    TakenBack,
     /// 0x35 said yes.
     StopAccepted,
     /// The record is about to be made durable.

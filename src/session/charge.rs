@@ -183,9 +183,9 @@ impl Session {
     /// Nobody need wait for an order that has failed. Who waits for its start hears it from who found out, unless that
     /// was time.
     fn failed(&mut self, order: &Order, out: &mut Out) {
-        let Order { gun, serial, .. } = *order;
+        let serial = order.serial;
         let not_active = CommandError::OrderNotActive { serial, state: order.state.name().into() };
-        self.answer_all(Await::Stop(gun, serial), &Err(not_active), out);
+        self.answer_stop(serial, &Err(not_active), out);
         if matches!(order.failure, Some(Failure::NoStart | Failure::NotPluggedIn)) {
             self.answer_all(Await::Start(serial), &Ok(Reply::Started(Box::new(order.clone()))), out);
         }
@@ -243,13 +243,21 @@ impl Session {
         };
         self.answer_all(Await::Start(order.serial), &started, out);
         let stopped = Reply::Stopped { order: order.clone(), confirmed_by: StopProof::Record };
-        self.answer_all(Await::Stop(order.gun, order.serial), &Ok(stopped), out);
+        self.answer_stop(order.serial, &Ok(stopped), out);
         self.companion_settled(now, &order, out);
+        self.forget_closed();
     }
 
-    /// An order that is closed and stored needs no memory.
+    /// An order that is closed and stored needs no memory, unless it is a reason to stop the other gun of its vehicle, of
+    /// which more may be heard: then the store may be away, or behind.
     pub(super) fn forget_closed(&mut self) {
-        self.orders.retain(|h| h.order.state.is_open() || h.dirty || h.unsent.is_some());
+        let goes_on = |order: &Order| order.stop.is_none() && order.may_be_stopped();
+        let others = self.orders.iter().filter(|h| goes_on(&h.order)).filter_map(|h| h.order.parallel);
+        let needed: Vec<_> = others.map(|other| other.serial).collect();
+        self.orders.retain(|h| {
+            let tells = h.order.never_came_about() && needed.contains(&h.order.serial);
+            h.order.state.is_open() || h.dirty || h.unsent.is_some() || tells
+        });
     }
 
     /// Room for one more order. Those that only wait for a record that may never come need no memory: they are stored,

@@ -180,7 +180,7 @@ fn failure(failure: Failure) -> pb::StartFailure {
 }
 
 fn stop(stop: Stop) -> pb::OrderStop {
-    let Stop { requested_at, last_sent_at, sent, still_charging, cause } = stop;
+    let Stop { requested_at, last_sent_at, sent, still_charging, cause, takes_back: _ } = stop;
     pb::OrderStop {
         requested_at: Some(timestamp(requested_at)),
         last_sent_at: Some(timestamp(last_sent_at)),

@@ -83,6 +83,7 @@ fn order() -> Order {
         sent: 3,
         still_charging: true,
         cause: StopCause::LateStart,
+        takes_back: true,
     });
     order.failure = Some(Failure::FailedOnPile { code: 0x4A, name: "no BHM".into() });
     order.anomalies = AnomalyKind::ALL.map(|kind| Anomaly { kind, at: WallMs(i64::MAX) }).to_vec();

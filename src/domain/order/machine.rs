@@ -34,6 +34,7 @@ impl Order {
             Happening::Idle => self.idle(now),
             Happening::ChargeEnded => self.charge_ended(now),
             Happening::StopRequested(cause) => self.stop_requested(now, cause),
+            Happening::TakenBack => self.taken_back(now),
             Happening::StopAccepted => self.stop_accepted(now),
             Happening::Recorded(record) => self.recorded(now, *record),
             Happening::ConflictingRecord => self.breach(now, AnomalyKind::RecordConflict).into_iter().collect(),
@@ -176,7 +177,8 @@ impl Order {
         let sent = self.stop.map_or(0, |stop| stop.sent);
         let (requested_at, cause) = self.stop.map_or((now, cause), |stop| (stop.requested_at, stop.cause));
         let sent = sent.saturating_add(1);
-        self.stop = Some(Stop { requested_at, last_sent_at: now, sent, still_charging: false, cause });
+        let takes_back = self.stop.is_some_and(|stop| stop.takes_back);
+        self.stop = Some(Stop { requested_at, last_sent_at: now, sent, still_charging: false, cause, takes_back });
         match self.state {
             OrderState::Requested | OrderState::WaitingForPlug | OrderState::Starting | OrderState::Charging => {
                 self.plug_deadline = None;
@@ -192,6 +194,15 @@ impl Order {
             | OrderState::ClosedWithoutRecord => {}
         }
         if news { vec![Change::StopRequested] } else { vec![] }
+    }
+
+    fn taken_back(&mut self, now: WallMs) -> Vec<Change> {
+        let first = self.stop.is_none();
+        let changes = self.stop_requested(now, StopCause::OtherGun);
+        if let Some(stop) = &mut self.stop {
+            stop.takes_back |= first;
+        }
+        changes
     }
 
     fn stop_accepted(&mut self, now: WallMs) -> Vec<Change> {
@@ -320,8 +331,9 @@ impl Order {
 
     /// The pile has neither said yes nor charged. That it was told yes says nothing: nobody may have confirmed. Nor does
     /// the yes of a gun that was stopped because the other one of its vehicle did not start: it should not have either.
+    /// One that was stopped because the other one was stopped owes what that one owes.
     fn never_started(&self) -> bool {
-        let taken_back = self.stop.is_some_and(|stop| stop.cause == StopCause::OtherGun);
+        let taken_back = self.stop.is_some_and(|stop| stop.takes_back);
         (self.accepted_at.is_none() || self.origin.is_confirmed() || taken_back) && self.charging_at.is_none()
     }
 
@@ -357,7 +369,7 @@ const STARTED_BY_VIN: &[u8] = &[5, 3];
 /// 0x33 reason 5.
 const NOT_PLUGGED_IN: u8 = 5;
 /// 0x33 and a charging 0x13 must come within 90 s of 0x34.
-const START_MS: u64 = 90_000;
+pub(super) const START_MS: u64 = 90_000;
 /// A second 0x33 must come within 60 s of "not plugged in".
 const PLUG_MS: u64 = 60_000;
 /// The record must come within 30 s of the end.

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::machine::START_MS;
 use super::{Order, OrderState};
 use crate::domain::ids::{Gun, Serial};
 
@@ -27,6 +28,18 @@ impl Order {
         of_pile.or(self.parallel.map(|parallel| parallel.number))
     }
 
+    /// Whether the two belong to one vehicle. Where a pile gives the number, some give none, or the same again once their
+    /// clock is set back: an order of long ago is another driver's, whether it has settled or not.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        if let (Some(one), Some(two)) = (self.parallel, other.parallel) {
+            return one.serial == other.serial && two.serial == self.serial;
+        }
+        let number = self.parallel_no().filter(|number| *number != NO_NUMBER);
+        let at_pile = self.parallel.is_none() && other.parallel.is_none();
+        let together = self.created_at.0.abs_diff(other.created_at.0) < START_MS;
+        at_pile && number.is_some() && number == other.parallel_no() && self.gun != other.gun && together
+    }
+
     /// Whether it is the one its request id leads to: of two orders, that of the lower gun.
     pub fn leads(&self) -> bool {
         self.parallel.is_none_or(|other| self.gun < other.gun)
@@ -38,9 +51,10 @@ impl Order {
         said_yes || self.state == OrderState::WaitingForPlug || !self.state.is_open()
     }
 
-    /// Its start has failed, and it has not charged all the same.
+    /// Its start has failed, or was ended before the pile had said anything, and it has not charged all the same.
     pub fn never_came_about(&self) -> bool {
-        self.failure.is_some() && self.charging_at.is_none()
+        let closed = self.state == OrderState::ClosedWithoutRecord && self.accepted_at.is_none();
+        (self.failure.is_some() || closed) && self.charging_at.is_none()
     }
 
     /// Whether `other`, which belongs to the same vehicle, is a reason to stop this one.
@@ -52,3 +66,6 @@ impl Order {
         other.stop.is_some() || (self.parallel.is_some() && begun && other.never_came_about())
     }
 }
+
+/// What a pile without a number sends.
+const NO_NUMBER: [u8; 6] = [0; 6];

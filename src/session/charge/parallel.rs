@@ -170,10 +170,13 @@ impl Session {
     /// Something has become of this order, or the pile charges it: whoever waits for the start of both is told, and
     /// whichever has to end ends.
     pub(in crate::session) fn keep_together(&mut self, now: Now, serial: Serial, out: &mut Out) {
-        let Some(number) = self.held(serial).and_then(|held| held.order.parallel_no()) else { return };
-        self.answer_both(serial, None, out);
-        let of_vehicle = |h: &&Held| h.order.parallel_no() == Some(number) && h.order.serial != serial;
+        let Some(order) = self.held(serial).map(|held| &held.order) else { return };
+        if order.parallel_no().is_none() {
+            return;
+        }
+        let of_vehicle = |h: &&Held| h.order.serial != serial && h.order.is_beside(order);
         let others: Vec<_> = self.orders.iter().filter(of_vehicle).map(|h| h.order.serial).collect();
+        self.answer_both(serial, None, out);
         for other in others {
             for (one, companion) in [(other, serial), (serial, other)] {
                 if let Some(companion) = self.held(companion).map(|held| held.order.clone()) {
@@ -197,13 +200,15 @@ impl Session {
     /// 0x36, if what has become of the other gun's order demands it.
     fn end_with(&mut self, now: Now, serial: Serial, companion: &Order, out: &mut Out) {
         let Some(held) = self.held(serial).filter(|held| held.unsent.is_none()) else { return };
-        let gun = held.order.gun;
-        let stranger = self.charged.iter().any(|(of, charged)| *of == gun && *charged != serial);
-        if self.catching_up || self.has_ended() || stranger || !held.order.ends_with(companion) {
+        let gun = self.gun_to_stop(&held.order);
+        if self.catching_up || self.has_ended() || self.meets_stranger(gun, serial) || !held.order.ends_with(companion)
+        {
             return;
         }
         out.repeat(self.stop_frame(gun));
-        self.happened(now, serial, Happening::StopRequested(StopCause::OtherGun), out);
+        let stopped = Happening::StopRequested(StopCause::OtherGun);
+        let why = if companion.never_came_about() { Happening::TakenBack } else { stopped };
+        self.happened(now, serial, why, out);
     }
 
     /// What the store says of it; `None` if it does not know it, or any more.
@@ -215,7 +220,8 @@ impl Session {
         out: &mut Out,
     ) {
         if let Some(held) = self.orders.iter_mut().find(|held| held.order.serial == serial) {
-            held.companion_known = true;
+            // A store that is behind says what it was before it was answered: it is asked again.
+            held.companion_known = companion.is_some_and(Order::is_answered);
         }
         if let Some(companion) = companion {
             self.end_with(now, serial, companion, out);
@@ -225,14 +231,20 @@ impl Session {
     /// One of them is settled, and not held any more.
     pub(in crate::session) fn companion_settled(&mut self, now: Now, settled: &Order, out: &mut Out) {
         let Some(other) = settled.parallel.map(|other| other.serial) else { return };
-        self.answer_both(other, Some(settled), out);
+        self.answer_as_it_stays(settled, out);
         self.end_with(now, other, settled, out);
         if let Some(held) = self.orders.iter_mut().find(|held| held.order.serial == other) {
             // One that has not come about may still be a reason to stop what has not answered yet.
             held.companion_known |= !settled.never_came_about();
         }
+    }
+
+    /// One of them is as it will stay: whoever waits for the start of both need not wait for more.
+    pub(in crate::session) fn answer_as_it_stays(&mut self, order: &Order, out: &mut Out) {
+        let Some(other) = order.parallel.map(|other| other.serial) else { return };
+        self.answer_both(other, Some(order), out);
         // A retry finds this one in the store.
-        let leading = if settled.leads() { settled.serial } else { other };
+        let leading = if order.leads() { order.serial } else { other };
         let unknown = Err(CommandError::OutcomeUnknown { serial: Some(leading) });
         self.answer(|what| what == Await::Parallel(leading), None, &unknown, out);
     }

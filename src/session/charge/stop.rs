@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::command::StopProof;
 use crate::domain::order::{AnomalyKind, Happening, StopCause};
-use crate::domain::{CommandError, Gun, Reply, Serial};
+use crate::domain::{CommandError, Gun, Order, Reply, Serial};
 use crate::session::held::Held;
 use crate::session::io::Out;
 use crate::session::pending::{Await, CommandId, RETRY};
@@ -34,8 +34,8 @@ impl Session {
         if !held.order.may_be_stopped() {
             return Err(CommandError::OrderNotActive { serial, state: held.order.state.name().into() });
         }
-        let gun = held.order.gun;
-        if self.charged.iter().any(|(of, charged)| *of == gun && *charged != serial) {
+        let gun = self.gun_to_stop(&held.order);
+        if self.meets_stranger(gun, serial) {
             return Err(CommandError::OrderNotActive { serial, state: "its gun charges another order".into() });
         }
         let sequence = out.command(self.stop_frame(gun), deadline);
@@ -79,6 +79,16 @@ impl Session {
         self.happened(now, serial, Happening::StopRequested(cause), out);
     }
 
+    /// Where 0x36 meets this order: on the gun the pile charges it on, as far as that is known.
+    pub(in crate::session) fn gun_to_stop(&self, order: &Order) -> Gun {
+        self.charged_on(order.serial).unwrap_or(order.gun)
+    }
+
+    /// Whether the gun charges another order.
+    pub(in crate::session) fn meets_stranger(&self, gun: Gun, serial: Serial) -> bool {
+        self.charged.iter().any(|(of, charged)| *of == gun && *charged != serial)
+    }
+
     pub(in crate::session) fn stop_frame(&self, gun: Gun) -> wire::RemoteStop {
         wire::RemoteStop { pile_code: wire_pile(self.pile.code), gun_no: wire_gun(gun) }
     }
@@ -93,7 +103,10 @@ impl Session {
     ) {
         let Some(gun) = self.gun(answer.gun_no) else { return };
         self.stop_accepted(now, answer, out);
-        let Some(order) = self.stopping(gun).map(|held| Box::new(held.order.clone())) else { return };
+        // The gun it was charged on may have gone idle since.
+        let asked = |h: &&Held| self.pending.holds(|what| what == Await::Stop(gun, h.order.serial));
+        let stopping = self.stopping(gun).or_else(|| self.orders.iter().find(asked));
+        let Some(order) = stopping.map(|held| Box::new(held.order.clone())) else { return };
         let result = stop_outcome(answer).map(|()| Reply::Stopped { order, confirmed_by: StopProof::Answer });
         self.answer(|what| matches!(what, Await::Stop(of, _) if of == gun), Some(sequence), &result, out);
     }
@@ -108,6 +121,18 @@ impl Session {
 
     /// 0x35 names a gun only: an order whose charge has ended, but whose record is overdue, is not meant.
     fn stopping(&self, gun: Gun) -> Option<&Held> {
-        self.orders.iter().find(|h| h.order.gun == gun && h.order.stop.is_some() && h.occupies_gun())
+        let meant = |h: &&Held| h.order.stop.is_some() && h.occupies_gun() && self.gun_to_stop(&h.order) == gun;
+        // What was last seen to charge there comes first.
+        self.orders.iter().filter(meant).min_by_key(|h| self.charged_on(h.order.serial) != Some(gun))
+    }
+
+    /// Whoever wants it stopped, on whichever gun, need not wait for 0x35.
+    pub(in crate::session) fn answer_stop(
+        &mut self,
+        serial: Serial,
+        result: &Result<Reply, CommandError>,
+        out: &mut Out,
+    ) {
+        self.answer(|what| matches!(what, Await::Stop(_, of) if of == serial), None, result, out);
     }
 }

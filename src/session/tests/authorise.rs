@@ -439,6 +439,25 @@ fn a_stop_of_one_gun_stops_the_others_of_its_vehicle() {
 }
 
 #[test]
+fn no_number_or_one_of_long_ago_makes_no_vehicle_of_two_drivers() {
+    for (number, later) in [(0, 0), (0x24, 600)] {
+        let mut pile = online();
+        for gun in [1, 2] {
+            swipes_parallel(&mut pile, gun, number);
+            let serial = pile.authority_says(yes()).serial;
+            pile.receives(0xA2);
+            pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", 3)]);
+            pile.receives_nothing();
+            // The first one ends, and never settles.
+            pile.stop(serial);
+            pile.receives(0x36);
+            pile.idles();
+            pile.advance(later);
+        }
+    }
+}
+
+#[test]
 fn one_gun_denied_is_all_guns_of_the_vehicle_denied() {
     let mut pile = online_with_guns(4);
     for gun in 1..=3 {

@@ -113,6 +113,25 @@ fn the_0x35_of_a_gun_is_not_taken_by_an_older_order_whose_record_is_overdue() {
 }
 
 #[test]
+fn a_stop_goes_to_the_gun_the_pile_charges_the_order_on_and_the_answer_is_that_guns() {
+    for idle_before in [false, true] {
+        let mut pile = Pile::online();
+        let (_, serial) = pile.starting();
+        pile.accepts(serial);
+        pile.sends_of(serial, 0x13, &[("gun_no", 2), ("status", 3)]);
+        let id = pile.stop(serial);
+        assert_eq!(pile.receives(0x36).get("gun_no"), 2);
+        pile.sends(0x35, &[("gun_no", 1), ("stop_result", 1)]);
+        pile.waits_still(id);
+        if idle_before {
+            pile.sends(0x13, &[("gun_no", 2), ("status", 2)]);
+        }
+        pile.sends(0x35, &[("gun_no", 2), ("stop_result", 1)]);
+        assert!(matches!(pile.reply(id), Ok(Reply::Stopped { order, .. }) if order.serial == serial));
+    }
+}
+
+#[test]
 fn a_late_0x35_is_not_the_answer_to_the_stop_of_the_next_order() {
     let mut pile = Pile::online();
     let serial = pile.charging();

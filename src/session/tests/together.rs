@@ -237,3 +237,92 @@ fn answers_that_come_while_the_store_is_away_count_once_the_pile_is_claimed() {
         assert_eq!(stopped(&mut next), if reason == 0 { vec![] } else { vec![1] });
     }
 }
+
+#[test]
+fn a_gun_that_was_stopped_with_the_other_owes_its_record_like_that_one() {
+    let mut pile = Pile::online();
+    let (id, serials) = asked(&mut pile);
+    answers(&mut pile, 1, serials[0], 0);
+    answers(&mut pile, 2, serials[1], 0);
+    both(&mut pile, id);
+    pile.stop(serials[1]);
+    assert_eq!(stopped(&mut pile), [2, 1]);
+    pile.advance(30);
+    assert_eq!(states(&pile, serials), [OrderState::Abnormal; 2]);
+    for serial in serials {
+        let kinds: Vec<_> = pile.store.borrow().order(serial).anomalies.iter().map(|anomaly| anomaly.kind).collect();
+        assert_eq!(kinds, [AnomalyKind::RecordOverdue]);
+    }
+}
+
+#[test]
+fn a_gun_that_is_closed_before_it_has_answered_is_the_answer_and_the_other_does_not_charge_alone() {
+    let mut pile = Pile::online();
+    let (id, [one, two]) = asked(&mut pile);
+    let close = pile.close(one, true);
+    assert!(matches!(pile.reply(close), Ok(Reply::Closed(_))));
+    assert_eq!(both(&mut pile, id)[0].state, OrderState::ClosedWithoutRecord);
+    let again = pile.close(one, true);
+    assert_eq!(pile.reply(again), Err(CommandError::OrderNotHeld { serial: one }), "nothing is left to write");
+    assert_eq!(stopped(&mut pile), [0; 0], "it has not said yes");
+    answers(&mut pile, 2, two, 0);
+    assert_eq!(stopped(&mut pile), [2]);
+
+    // It had said yes: it may charge, and so may the other.
+    let mut pile = Pile::online();
+    let (id, [one, two]) = asked(&mut pile);
+    answers(&mut pile, 1, one, 0);
+    let close = pile.close(one, true);
+    assert!(matches!(pile.reply(close), Ok(Reply::Closed(_))));
+    assert_eq!(pile.reply(id), Err(CommandError::OutcomeUnknown { serial: Some(one) }));
+    answers(&mut pile, 2, two, 0);
+    assert_eq!(stopped(&mut pile), [0; 0]);
+}
+
+#[test]
+fn a_no_counts_for_the_other_gun_also_if_the_store_is_away_by_the_time_that_says_yes() {
+    let mut pile = Pile::online();
+    let (id, [one, two]) = asked(&mut pile);
+    answers(&mut pile, 1, one, 3);
+    both(&mut pile, id);
+    // It does not hold its gun.
+    pile.start(&request(2));
+    let next = pile.receives(0x34).serial();
+    pile.mode = Mode::Away;
+    answers(&mut pile, 2, two, 0);
+    assert_eq!(stopped(&mut pile), [2]);
+    pile.store_returns();
+    pile.advance(2);
+    let mut held: Vec<_> = pile.session.orders.iter().map(|held| held.order.serial).collect();
+    held.sort();
+    let mut needed = [two, next];
+    needed.sort();
+    assert_eq!(held, needed, "what needs no memory is forgotten");
+}
+
+#[test]
+fn a_store_that_does_not_know_yet_what_has_become_of_the_other_gun_is_asked_again() {
+    let mut pile = Pile::online();
+    let (_, [one, two]) = asked(&mut pile);
+    pile.session.orders.retain(|held| held.order.serial != one);
+    answers(&mut pile, 2, two, 0);
+    assert_eq!(stopped(&mut pile), [0; 0], "it may still say yes");
+    let no = crate::domain::order::Happening::Rejected { code: 3, name: String::new() };
+    pile.store.borrow_mut().amend(one, pile.now().wall, no);
+    charges(&mut pile, 2, two);
+    assert_eq!(stopped(&mut pile), [2]);
+}
+
+#[test]
+fn each_order_is_stopped_on_the_gun_that_charges_it() {
+    let mut pile = Pile::online();
+    let (_, [one, two]) = asked(&mut pile);
+    answers(&mut pile, 1, one, 0);
+    answers(&mut pile, 2, two, 0);
+    // The pile counts its guns otherwise.
+    charges(&mut pile, 1, two);
+    charges(&mut pile, 2, one);
+    pile.stop(one);
+    assert_eq!(stopped(&mut pile), [2, 1]);
+    assert_eq!(states(&pile, [one, two]), [OrderState::Stopping; 2]);
+}

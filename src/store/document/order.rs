@@ -244,13 +244,14 @@ impl TryFrom<v1::Parallel> for Parallel {
 
 impl From<&Stop> for v1::Stop {
     fn from(stop: &Stop) -> Self {
-        let Stop { requested_at, last_sent_at, sent, still_charging, cause } = *stop;
+        let Stop { requested_at, last_sent_at, sent, still_charging, cause, takes_back } = *stop;
         Self {
             requested_at_ms: requested_at.0,
             last_sent_at_ms: last_sent_at.0,
             sent: u32::from(sent),
             still_charging,
             cause: v1::StopCause::from(cause).into(),
+            takes_back,
         }
     }
 }
@@ -259,7 +260,7 @@ impl TryFrom<v1::Stop> for Stop {
     type Error = Unreadable;
 
     fn try_from(stored: v1::Stop) -> Result<Self, Unreadable> {
-        let v1::Stop { requested_at_ms, last_sent_at_ms, sent, still_charging, cause } = stored;
+        let v1::Stop { requested_at_ms, last_sent_at_ms, sent, still_charging, cause, takes_back } = stored;
         Ok(Self {
             requested_at: WallMs(requested_at_ms),
             last_sent_at: WallMs(last_sent_at_ms),
@@ -270,6 +271,7 @@ impl TryFrom<v1::Stop> for Stop {
                 0 => StopCause::Caller,
                 cause => enumerated::<v1::StopCause, _>("stop.cause", cause)?,
             },
+            takes_back,
         })
     }
 }

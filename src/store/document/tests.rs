@@ -303,6 +303,7 @@ fn order() -> Order {
             sent: 8,
             still_charging: true,
             cause: StopCause::LateStart,
+            takes_back: true,
         }),
         ended_at: Some(WallMs(9)),
         settled_at: Some(WallMs(0)),

@@ -57,11 +57,12 @@ impl Walk {
         for (serial, (before, opened)) in &before_all {
             // What becomes of the other gun of the vehicle is one more thing that can happen to it.
             let Some((after, _)) = after.get(serial).filter(|_| before.parallel.is_none()) else { continue };
-            let said = Some(said).filter(|said| *opened && said.is_about(before));
+            let said = Some(said).filter(|said| *opened && said.is_about(before, self.gun_to_stop(before)));
             let state = self.state_after(before, said, after, now);
             let context = || format!("{said:?} makes of {before:#?} this: {after:#?}");
             assert_eq!(after.state, state, "{}", context());
-            let on_gun = |(order, _): &&(Order, bool)| order.gun == after.gun && order.stop.is_some();
+            let stopped_on = self.gun_to_stop(after);
+            let on_gun = |(order, _): &&(Order, bool)| self.gun_to_stop(order) == stopped_on && order.stop.is_some();
             let alone = before_all.values().filter(on_gun).count() < 2;
             Self::check_parts((before, alone), said, after, now, &context);
         }
@@ -95,6 +96,12 @@ impl Walk {
             assert!(!open || since.is_some_and(|since| since <= at), "{said:?} at {at:?} is forgotten: {order:#?}");
             self.reached.one("provisional", if open { "caught up" } else { "too late" });
         }
+    }
+
+    /// It is stopped where it charges, and 0x35 answers for that gun.
+    fn gun_to_stop(&self, order: &Order) -> Gun {
+        let charged = self.charged.iter().find(|(_, charged)| **charged == order.serial);
+        charged.map_or(order.gun, |(gun, _)| *gun)
     }
 
     fn send(&mut self, said: Said, [energy, amount, soc]: [u64; 3]) -> [u8; 2] {
@@ -233,14 +240,15 @@ impl Walk {
 }
 
 impl Said {
-    fn is_about(self, order: &Order) -> bool {
+    fn is_about(self, order: &Order, stopped_on: Gun) -> bool {
         match self {
             Self::Charges(_, serial)
             | Self::Accepts(serial)
             | Self::Refuses(serial, _)
             | Self::Ends(serial)
             | Self::Bills(serial, _) => serial == order.serial,
-            Self::Idles(gun) | Self::Fails(gun) | Self::AnswersStop(gun, _) | Self::Asks(gun, _) => gun == order.gun,
+            Self::Idles(gun) | Self::Fails(gun) | Self::Asks(gun, _) => gun == order.gun,
+            Self::AnswersStop(gun, _) => gun == stopped_on,
         }
     }
 }
