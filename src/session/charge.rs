@@ -140,10 +140,10 @@ impl Session {
         }
     }
 
-    /// The gun whose last 0x13 charges this serial. It need not be the one it was started on: 0x36 names a gun only, and
+    /// The gun whose last 0x13 charges this serial, of two the one that said so later. It need not be the one it was started on: 0x36 names a gun only, and
     /// that of a pile which counts otherwise may charge a stranger.
     pub(super) fn charged_on(&self, serial: Serial) -> Option<Gun> {
-        self.charged.iter().find(|(_, charged)| *charged == serial).map(|(gun, _)| *gun)
+        self.charged.iter().rev().find(|(_, charged)| *charged == serial).map(|(gun, _)| *gun)
     }
 
     /// Moves an order on, and everything that follows from it.

@@ -57,13 +57,15 @@ impl Walk {
         for (serial, (before, opened)) in &before_all {
             // What becomes of the other gun of the vehicle is one more thing that can happen to it.
             let Some((after, _)) = after.get(serial).filter(|_| before.parallel.is_none()) else { continue };
-            let said = Some(said).filter(|said| *opened && said.is_about(before, self.gun_to_stop(before)));
+            let said = Some(said).filter(|said| *opened && said.is_about(before, &self.guns_to_stop(before)));
             let state = self.state_after(before, said, after, now);
             let context = || format!("{said:?} makes of {before:#?} this: {after:#?}");
             assert_eq!(after.state, state, "{}", context());
-            let stopped_on = self.gun_to_stop(after);
-            let on_gun = |(order, _): &&(Order, bool)| self.gun_to_stop(order) == stopped_on && order.stop.is_some();
-            let alone = before_all.values().filter(on_gun).count() < 2;
+            let guns = self.guns_to_stop(after);
+            let on_gun = |(order, _): &&(Order, bool)| {
+                order.stop.is_some() && self.guns_to_stop(order).iter().any(|gun| guns.contains(gun))
+            };
+            let alone = before_all.values().filter(on_gun).count() < 2 && guns.len() == 1;
             Self::check_parts((before, alone), said, after, now, &context);
         }
         if let (true, Said::Bills(serial, _)) = (self.nature.calm, said) {
@@ -98,10 +100,11 @@ impl Walk {
         }
     }
 
-    /// It is stopped where it charges, and 0x35 answers for that gun.
-    fn gun_to_stop(&self, order: &Order) -> Gun {
-        let charged = self.charged.iter().find(|(_, charged)| **charged == order.serial);
-        charged.map_or(order.gun, |(gun, _)| *gun)
+    /// It is stopped where it charges, and 0x35 answers for that gun; one of two, if the pile says so of both.
+    fn guns_to_stop(&self, order: &Order) -> Vec<Gun> {
+        let charged = self.charged.iter().filter(|(_, charged)| **charged == order.serial);
+        let guns: Vec<_> = charged.map(|(gun, _)| *gun).collect();
+        if guns.is_empty() { vec![order.gun] } else { guns }
     }
 
     fn send(&mut self, said: Said, [energy, amount, soc]: [u64; 3]) -> [u8; 2] {
@@ -218,7 +221,7 @@ impl Walk {
                 if ended { before.ended_at == after.ended_at } else { !ends || after.ended_at.is_some() }
             }
             Some(Said::AnswersStop(_, result)) => {
-                // If two are being stopped, it is for one of them.
+                // If two are being stopped, or one on two guns, it is for one of them.
                 let taken = after.ended_at.is_some() && after.stop.is_some_and(|stop| !stop.still_charging);
                 let unchanged = before == after;
                 if result == 1 { !stopping || taken || (!alone && unchanged) } else { unchanged }
@@ -240,7 +243,7 @@ impl Walk {
 }
 
 impl Said {
-    fn is_about(self, order: &Order, stopped_on: Gun) -> bool {
+    fn is_about(self, order: &Order, stopped_on: &[Gun]) -> bool {
         match self {
             Self::Charges(_, serial)
             | Self::Accepts(serial)
@@ -248,7 +251,7 @@ impl Said {
             | Self::Ends(serial)
             | Self::Bills(serial, _) => serial == order.serial,
             Self::Idles(gun) | Self::Fails(gun) | Self::Asks(gun, _) => gun == order.gun,
-            Self::AnswersStop(gun, _) => gun == stopped_on,
+            Self::AnswersStop(gun, _) => stopped_on.contains(&gun),
         }
     }
 }
