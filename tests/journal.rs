@@ -152,6 +152,32 @@ async fn an_order_that_was_closed_while_the_store_was_away_is_closed_wherever_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_was_planned_while_the_store_was_away_is_planned_wherever_its_pile_is_by_then() {
+    for expires_ms in [60_000, 1] {
+        let site = Site::new().await;
+        let (fence, order) = (site.claim(pile(1), 1).await, order(pile(1), 1));
+        site.ledger.write(write(1, 1, fence, vec![(of(&order), Expect::Absent)], vec![])).await.expect("writes");
+        site.far.set(Mood::Away);
+        let mut planned = order.clone();
+        let changes = planned.apply(NOW, Happening::StopPlanned { expires_at: NOW.plus_ms(expires_ms) });
+        assert_eq!(changes, [Change::StopPlanned]);
+        let told_so =
+            write(1, 2, fence, vec![(of(&planned), Expect::Version(1))], vec![event(&planned, Change::StopPlanned)]);
+        site.ledger.write(told_so).await.expect("journals");
+
+        site.far.set(Mood::Here);
+        site.clock.fetch_add(10, Ordering::SeqCst);
+        let elsewhere = Ledger::new(site.far.clone());
+        elsewhere.claim(Claim::login(pile(1), session(2), NOW, 1)).await.expect("claims");
+        let too_late = expires_ms < 10;
+        assert_eq!(site.drain().await, usize::from(too_late));
+        let stored = elsewhere.order(pile(1), order.serial).await.expect("reads").expect("is there").0;
+        assert_eq!(stored.stop_at_login, planned.stop_at_login.filter(|_| !too_late));
+        assert_eq!(told(&*site.far, pile(1)).await, [(Change::StopPlanned, NOW, true)], "once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_a_kill() {
     let site = Site::new().await;
     let (fence, first) = (site.claim(pile(1), 1).await, order(pile(1), 1));

@@ -113,8 +113,8 @@ impl Reasserter {
                 away.into_keys().collect()
             }
             Err(error) => {
-                tracing::error!(%error, "what the store may have lost is not settled again");
-                BTreeSet::new()
+                tracing::error!(%error, "what is kept cannot be read: will look again for what the store may have lost");
+                partitions.clone()
             }
         }
     }

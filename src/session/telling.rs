@@ -17,17 +17,7 @@ pub fn is_about_pile(kind: &EventKind) -> bool {
 }
 
 pub fn is_about_order(kind: &EventKind, serial: Serial) -> bool {
-    match kind {
-        EventKind::Order { order, .. } => order.serial == serial,
-        EventKind::Bms { serial: of, order, .. } => order.is_some() && *of == serial,
-        EventKind::PileOnline(_)
-        | EventKind::PileOffline { .. }
-        | EventKind::GunChanged(_)
-        | EventKind::AlarmRaised { .. }
-        | EventKind::AlarmCleared { .. }
-        | EventKind::RecordConflict { .. }
-        | EventKind::DuplicatePileCode { .. } => false,
-    }
+    order_of(kind).is_some_and(|order| order.serial == serial)
 }
 
 /// Whether one happening has changed the order in both ways: a document that says one says the other, too.
@@ -38,10 +28,19 @@ pub fn is_told_with(one: &Event, next: &Event) -> bool {
     order.serial == next.serial && order.updated_at == next.updated_at
 }
 
-/// The order as it was when this change of it was told.
-pub fn told_with(kind: &EventKind, serial: Serial) -> Option<&Order> {
-    let EventKind::Order { order, .. } = kind else { return None };
-    (order.serial == serial).then_some(order)
+/// The order it is about, as it was when this was told.
+pub fn order_of(kind: &EventKind) -> Option<&Order> {
+    match kind {
+        EventKind::Order { order, .. } => Some(order),
+        EventKind::Bms { order, .. } => order.as_deref(),
+        EventKind::PileOnline(_)
+        | EventKind::PileOffline { .. }
+        | EventKind::GunChanged(_)
+        | EventKind::AlarmRaised { .. }
+        | EventKind::AlarmCleared { .. }
+        | EventKind::RecordConflict { .. }
+        | EventKind::DuplicatePileCode { .. } => None,
+    }
 }
 
 /// At least what it takes in a batch, in bytes.

@@ -9,7 +9,7 @@ use super::jobs::{Job, Jobs, NextClaim, Running};
 use super::pending::Await;
 use super::state::{Phase, Session};
 use super::telling::{
-    is_about_order, is_about_pile, is_told_with, told_with, weight_of, weight_of_order, weight_of_pile,
+    is_about_order, is_about_pile, is_told_with, order_of, weight_of, weight_of_order, weight_of_pile,
 };
 use crate::domain::order::Change;
 use crate::domain::{CommandError, Event, EventKind, Fence, Order, OrderState, Pile, Serial};
@@ -61,13 +61,19 @@ impl Session {
     /// The oldest events, and the documents they lead to: a document says nothing of which the event might still be lost.
     fn flush(&mut self, fence: Fence) -> LedgerCall {
         let (mut documents, mut events) = (vec![], vec![]);
-        let mut weight = 0;
+        let (mut weight, mut told) = (0, vec![]);
         for event in &self.jobs.events {
             let full = weight >= Jobs::BATCH_WEIGHT || events.len() >= Jobs::PER_BATCH;
             if full && !events.last().is_some_and(|last| is_told_with(last, event)) {
                 break;
             }
             weight += weight_of(&event.kind);
+            // With the events of an order goes its document, however much else there is: without it they would be told
+            // although the order has been settled elsewhere.
+            if let Some(order) = order_of(&event.kind).filter(|order| !told.contains(&order.serial)) {
+                weight += weight_of_order(order);
+                told.push(order.serial);
+            }
             events.push(event.clone());
         }
         let later = |about: &dyn Fn(&EventKind) -> bool| {
@@ -80,20 +86,23 @@ impl Session {
         }
         let (mut orders, mut behind) = (vec![], vec![]);
         for held in self.orders.iter().filter(|held| held.dirty) {
-            if weight >= Jobs::BATCH_WEIGHT || orders.len() >= Jobs::PER_BATCH {
-                break;
-            }
             let serial = held.order.serial;
+            let is_told = told.contains(&serial);
+            if !is_told && (weight >= Jobs::BATCH_WEIGHT || orders.len() >= Jobs::PER_BATCH) {
+                continue;
+            }
             let order = if later(&|kind| is_about_order(kind, serial)) {
-                // As it was told last: without a document the events of an order that has been settled elsewhere would
-                // be told after that.
-                let Some(then) = events.iter().rev().find_map(|event| told_with(&event.kind, serial)) else { continue };
+                // As it was told last.
+                let of = |event: &Event| order_of(&event.kind).filter(|order| order.serial == serial).cloned();
+                let Some(then) = events.iter().rev().find_map(of) else { continue };
                 behind.push(serial);
-                then.clone()
+                then
             } else {
                 held.order.clone()
             };
-            weight += weight_of_order(&order);
+            if !is_told {
+                weight += weight_of_order(&order);
+            }
             orders.push(serial);
             documents.push((Document::Order(Box::new(order)), expect(held.version)));
         }

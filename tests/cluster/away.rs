@@ -44,7 +44,9 @@ async fn without_the_store_what_is_here_and_what_is_remembered_is_reached_and_th
     assert_eq!(reason(&error), (Code::Unavailable, "STORE_UNAVAILABLE".into()));
 
     away.store(false, Ordering::SeqCst);
-    let found = || async { (a.api.session(OTHER).await.node == "b").then_some(()) };
+    // Known to be there before it is known where: the session is told as soon as its node is known again.
+    let told = |pile: pb::Pile| pile.session.is_some_and(|session| session.node == "b").then_some(());
+    let found = || async { told(a.api.pile(OTHER).await) };
     eventually("the store to be asked again", found).await;
     // They were not taken for gone, and neither were their piles.
     let (set, ()) = tokio::join!(a.api.sync_clock(PILE), answer_clock(&mut remembered));

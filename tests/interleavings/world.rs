@@ -259,10 +259,13 @@ impl World {
         self.owners.clear();
         self.store.forget();
         for device in &mut self.piles {
+            // An order that was found by its serial does not know what started it.
             let known = |serial: &Serial| {
+                let asked = |order: &Order| order.serial == *serial && order.request.is_some();
                 self.nodes.iter().any(|node| {
-                    let held = node.sessions.get(&device.code).is_some_and(|there| there.orders.contains_key(serial));
-                    held || node.journal.iter().any(|(record, order)| record.serial == *serial && order.is_some())
+                    let there = node.sessions.get(&device.code);
+                    let held = there.is_some_and(|there| there.orders.values().any(|(order, _)| asked(order)));
+                    held || node.journal.iter().any(|(_, order)| order.as_ref().is_some_and(asked))
                 })
             };
             let lost = device.started.iter().filter(|(_, serials)| !serials.iter().all(known));

@@ -82,6 +82,7 @@ impl Order {
             return false;
         }
         self.ended_at = self.ended_at.or(Some(closing.at));
+        self.updated_at = self.updated_at.max(closing.at);
         self.closing = Some(closing);
         self.plug_deadline = None;
         self.state = OrderState::ClosedWithoutRecord;

@@ -45,6 +45,18 @@ impl Order {
         vec![Change::StopPlanned]
     }
 
+    /// Takes on what a caller was told of `other`, a copy of this order that came too late to be stored: that it is
+    /// closed, or is to be stopped. Whether that changes anything.
+    pub fn keeps_word_of(&mut self, other: &Self, now: WallMs) -> bool {
+        if let Some(closing) = other.closing.as_ref().filter(|_| other.state == OrderState::ClosedWithoutRecord) {
+            return self.closed(closing.clone());
+        }
+        let free = self.may_be_stopped() && self.stop.is_none() && self.stop_at_login.is_none();
+        let plan = other.stop_at_login.filter(|plan| free && now < plan.expires_at);
+        self.stop_at_login = self.stop_at_login.or(plan);
+        plan.is_some()
+    }
+
     pub(super) fn drop_expired_plan(&mut self, now: WallMs) -> Vec<Change> {
         if self.plan_due().is_none_or(|due| now < due) {
             return vec![];

@@ -52,15 +52,12 @@ impl Ledger {
         Err(StoreError::Unavailable(format!("order {serial} of pile {pile} kept changing")))
     }
 
-    /// An operator was told that this order is closed, and the log says so: what of it was left out of a batch that came
-    /// too late is put on the order as it is now. `false` if there is nothing to do any more.
-    pub(super) async fn close_again(&self, told: Order) -> Result<bool, StoreError> {
-        let Some(closing) = told.closing.filter(|_| told.state == OrderState::ClosedWithoutRecord) else {
-            return Ok(false);
-        };
+    /// Callers were told of this copy of an order, and the log says so, but it came too late to be stored: their wishes are
+    /// put on the order as it is now. `false` if there is nothing to do any more.
+    pub(super) async fn keep_word(&self, told: &Order, now: WallMs) -> Result<bool, StoreError> {
         for _ in 0..ATTEMPTS {
             let Some((mut order, version)) = self.order(told.pile, told.serial).await? else { return Ok(false) };
-            if !order.closed(closing.clone()) {
+            if !order.keeps_word_of(told, now) {
                 return Ok(false);
             }
             match self.store.commit(self.partition(order.pile), self.amended(&order, version, vec![])).await {

@@ -176,7 +176,7 @@ impl Ledger {
                     observe::journal_doubtful();
                     tracing::warn!(%pile, seq, age_ms, "a batch has waited too long to know whether the store has it");
                 }
-                match self.commit_late(pile, batch, own_id(incarnation, seq)).await {
+                match self.commit_late(pile, batch, (own_id(incarnation, seq), journal.now())).await {
                     Err(StoreError::Invalid(why)) => {
                         observe::journal_dropped("batch");
                         tracing::error!(%pile, seq, why, "the store refuses a journaled batch, which is lost");
@@ -224,10 +224,16 @@ impl Ledger {
     }
 
     /// The batch as it is, or what is left of it: its events in any case, new orders and start attempts if they are still
-    /// new. Other documents have been written by somebody since, or will be by who owns the pile now.
-    async fn commit_late(&self, pile: PileCode, batch: Batch, own: BatchId) -> Result<Delivery, StoreError> {
+    /// new. Other documents have been written by somebody since, or will be by who owns the pile now; of an order that was
+    /// closed or is to be stopped that much is kept.
+    async fn commit_late(
+        &self,
+        pile: PileCode,
+        batch: Batch,
+        (own, now): (BatchId, WallMs),
+    ) -> Result<Delivery, StoreError> {
         let mut batch = document::late_batch(batch);
-        let (mut dropped, mut closed) = (0, vec![]);
+        let mut left_out = vec![];
         while !(batch.put.is_empty() && batch.append.is_empty()) {
             match self.store.commit(self.partition(pile), batch.clone()).await {
                 Ok(_) => break,
@@ -237,13 +243,7 @@ impl Ledger {
                     let out = leave_out(&mut batch, &failed);
                     // What is there already, exactly so, is not lost.
                     for put in out.into_iter().filter(|put| Some(&put.value) != current.as_ref()) {
-                        if put.key.kind == Kind::Order {
-                            closed.push(document::read_order(&put.key, &put.value)?);
-                        }
-                        let what = name(put.key.kind);
-                        observe::journal_dropped(what);
-                        tracing::info!(%pile, what, "a journaled document is out of date and left out");
-                        dropped += 1;
+                        left_out.push(put);
                     }
                 }
                 Err(StoreError::Invalid(why)) => {
@@ -261,9 +261,19 @@ impl Ledger {
                 ) => return Err(error),
             }
         }
-        for order in closed {
-            if self.close_again(order).await? {
-                dropped -= 1;
+        let mut dropped = 0;
+        for Put { key, value, .. } in left_out {
+            // One of a newer release, perhaps: somebody has written it since.
+            let told = (key.kind == Kind::Order).then(|| document::read_order(&key, &value)).and_then(Result::ok);
+            let what = name(key.kind);
+            if let Some(told) = told
+                && self.keep_word(&told, now).await?
+            {
+                tracing::info!(%pile, serial = %told.serial, "what was said of an order is put on it as it is now");
+            } else {
+                observe::journal_dropped(what);
+                tracing::info!(%pile, what, "a journaled document is out of date and left out");
+                dropped += 1;
             }
         }
         Ok(Delivery::Done { dropped })
