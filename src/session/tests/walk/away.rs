@@ -138,13 +138,15 @@ impl Walk {
         }
         for (order, _) in store.orders.values() {
             // That it charges on is known to who heard it last.
-            let watched = absent.orders.iter().find(|(watched, _)| watched.serial == order.serial);
-            let stop = watched.and_then(|(watched, _)| watched.stop);
+            let watched =
+                absent.orders.iter().find(|(watched, _)| watched.serial == order.serial).map(|(order, _)| order);
+            let stop = watched.and_then(|watched| watched.stop);
             let waits = order.state == OrderState::Stopping && stop.is_some_and(|stop| stop.still_charging);
-            let watched = watched.is_some();
             let open = order.state.is_open() && !waits && order.stop_at_login.is_none();
-            assert!(watched || !order.state.is_open(), "nobody watches {order:#?}");
-            assert!(!open || undecided(order, now).is_none(), "undecided {order:#?}");
+            assert!(watched.is_some() || !order.state.is_open(), "nobody watches {order:#?}");
+            // So is when it was stopped once more, and that the pile has agreed to it.
+            let judged = watched.unwrap_or(order);
+            assert!(!open || undecided(judged, now).is_none(), "undecided {judged:#?}");
         }
     }
 

@@ -149,13 +149,11 @@ fn has(order: &Order, kind: AnomalyKind) -> bool {
 fn is_dropped(told: &[Told]) -> bool {
     let Some(at) = told.iter().rposition(|(change, _)| *change == Change::StopPlanned) else { return false };
     let plan = told[at].1.stop_at_login;
-    let ends = told[at + 1..]
-        .iter()
-        .find(|(change, then)| matches!(change, Change::StopExpired | Change::StopRequested) || !then.may_be_stopped());
-    ends.zip(plan).is_none_or(|((change, then), plan)| {
-        let done = matches!(change, Change::StopExpired | Change::StopRequested);
-        !done && then.updated_at > plan.expires_at
-    })
+    // Who did not know of it when the order ended tells later that it has expired.
+    let after = &told[at + 1..];
+    let done = after.iter().any(|(change, _)| matches!(change, Change::StopExpired | Change::StopRequested));
+    let ends = after.iter().find(|(_, then)| !then.may_be_stopped());
+    !done && ends.zip(plan).is_none_or(|((_, then), plan)| then.updated_at > plan.expires_at)
 }
 
 /// It was taken to be accepted because it charged.
