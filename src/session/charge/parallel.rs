@@ -219,12 +219,14 @@ impl Session {
         companion: Option<&Order>,
         out: &mut Out,
     ) {
-        if let Some(held) = self.orders.iter_mut().find(|held| held.order.serial == serial) {
-            // A store that is behind says what it was before it was answered: it is asked again.
-            held.companion_known = companion.is_some_and(Order::is_answered);
-        }
         if let Some(companion) = companion {
             self.end_with(now, serial, companion, out);
+        }
+        if let Some(held) = self.orders.iter_mut().find(|held| held.order.serial == serial) {
+            // A store that is behind says what it was before it was answered, and where a stranger charges nothing was
+            // stopped: it is asked again.
+            let settles_it = |companion: &Order| companion.is_answered() && !held.order.ends_with(companion);
+            held.companion_known = companion.is_some_and(settles_it);
         }
     }
 
@@ -234,8 +236,9 @@ impl Session {
         self.answer_as_it_stays(settled, out);
         self.end_with(now, other, settled, out);
         if let Some(held) = self.orders.iter_mut().find(|held| held.order.serial == other) {
-            // One that has not come about may still be a reason to stop what has not answered yet.
-            held.companion_known |= !settled.never_came_about();
+            // One that has not come about may still be a reason to stop what has not answered yet, and one that was
+            // stopped, what charges again.
+            held.companion_known |= !settled.never_came_about() && settled.stop.is_none();
         }
     }
 

@@ -264,6 +264,11 @@ impl Pile {
         self.received.drain(..).collect()
     }
 
+    /// What of this type has been sent and not been looked at.
+    pub fn waiting(&self, code: u8) -> impl Iterator<Item = &Down> {
+        self.received.iter().filter(move |down| down.frame.code() == code)
+    }
+
     pub fn received(&self) -> usize {
         self.received.len()
     }

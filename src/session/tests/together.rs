@@ -326,3 +326,42 @@ fn each_order_is_stopped_on_the_gun_that_charges_it() {
     assert_eq!(stopped(&mut pile), [2, 1]);
     assert_eq!(states(&pile, [one, two]), [OrderState::Stopping; 2]);
 }
+
+#[test]
+fn a_gun_that_charges_again_ends_with_the_other_also_if_that_has_settled_meanwhile() {
+    // It had ended, as far as anybody could see; or a stranger was where its 0x36 would have gone.
+    for stranger in [false, true] {
+        let mut pile = Pile::online();
+        let [one, two] = charging(&mut pile);
+        if stranger {
+            charges(&mut pile, 1, foreign(1));
+        } else {
+            pile.idles();
+            pile.idles();
+        }
+        pile.stop(two);
+        assert_eq!(stopped(&mut pile), [2]);
+        pile.bills(two);
+        pile.receives(0x40);
+        pile.advance(1);
+        pile.receives_nothing();
+        charges(&mut pile, 1, one);
+        assert_eq!(stopped(&mut pile), [1]);
+        charges(&mut pile, 1, one);
+        assert_eq!(stopped(&mut pile), [0; 0], "once");
+    }
+}
+
+#[test]
+fn a_gun_whose_companion_failed_elsewhere_is_stopped_once_no_stranger_is_in_the_way() {
+    let mut pile = Pile::online();
+    let (_, [one, two]) = asked(&mut pile);
+    pile.session.orders.retain(|held| held.order.serial != one);
+    let no = crate::domain::order::Happening::Rejected { code: 3, name: String::new() };
+    pile.store.borrow_mut().amend(one, pile.now().wall, no);
+    charges(&mut pile, 2, foreign(1));
+    answers(&mut pile, 2, two, 0);
+    assert_eq!(stopped(&mut pile), [0; 0], "a stranger charges there");
+    charges(&mut pile, 2, two);
+    assert_eq!(stopped(&mut pile), [2]);
+}

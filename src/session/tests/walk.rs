@@ -7,7 +7,7 @@
 //! compared with what is stored, change by change. In a rough one only the promises hold.
 //!
 //! What happens is here, and what callers ask is in [`asked`]; what a frame must make of orders is in [`frames`], what
-//! time must in [`time`], what may go to the pile in [`sent`], the watch over a pile without a session in [`away`], what
+//! time must in [`time`], what two guns of one vehicle owe each other in [`vehicle`], what may go to the pile in [`sent`], the watch over a pile without a session in [`away`], what
 //! others do to the store in [`others`], what must hold when everything has come to rest in [`rest`] and [`lives`], and what
 //! all walks together must have met in [`reached`].
 
@@ -20,6 +20,7 @@ mod reached;
 mod rest;
 mod sent;
 mod time;
+mod vehicle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -233,6 +234,7 @@ impl Walk {
         assert!(session.jobs.is_bounded());
         self.check_time();
         self.check_kept();
+        self.check_together();
     }
 
     fn wait(&mut self, seconds: u64) {

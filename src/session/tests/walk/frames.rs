@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 
 use super::Walk;
+use super::vehicle::Gist;
 use crate::domain::driver::{Card, Shown};
-use crate::domain::order::{AnomalyKind, Change, Origin};
+use crate::domain::order::{AnomalyKind, Change, Metered, Origin};
 use crate::domain::{Gun, Order, OrderState, Serial, WallMs};
+use crate::session::held::Held;
 use crate::session::state::Phase;
+use crate::session::tests::harness::*;
 
 /// A reason that comes with a result nobody has heard of.
 pub const ODD: u64 = 9;
@@ -35,6 +38,15 @@ pub enum Said {
     Asks(Gun, u64),
 }
 
+/// An order, and what is known of it besides.
+pub struct Known {
+    pub order: Order,
+    /// What opens it has gone to the pile.
+    pub opened: bool,
+    /// The session has it in its memory.
+    pub held: bool,
+}
+
 impl Walk {
     /// Says it, and looks at what has become of all orders.
     pub fn frame(&mut self, said: Said) {
@@ -42,6 +54,7 @@ impl Walk {
         let meter = [self.below(3) * 1500, self.below(3) * 1200, 40 * self.below(3)];
         let provisional = self.pile.session.provisional.is_some();
         let (heard, before) = (self.pile.session.fence().is_some(), self.orders_as_they_are());
+        let stops = self.pile.waiting(0x36).count();
         let sequence = self.send(said, meter);
         let now = self.pile.now().wall;
         if heard && provisional {
@@ -54,20 +67,41 @@ impl Walk {
             _ => {}
         }
         let (Some(before_all), Some(after)) = (before, self.orders_as_they_are()) else { return };
-        for (serial, (before, opened)) in &before_all {
-            // What becomes of the other gun of the vehicle is one more thing that can happen to it.
-            let Some((after, _)) = after.get(serial).filter(|_| before.parallel.is_none()) else { continue };
-            let said = Some(said).filter(|said| *opened && said.is_about(before, &self.guns_to_stop(before)));
-            let state = self.state_after(before, said, after, now);
+        let about = |known: &Known| {
+            Some(said).filter(|said| known.opened && said.is_about(&known.order, &self.guns_to_stop(&known.order)))
+        };
+        let alone = before_all.iter().map(|(serial, known)| {
+            let metered = after.get(serial).and_then(|known| known.order.last);
+            let state = self.state_after(&known.order, about(known), metered, now);
+            let planned = known.order.stop_at_login.is_some_and(|plan| now < plan.expires_at);
+            (*serial, Gist::after(&known.order, about(known), state, planned))
+        });
+        let alone: BTreeMap<_, _> = alone.collect();
+        let mut together = alone.clone();
+        self.end_together(&before_all, &mut together, said);
+        let told: Vec<_> = self.pile.waiting(0x36).map(|down| gun(down.get("gun_no") as u8)).collect();
+        let told = &told[stops.min(told.len())..];
+        let mut ended = vec![];
+        for (serial, known) in &before_all {
+            let Some(Known { order: after, .. }) = after.get(serial) else { continue };
+            let before = &known.order;
             let context = || format!("{said:?} makes of {before:#?} this: {after:#?}");
-            assert_eq!(after.state, state, "{}", context());
+            let wanted = together[serial];
+            assert_eq!((after.state, Gist::of(after)), (wanted.state, wanted), "{}", context());
+            if wanted != alone[serial] && about(known).is_none() {
+                self.check_stopped((before, after), told, &context);
+                ended.push(if wanted.is_taken_back() { "taken back" } else { "stopped" });
+                continue;
+            }
             let guns = self.guns_to_stop(after);
-            let on_gun = |(order, _): &&(Order, bool)| {
+            let on_gun = |known: &&Known| {
+                let order = &known.order;
                 order.stop.is_some() && self.guns_to_stop(order).iter().any(|gun| guns.contains(gun))
             };
             let alone = before_all.values().filter(on_gun).count() < 2 && guns.len() == 1;
-            Self::check_parts((before, alone), said, after, now, &context);
+            Self::check_parts((before, alone), about(known), after, now, &context);
         }
+        ended.into_iter().for_each(|how| self.reached.one("other gun", how));
         if let (true, Said::Bills(serial, _)) = (self.nature.calm, said) {
             assert_eq!(self.pile.order_state(serial), OrderState::Settled);
         }
@@ -101,7 +135,7 @@ impl Walk {
     }
 
     /// It is stopped where it charges, and 0x35 answers for that gun; one of two, if the pile says so of both.
-    fn guns_to_stop(&self, order: &Order) -> Vec<Gun> {
+    pub fn guns_to_stop(&self, order: &Order) -> Vec<Gun> {
         let charged = self.charged.iter().filter(|(_, charged)| **charged == order.serial);
         let guns: Vec<_> = charged.map(|(gun, _)| *gun).collect();
         if guns.is_empty() { vec![order.gun] } else { guns }
@@ -145,9 +179,9 @@ impl Walk {
         sequence.0
     }
 
-    /// Every order and whether it has been opened, where it is known what a frame makes of them: in the memory of a session
-    /// that owns its pile, or in a store that answers at once.
-    fn orders_as_they_are(&self) -> Option<BTreeMap<Serial, (Order, bool)>> {
+    /// Every order, where it is known what a frame makes of them: in the memory of a session that owns its pile, or in a
+    /// store that answers at once.
+    fn orders_as_they_are(&self) -> Option<BTreeMap<Serial, Known>> {
         let session = &self.pile.session;
         if !matches!(session.phase, Phase::Live(_)) {
             return None;
@@ -155,21 +189,23 @@ impl Walk {
         let mut orders = BTreeMap::new();
         if self.nature.calm {
             let store = self.pile.store.borrow();
-            let stored = store.orders.iter().map(|(serial, (order, _))| (*serial, (order.clone(), true)));
-            orders.extend(stored);
+            let known = |order: &Order| Known { order: order.clone(), opened: true, held: false };
+            orders.extend(store.orders.iter().map(|(serial, (order, _))| (*serial, known(order))));
         }
-        let held = session.orders.iter().map(|held| (held.order.serial, (held.order.clone(), held.unsent.is_none())));
-        orders.extend(held);
+        let known = |held: &Held| Known { order: held.order.clone(), opened: held.unsent.is_none(), held: true };
+        orders.extend(session.orders.iter().map(|held| (held.order.serial, known(held))));
         Some(orders)
     }
 
     /// What its state must be now.
-    fn state_after(&self, before: &Order, said: Option<Said>, after: &Order, now: WallMs) -> OrderState {
+    fn state_after(&self, before: &Order, said: Option<Said>, metered: Option<Metered>, now: WallMs) -> OrderState {
         use OrderState::{
             Abnormal, Charging, Failed, Finished, Requested, Settled, Starting, Stopping, WaitingForPlug,
         };
         let asked_at_pile = matches!(before.origin, Origin::Card | Origin::Vin);
-        let never_ran = before.charging_at.is_none() && (before.accepted_at.is_none() || asked_at_pile);
+        let taken_back = before.stop.is_some_and(|stop| stop.takes_back);
+        let yes_counts = before.accepted_at.is_some() && !asked_at_pile && !taken_back;
+        let never_ran = before.charging_at.is_none() && !yes_counts;
         let Some(said) = said else { return before.state };
         match (said, before.state) {
             (Said::Accepts(_), Requested | WaitingForPlug) => Starting,
@@ -178,7 +214,7 @@ impl Walk {
             (Said::Refuses(..), Stopping | Finished) if never_ran => Failed,
             (Said::Charges(..), Requested | WaitingForPlug | Starting | Charging | Failed) => {
                 let late = before.state == Failed && !self.nature.adopts;
-                if late || is_to_stop(before, after, now) { Stopping } else { Charging }
+                if late || is_to_stop(before, metered, now) { Stopping } else { Charging }
             }
             (Said::Idles(_), Charging) if before.idle_seen > 0 => Abnormal,
             (Said::Idles(_), Stopping) | (Said::Ends(_), Starting | Charging | Stopping) => Finished,
@@ -257,9 +293,9 @@ impl Said {
 }
 
 /// Whether pileway stops by itself what charges now.
-fn is_to_stop(before: &Order, after: &Order, now: WallMs) -> bool {
+fn is_to_stop(before: &Order, metered: Option<Metered>, now: WallMs) -> bool {
     let planned = before.stop_at_login.is_some_and(|plan| now < plan.expires_at);
-    let by_limit = before.limits.zip(after.last).is_some_and(|(limits, last)| {
+    let by_limit = before.limits.zip(metered).is_some_and(|(limits, last)| {
         let charging_at = before.charging_at.filter(|_| before.state != OrderState::Failed).unwrap_or(now);
         let too_long = limits.duration_s.is_some_and(|s| now.since(charging_at) >= u64::from(s) * 1000);
         let too_dear = limits.amount.is_some_and(|limit| last.amount >= limit);

@@ -73,6 +73,8 @@ const OTHERS: &[(&str, &str, u64)] = &[
     ("down", "0xa6", 50),
     ("down", "0xa8", 100),
     ("provisional", "caught up", 20),
+    ("other gun", "stopped", 50),
+    ("other gun", "taken back", 20),
     ("elsewhere", "serial taken", 5),
     ("reply", "started", 50),
     ("reply", "started both", 20),
