@@ -17,7 +17,8 @@ use crate::session::state::Phase;
 pub struct Gist {
     pub state: OrderState,
     stopped: bool,
-    /// It was stopped because the other gun had not come about, so that its own yes counts for nothing.
+    /// It was stopped because the other gun had not come about, so that its own yes counts for nothing. Once it has charged
+    /// there is more than a yes.
     taken_back: bool,
     accepted: bool,
     charged: bool,
@@ -31,7 +32,7 @@ impl Gist {
         Self {
             state: order.state,
             stopped: order.stop.is_some(),
-            taken_back: order.stop.is_some_and(|stop| stop.takes_back),
+            taken_back: order.stop.is_some_and(|stop| stop.takes_back) && order.charging_at.is_none(),
             accepted: order.accepted_at.is_some(),
             charged: order.charging_at.is_some(),
             failed: order.failure.is_some(),
@@ -53,7 +54,8 @@ impl Gist {
                 let stopped = was.stopped || state == Stopping || (planned && state == Abnormal);
                 let (accepted, failed) = (was.accepted || late, was.failed && !late);
                 let charged = was.charged || late || (open && before.state != Finished);
-                Self { state, stopped, accepted, charged, failed, over: false, ..was }
+                let taken_back = was.taken_back && !charged;
+                Self { state, stopped, taken_back, accepted, charged, failed, over: false }
             }
             Some(Said::Idles(_) | Said::Ends(_)) => Self { state, over: state == Abnormal, ..was },
             Some(Said::Refuses(..)) => Self { state, failed, ..was },
@@ -87,7 +89,7 @@ impl Gist {
     }
 
     fn stop(&mut self, other: Self) {
-        (self.stopped, self.taken_back) = (true, other.never_came_about());
+        (self.stopped, self.taken_back) = (true, other.never_came_about() && !self.charged);
         if self.state != OrderState::Abnormal {
             self.state = OrderState::Stopping;
         }
