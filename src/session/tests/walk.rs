@@ -379,7 +379,8 @@ const STEPS: &[Step] = &[
         walk.pile.sends_frame(crate::wire::Sequence([0, 1]), login_of(2, version));
     }),
     ("start", 4, Walk::asks_to_start),
-    ("start on two guns", 1, Walk::asks_to_start_both),
+    ("start on two guns", 2, Walk::asks_to_start_both),
+    ("both guns go on", 3, Walk::both_guns_go_on),
     ("start with a tariff", 1, Walk::asks_to_start_with_tariff),
     ("stop", 2, Walk::asks_to_stop),
     ("stop at login", 1, Walk::asks_to_stop_at_login),

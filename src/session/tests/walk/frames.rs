@@ -88,9 +88,11 @@ impl Walk {
             let context = || format!("{said:?} makes of {before:#?} this: {after:#?}");
             let wanted = together[serial];
             assert_eq!((after.state, Gist::of(after)), (wanted.state, wanted), "{}", context());
+            if wanted != alone[serial] {
+                ended.push(if wanted.is_taken_back() { "taken back" } else { "stopped" });
+            }
             if wanted != alone[serial] && about(known).is_none() {
                 self.check_stopped((before, after), told, &context);
-                ended.push(if wanted.is_taken_back() { "taken back" } else { "stopped" });
                 continue;
             }
             let guns = self.guns_to_stop(after);

@@ -144,6 +144,26 @@ impl Walk {
         assert_eq!(only, *after, "{}", context());
     }
 
+    /// The two guns of the vehicle that was started last say or do something, each in its own way.
+    pub fn both_guns_go_on(&mut self) {
+        let number = |order: &Order| order.parallel.map(|parallel| (order.created_at, parallel.number));
+        let store = self.pile.store.borrow();
+        let newest = store.orders.values().filter_map(|(order, _)| number(order)).max();
+        let both = store.orders.values().map(|(order, _)| order).filter(|order| number(order) == newest);
+        let both: Vec<_> =
+            both.filter(|order| order.parallel.is_some()).map(|order| (order.gun, order.serial)).collect();
+        drop(store);
+        for (gun, serial) in both {
+            match self.below(8) {
+                0..3 => self.frame(Said::Accepts(serial)),
+                3 => self.frame(Said::Refuses(serial, 2)),
+                4 => self.frame(Said::Refuses(serial, 5)),
+                5 => self.frame(Said::Idles(gun)),
+                _ => self.frame(Said::Charges(gun, serial)),
+            }
+        }
+    }
+
     /// Whatever the reason was, and whenever: of two guns none charges on that should have ended with the other.
     pub fn check_together(&self) {
         let session = &self.pile.session;
