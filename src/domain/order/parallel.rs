@@ -57,6 +57,11 @@ impl Order {
         (self.failure.is_some() || closed) && self.charging_at.is_none()
     }
 
+    /// Whether nothing that has become of it is a reason to end the charge on the other gun, now or later.
+    pub fn is_no_reason_to_end(&self) -> bool {
+        self.is_answered() && !self.never_came_about() && self.stop.is_none()
+    }
+
     /// Whether `other`, which belongs to the same vehicle, is a reason to stop this one.
     pub fn ends_with(&self, other: &Self) -> bool {
         if self.stop.is_some() || !self.may_be_stopped() {

@@ -223,10 +223,9 @@ impl Session {
             self.end_with(now, serial, companion, out);
         }
         if let Some(held) = self.orders.iter_mut().find(|held| held.order.serial == serial) {
-            // A store that is behind says what it was before it was answered, and where a stranger charges nothing was
-            // stopped: it is asked again.
-            let settles_it = |companion: &Order| companion.is_answered() && !held.order.ends_with(companion);
-            held.companion_known = companion.is_some_and(settles_it);
+            // A store that is behind says what it was before it was answered, and what is a reason to stop this one may not
+            // have been: it has not begun, or a stranger charges there. Then the store is asked again.
+            held.companion_known = companion.is_some_and(Order::is_no_reason_to_end);
         }
     }
 
@@ -236,9 +235,8 @@ impl Session {
         self.answer_as_it_stays(settled, out);
         self.end_with(now, other, settled, out);
         if let Some(held) = self.orders.iter_mut().find(|held| held.order.serial == other) {
-            // One that has not come about may still be a reason to stop what has not answered yet, and one that was
-            // stopped, what charges again.
-            held.companion_known |= !settled.never_came_about() && settled.stop.is_none();
+            // Otherwise it may still be one to stop what has not answered yet, or charges again.
+            held.companion_known |= settled.is_no_reason_to_end();
         }
     }
 

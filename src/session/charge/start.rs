@@ -65,9 +65,15 @@ impl Session {
     pub(super) fn serial_for(&mut self, now: Now, start: &Start) -> Result<(Serial, u8), CommandError> {
         match start.serial {
             Some(serial) if self.held(serial).is_some() => Err(CommandError::SerialTaken { serial }),
+            // It was settled elsewhere, and somebody is still to hear what has become of it.
+            Some(serial) if self.is_awaited(serial) => Err(CommandError::SerialTaken { serial }),
             Some(serial) => Ok((serial, 0)),
             None => Ok((self.new_serial(now, start.gun), MORE_SERIALS)),
         }
+    }
+
+    fn is_awaited(&self, serial: Serial) -> bool {
+        self.pending.holds(|what| matches!(what, Await::Start(of) | Await::Parallel(of) if of == serial))
     }
 
     /// The order a caller wants. `arguments` are those of the whole request.

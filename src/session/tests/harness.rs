@@ -185,9 +185,13 @@ impl Pile {
     }
 
     pub fn sends_of(&mut self, serial: Serial, code: u8, fields: &[(&str, u64)]) -> Sequence {
+        self.sends_next(frame(code, serial, fields))
+    }
+
+    pub fn sends_next(&mut self, frame: Frame) -> Sequence {
         self.sequence += 1;
         let sequence = Sequence(self.sequence.to_be_bytes());
-        self.sends_frame(sequence, frame(code, serial, fields));
+        self.sends_frame(sequence, frame);
         sequence
     }
 
@@ -230,11 +234,16 @@ impl Pile {
     }
 
     pub fn bills_with(&mut self, serial: Serial, stop_reason: u64) -> Sequence {
+        self.bills_as(serial, stop_reason, 0)
+    }
+
+    pub fn bills_as(&mut self, serial: Serial, stop_reason: u64, start_type: u64) -> Sequence {
         let unit = self.policy.tariff.prices_of(Period::Flat).unit();
         let (energy, amount) = if stop_reason == 0x41 { (100_000, u64::from(unit.0)) } else { (0, 0) };
         let fields = [
             ("gun_no", 1),
             ("stop_reason", stop_reason),
+            ("start_type", start_type),
             ("flat_unit_price", u64::from(unit.0)),
             ("flat_energy", energy),
             ("flat_loss_energy", energy),

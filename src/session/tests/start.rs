@@ -2,6 +2,7 @@
 
 use super::harness::*;
 use super::ledger::Mode;
+use crate::domain::command::Start;
 use crate::domain::order::{Change, Failure};
 use crate::domain::{CommandError, OrderState, Reply, Serial};
 use crate::session::io::EndReason;
@@ -249,6 +250,23 @@ fn a_fenced_session_says_of_an_unsent_start_that_nothing_was_written() {
     assert_eq!(pile.reply(id), Err(CommandError::SessionLost { written: false }), "it waited behind a gun's state");
     pile.receives_nothing();
     assert!(pile.session.is_done() && pile.absent().is_none());
+}
+
+#[test]
+fn a_serial_that_was_settled_elsewhere_is_taken_while_somebody_still_waits_for_its_start() {
+    let mut pile = Pile::online();
+    let (id, serial) = pile.starting();
+    let bill = frame(0x3B, serial, &[("gun_no", 1), ("stop_reason", 0x41)]);
+    let bill = crate::session::translate::record(&bill, Vec::new, code(), 2).expect("a record");
+    let now = pile.now().wall;
+    pile.store.borrow_mut().settle(&bill, None, now);
+    pile.charges(serial);
+    assert!(pile.session.orders.is_empty(), "its settlement was met");
+    pile.mode = Mode::Slow;
+    let again = pile.start(&Start { serial: Some(serial), ..request(2) });
+    assert_eq!(pile.reply(again), Err(CommandError::SerialTaken { serial }));
+    pile.advance(30);
+    assert_eq!(pile.reply(id), Err(CommandError::OutcomeUnknown { serial: Some(serial) }), "it was written");
 }
 
 fn open_serial(pile: &Pile) -> Serial {

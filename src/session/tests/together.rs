@@ -365,3 +365,15 @@ fn a_gun_whose_companion_failed_elsewhere_is_stopped_once_no_stranger_is_in_the_
     charges(&mut pile, 2, two);
     assert_eq!(stopped(&mut pile), [2]);
 }
+
+#[test]
+fn a_gun_that_waited_for_its_plug_when_the_store_was_asked_does_not_charge_alone_later() {
+    let mut pile = Pile::online();
+    let (_, [one, two]) = asked(&mut pile);
+    pile.bills_with(one, 0x4B);
+    pile.receives(0x40);
+    answers(&mut pile, 2, two, 5);
+    pile.receives_nothing();
+    charges(&mut pile, 2, two);
+    assert_eq!(stopped(&mut pile), [2]);
+}

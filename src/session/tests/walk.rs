@@ -6,13 +6,14 @@
 //! store answers at once, so that what every frame must make of every order is known exactly, and what was told is
 //! compared with what is stored, change by change. In a rough one only the promises hold.
 //!
-//! What happens is here, and what callers ask is in [`asked`]; what a frame must make of orders is in [`frames`], what
+//! What happens is here, and what callers ask is in [`asked`], what drivers do at the pile in [`drivers`]; what a frame must make of orders is in [`frames`], what
 //! time must in [`time`], what two guns of one vehicle owe each other in [`vehicle`], what may go to the pile in [`sent`], the watch over a pile without a session in [`away`], what
 //! others do to the store in [`others`], what must hold when everything has come to rest in [`rest`] and [`lives`], and what
 //! all walks together must have met in [`reached`].
 
 mod asked;
 mod away;
+mod drivers;
 mod frames;
 mod lives;
 mod others;
@@ -354,11 +355,8 @@ const STEPS: &[Step] = &[
             walk.frame(Said::Bills(serial, 0x4B));
         }
     }),
-    ("a card is shown", 2, |walk| {
-        let gun = walk.any_gun();
-        let card = walk.below(2);
-        walk.frame(Said::Asks(gun, card));
-    }),
+    ("a card is shown", 3, Walk::a_card_is_shown),
+    ("bills an offline card", 1, Walk::bills_an_offline_card),
     ("the authority answers", 2, Walk::authority_answers),
     ("answers a tariff", 1, Walk::answers_a_tariff),
     ("says which tariff it has", 1, |walk| {
@@ -379,8 +377,8 @@ const STEPS: &[Step] = &[
         walk.pile.sends_frame(crate::wire::Sequence([0, 1]), login_of(2, version));
     }),
     ("start", 4, Walk::asks_to_start),
-    ("start on two guns", 2, Walk::asks_to_start_both),
-    ("both guns go on", 3, Walk::both_guns_go_on),
+    ("start on two guns", 3, Walk::asks_to_start_both),
+    ("both guns go on", 4, Walk::both_guns_go_on),
     ("start with a tariff", 1, Walk::asks_to_start_with_tariff),
     ("stop", 2, Walk::asks_to_stop),
     ("stop at login", 1, Walk::asks_to_stop_at_login),
@@ -446,4 +444,4 @@ impl Walk {
 
 const MOMENT: Duration = Duration::from_millis(1);
 const WALKS: u64 = 600;
-const STEPS_OF_A_WALK: u64 = 300;
+const STEPS_OF_A_WALK: u64 = 400;

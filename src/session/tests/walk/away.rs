@@ -56,7 +56,7 @@ impl Walk {
                 0 | 1 => self.amend(serial),
                 2 if self.chance(2) => self.settle(serial),
                 // A store that has taken over knows nothing of the claim.
-                3 if !self.nature.calm && self.chance(2) => self.pile.store.borrow_mut().owner = None,
+                3 if !self.nature.calm => self.pile.store.borrow_mut().owner = None,
                 _ => {}
             }
             self.attend();

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::Walk;
+use super::drivers::{Wish, start_type_of};
 use super::vehicle::Gist;
-use crate::domain::driver::{Card, Shown};
 use crate::domain::order::{AnomalyKind, Change, Metered, Origin};
 use crate::domain::{Gun, Order, OrderState, Serial, WallMs};
 use crate::session::held::Held;
@@ -34,8 +34,8 @@ pub enum Said {
     Ends(Serial),
     /// 0x3B
     Bills(Serial, u8),
-    /// 0x31, 0xA5 with this card.
-    Asks(Gun, u64),
+    /// 0x31, 0xA5
+    Asks(Gun, Wish),
 }
 
 /// An order, and what is known of it besides.
@@ -83,8 +83,10 @@ impl Walk {
         let told = &told[stops.min(told.len())..];
         let mut ended = vec![];
         for (serial, known) in &before_all {
-            let Some(Known { order: after, .. }) = after.get(serial) else { continue };
-            let before = &known.order;
+            let Some(Known { order: after, held, .. }) = after.get(serial) else { continue };
+            // What was metered of an order that is over is forgotten with it.
+            let last = if known.held && !held { after.last } else { known.order.last };
+            let before = &Order { last, ..known.order.clone() };
             let context = || format!("{said:?} makes of {before:#?} this: {after:#?}");
             let wanted = together[serial];
             assert_eq!((after.state, Gist::of(after)), (wanted.state, wanted), "{}", context());
@@ -172,11 +174,8 @@ impl Walk {
             Said::Refuses(serial, reason) => pile.sends_of(serial, code, &[("gun_no", 1), ("fail_reason", reason)]),
             Said::AnswersStop(gun, result) => pile.sends(0x35, &[("gun_no", n(gun)), ("stop_result", result)]),
             Said::Ends(serial) => pile.sends_of(serial, 0x19, &[("gun_no", 1)]),
-            Said::Bills(serial, reason) => pile.bills_with(serial, reason.into()),
-            Said::Asks(gun, card) => {
-                let fields = [("gun_no", n(gun)), ("start_mode", 1), ("account_or_card", card + 1)];
-                pile.sends(if v18 { 0xA5 } else { 0x31 }, &fields)
-            }
+            Said::Bills(serial, reason) => pile.bills_as(serial, reason.into(), start_type_of(serial).into()),
+            Said::Asks(gun, wish) => pile.sends_next(wish.frame(gun, v18)),
         };
         sequence.0
     }
@@ -223,9 +222,8 @@ impl Walk {
             (Said::Bills(..), _) if self.nature.calm => Settled,
             // Somebody at the pile asks anew: he does not charge under the yes he had. The same wish again is
             // the same one, and told yes if that has not been done yet.
-            (Said::Asks(_, card), Requested | Starting) if asked_at_pile && self.pile.session.draining.is_none() => {
-                let shown = before.at_pile.as_ref().map(|at_pile| at_pile.shown.clone());
-                let same = shown == Some(Shown::Card(Card((card + 1).to_le_bytes())));
+            (Said::Asks(_, wish), Requested | Starting) if asked_at_pile && self.pile.session.draining.is_none() => {
+                let same = before.at_pile.as_ref().is_some_and(|at_pile| at_pile.shown == wish.shown());
                 if same && now.since(before.created_at) < 60_000 { Starting } else { Failed }
             }
             (_, same) => same,

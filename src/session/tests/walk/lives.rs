@@ -31,6 +31,7 @@ impl Walk {
             assert!(other.is_none_or(|other| store.orders.contains_key(&other)), "half a start: {order:#?}");
             self.check_told(order, &told);
             self.check_breaches(order, &told);
+            self.check_origin(order);
             self.count(order, &told);
         }
         assert!(told.is_empty(), "told of orders that are not there: {told:#?}");

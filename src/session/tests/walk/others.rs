@@ -4,6 +4,7 @@
 use std::collections::btree_map::Entry;
 
 use super::Walk;
+use super::drivers::start_type_of;
 use crate::domain::order::{Change, Close, Happening};
 use crate::domain::{Epoch, EventKind, Fence, Order, OrderState, Record, Serial, SessionId};
 use crate::session::io::{Input, LedgerCall};
@@ -159,7 +160,7 @@ impl Walk {
 }
 
 fn record(serial: Serial) -> Record {
-    let fields = [("gun_no", 1), ("stop_reason", 0x40)];
+    let fields = [("gun_no", 1), ("stop_reason", 0x40), ("start_type", start_type_of(serial).into())];
     let frame = frame(0x3B, serial, &fields);
     translate::record(&frame, Vec::new, code(), 2).expect("a record")
 }

@@ -62,6 +62,8 @@ const OTHERS: &[(&str, &str, u64)] = &[
     ("made by", "Platform", 100),
     ("made by", "Pile", 100),
     ("made by", "Card", 100),
+    ("made by", "Vin", 100),
+    ("made by", "OfflineCard", 100),
     ("down", "0x12", 20),
     ("down", "0x32", 50),
     ("down", "0x34", 100),

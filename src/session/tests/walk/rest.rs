@@ -2,6 +2,7 @@
 //! nothing leads out of.
 
 use super::Walk;
+use super::drivers::start_type_of;
 use super::frames::Said;
 use crate::domain::order::Close;
 use crate::domain::{Command, OrderState, Serial};
@@ -89,7 +90,7 @@ impl Walk {
     /// The second copy comes while the first is on its way to the store: both are answered.
     fn bill_twice(&mut self, serial: Serial) {
         self.pile.mode = Mode::Slow;
-        let copies = [self.pile.bills_with(serial, 0x41), self.pile.bills_with(serial, 0x41)];
+        let copies = [0; 2].map(|_| self.pile.bills_as(serial, 0x41, start_type_of(serial).into()));
         assert_eq!(self.pile.received(), 0);
         self.unanswered.extend(copies.map(|sequence| (sequence.0, (serial, 0x41))));
         self.pile.store_returns();
