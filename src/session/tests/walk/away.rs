@@ -8,7 +8,7 @@ use super::time::undecided;
 use super::{MOMENT, Walk};
 use crate::domain::pile::Presence;
 use crate::domain::{EventKind, OrderState, SessionId, WallMs};
-use crate::session::departed::Absent;
+use crate::session::absent::Absent;
 use crate::session::tests::harness::*;
 use crate::store::ledger::{Write, WriteError};
 use crate::store::{BatchId, Claim, Held};
@@ -165,7 +165,16 @@ impl Walk {
         };
         let lost_at = (pile.presence == Presence::Online).then_some(now.mono + LOST_AFTER);
         let (fence, version, orders) = (login.fence, Some(version), login.open_orders);
-        self.absent = Some(Absent { fence, pile, version, lost_at, reason: absent.reason, orders, elsewhere: false });
+        self.absent = Some(Absent {
+            fence,
+            pile,
+            version,
+            lost_at,
+            reason: absent.reason,
+            orders,
+            elsewhere: false,
+            doubted: false,
+        });
         self.reached.one("away", "adopted");
     }
 
