@@ -385,7 +385,7 @@ async fn put_again(watch: &Watch, order: Order) -> Result<(), StoreError> {
     let mut next = || batches.next().unwrap_or(BatchId { session, n: u64::MAX });
     let mut left = Some(Putting::of(Box::new(order), vec![], next()));
     while let Some(putting) = left {
-        let result = watch.ledger.write(*putting.write()).await;
+        let result = watch.ledger.write(putting.write()).await;
         left = putting.answered(result, next())?;
     }
     Ok(())

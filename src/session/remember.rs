@@ -27,8 +27,8 @@ impl Putting {
         Self::batch(pile, documents, untold, id, weight)
     }
 
-    pub fn write(&self) -> Box<Write> {
-        Box::new(self.write.clone())
+    pub fn write(&self) -> Write {
+        self.write.clone()
     }
 
     /// What is left to do after the store has answered, as the batch `next`.

@@ -158,7 +158,7 @@ impl Session {
             }
             Job::Remember(order, untold) => {
                 let putting = Putting::of(order, untold, self.jobs.batch(self.id));
-                let write = putting.write();
+                let write = Box::new(putting.write());
                 (Running::Remember(Box::new(putting)), LedgerCall::Write(write))
             }
             Job::TellDuplicate => {
@@ -381,7 +381,7 @@ impl Session {
                 return;
             }
         };
-        self.jobs.again = Some((at, LedgerCall::Write(putting.write())));
+        self.jobs.again = Some((at, LedgerCall::Write(Box::new(putting.write()))));
         self.jobs.running = Some(Running::Remember(Box::new(putting)));
     }
 

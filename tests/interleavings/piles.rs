@@ -169,10 +169,9 @@ impl World {
         // A frozen node does not notice: its session stays, half open.
         if let Some(node) = node.filter(|node| !self.nodes[*node].frozen && self.chance.below(2) == 0)
             && let Some(session) = self.nodes[node].sessions.remove(&code)
+            && let Some(before) = self.nodes[node].absent.insert(code, session)
         {
-            if let Some(before) = self.nodes[node].absent.insert(code, session) {
-                self.left_behind(before).await;
-            }
+            self.left_behind(before).await;
         }
         self.piles[pile].current = None;
     }
