@@ -7,6 +7,7 @@
 mod common;
 mod chaos;
 mod consumers;
+mod forgotten;
 mod frozen;
 mod killed;
 mod load;
