@@ -9,6 +9,7 @@ mod start;
 mod parallel;
 mod together;
 mod authorise;
+mod denied;
 mod admission;
 mod answer;
 mod watch;

@@ -64,11 +64,15 @@ impl Session {
         if self.asked_before(now, sequence, gun, (&shown, wish.password, form), out) {
             return;
         }
-        if let Some(reason) = self.denied_sibling(now, form) {
+        self.call_off(now, gun, out);
+        let password = wish.password;
+        if let Some((reason, since)) = self.denied_sibling(now, form) {
+            // Whatever the gun has asked before is not answered any more.
+            let (serial, state) = (Serial::NONE, AskState::Denied(reason));
+            self.asks.put(Ask { gun, gun_no, shown, password, form, sequence, since, serial, state });
             out.reply(sequence, self.denial(gun_no, form, reason));
             return;
         }
-        self.call_off(now, gun, out);
         let busy = self.is_taken(gun);
         if !busy && (self.jobs.is_full() || !self.make_room()) {
             return;
@@ -81,12 +85,11 @@ impl Session {
             gun,
             serial,
             shown: shown.clone(),
-            password: wish.password,
+            password,
             parallel: form.parallel(),
             asked_at: now.wall,
             pile_time: now.wall.local(self.policy.offset),
         };
-        let password = wish.password;
         self.asks.put(Ask { gun, gun_no, shown, password, form, sequence, since, serial, state });
         if busy {
             return self.deny(now, serial, Denial::PileUnsettled, out);
@@ -257,11 +260,11 @@ impl Session {
         Some(form)
     }
 
-    /// Another gun of the vehicle has been denied: so is this one.
-    fn denied_sibling(&mut self, now: Now, form: Form) -> Option<Denial> {
+    /// Another gun of the vehicle has been denied, for what it asked then: so is this one, for as long.
+    fn denied_sibling(&mut self, now: Now, form: Form) -> Option<(Denial, Duration)> {
         let mut siblings = self.asks.of_parallel(form.parallel_no()?);
         siblings.find_map(|ask| match ask.state {
-            AskState::Denied(reason) if now.mono < ask.since + SAME_WISH => Some(reason),
+            AskState::Denied(reason) if now.mono < ask.since + SAME_WISH => Some((reason, ask.since)),
             AskState::Denied(_) | AskState::Deciding { .. } | AskState::Creating | AskState::Granted => None,
         })
     }

@@ -69,6 +69,7 @@ struct Walk {
     commands: BTreeMap<u64, asked::Asked>,
     /// What the last 0x13 of each gun said in the newest session.
     charged: BTreeMap<Gun, Serial>,
+    wishes: drivers::Wishes,
     /// Somebody asked for a 0x36 of this serial in this step.
     stopped: Option<Serial>,
     /// How often a new balance was asked for.
@@ -101,7 +102,8 @@ impl Walk {
         pile.authority_waits = true;
         pile.mode = if nature.calm { Mode::Prompt } else { Mode::Slow };
         let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let (started, requests, told, known, lost, commands, charged, unanswered, kept, reached) = Default::default();
+        let (started, requests, told, known, lost, commands, charged, wishes, unanswered, kept, reached) =
+            Default::default();
         Self {
             nature,
             pile,
@@ -116,6 +118,7 @@ impl Walk {
             lost,
             commands,
             charged,
+            wishes,
             stopped: None,
             balances: 0,
             was_calm: nature.calm,
@@ -192,6 +195,7 @@ impl Walk {
         let old = std::mem::replace(&mut self.pile, new);
         assert_eq!(self.commands.len(), 0, "no answer: {:#?}", self.commands);
         self.charged.clear();
+        self.wishes = drivers::Wishes::default();
         self.unanswered.clear();
         self.kept.clear();
         self.older.push(old);
@@ -356,6 +360,7 @@ const STEPS: &[Step] = &[
         }
     }),
     ("a card is shown", 3, Walk::a_card_is_shown),
+    ("a vehicle asks", 2, Walk::a_vehicle_asks),
     ("bills an offline card", 1, Walk::bills_an_offline_card),
     ("the authority answers", 2, Walk::authority_answers),
     ("answers a tariff", 1, Walk::answers_a_tariff),

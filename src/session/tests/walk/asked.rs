@@ -142,6 +142,9 @@ impl Walk {
             _ => Ok(Verdict::Allow(Box::new(Grant { balance_fen: 30, limits, ..Grant::default() }))),
         };
         self.trace.push(format!("{} {result:?}", ask.serial));
+        if matches!(result, Ok(Verdict::Allow(_))) {
+            self.allowed(ask.gun, ask.serial);
+        }
         self.pile.input(Input::Done(Done::Authorised(ask.serial, result)));
     }
 

@@ -1,36 +1,91 @@
 //! What drivers do at the pile: they show a card, or their vehicle its VIN, and the pile asks; or the pile knows the card,
 //! asks nobody, and bills what nobody here has heard of.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use super::Walk;
 use super::frames::Said;
-use crate::domain::driver::{Card, Shown, Vin};
+use crate::domain::driver::{AtPile, Card, Shown, Vin};
 use crate::domain::order::{AnomalyKind, Origin};
 use crate::domain::{Gun, Order, OrderState, Serial};
+use crate::session::state::Phase;
 use crate::session::tests::harness::*;
 use crate::session::translate::wire_pile;
 use crate::wire;
 
-/// What somebody wants to charge with.
+/// What somebody wants to charge with, and on which guns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wish {
+pub struct Wish {
+    means: Means,
+    /// Of a vehicle on two guns, the number under which the pile asks for both.
+    vehicle: Option<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Means {
     Card(u8),
     /// Which of two, and whether it is sent last character first.
     Vin(u8, bool),
 }
 
+/// What the newest session was asked for last on each gun, as far as that is known.
+#[derive(Default)]
+pub struct Wishes {
+    of: BTreeMap<Gun, Wished>,
+    /// Something was asked for before the session owned the pile: what counts of that is its own business.
+    unknown: bool,
+}
+
+struct Wished {
+    wish: Wish,
+    since: Duration,
+    /// Of the last frame that asked.
+    sequence: [u8; 2],
+    answer: Option<bool>,
+    /// Another gun of the vehicle had been denied when it was asked for.
+    doomed: bool,
+}
+
 impl Wish {
     pub fn shown(self) -> Shown {
-        match self {
-            Self::Card(n) => Shown::Card(Card([n + 1, 0, 0, 0, 0, 0, 0, 0])),
-            Self::Vin(n, _) => Shown::Vin(Vin(VINS[usize::from(n)].into())),
+        match self.means {
+            Means::Card(n) => Shown::Card(Card([n + 1, 0, 0, 0, 0, 0, 0, 0])),
+            Means::Vin(n, _) => Shown::Vin(Vin(VINS[usize::from(n)].into())),
         }
     }
 
-    /// 0x31, or 0xA5.
+    pub fn number(self) -> Option<[u8; 6]> {
+        self.vehicle.map(|n| [0x24, n, 0, 0, 0, 0])
+    }
+
+    /// Whether this is what was granted under this order.
+    pub fn is_of(self, order: &Order) -> bool {
+        let same = |at_pile: &Box<AtPile>| at_pile.shown == self.shown() && at_pile.parallel_no == self.number();
+        order.at_pile.as_ref().is_some_and(same)
+    }
+
+    /// 0x31 or 0xA5, and 0xA1 for one of two guns.
     pub fn frame(self, gun: Gun, v18: bool) -> wire::Frame {
         let (pile_code, gun_no) = (wire_pile(code()), wire::GunNo(gun.number()));
         let (need_password, password) = (wire::YesNo::No, wire::Opaque::ZERO);
         let (start_mode, account_or_card, vin) = self.fields();
+        if let Some(number) = self.number() {
+            let gun_role = if gun.number() == 1 { wire::GunRole::Main } else { wire::GunRole::Auxiliary };
+            let parallel_no = wire::Bcd(number);
+            let ask = wire::ParallelStartRequest {
+                pile_code,
+                gun_no,
+                start_mode,
+                need_password,
+                account_or_card,
+                password,
+                vin,
+                gun_role,
+                parallel_no,
+            };
+            return ask.into();
+        }
         if v18 {
             let ask =
                 wire::StartRequestV18 { pile_code, gun_no, start_mode, need_password, account_or_card, password, vin };
@@ -41,9 +96,9 @@ impl Wish {
 
     fn fields(self) -> (wire::StartMode, wire::Opaque<8>, wire::VinReversed) {
         let vin = |text: &str| wire::VinReversed::new(text).expect("17 characters");
-        match self {
-            Self::Card(n) => (wire::StartMode::Card, wire::Opaque([n + 1, 0, 0, 0, 0, 0, 0, 0]), vin("")),
-            Self::Vin(n, by_the_book) => {
+        match self.means {
+            Means::Card(n) => (wire::StartMode::Card, wire::Opaque([n + 1, 0, 0, 0, 0, 0, 0, 0]), vin("")),
+            Means::Vin(n, by_the_book) => {
                 let text = VINS[usize::from(n)];
                 let reversed: String = text.chars().rev().collect();
                 let sent = vin(if by_the_book { text } else { &reversed });
@@ -53,15 +108,124 @@ impl Wish {
     }
 }
 
+impl Wishes {
+    /// Of the vehicle with this number, a gun that has been denied less than a minute after it was asked for.
+    fn denied(&self, number: [u8; 6], now: Duration) -> Option<&Wished> {
+        let denied = |wished: &&Wished| wished.answer == Some(false) && now < wished.since + SAME_WISH;
+        self.of.values().filter(denied).find(|wished| wished.wish.number() == Some(number))
+    }
+}
+
 impl Walk {
     pub fn any_wish(&mut self) -> Wish {
         let n = self.below(2) as u8;
-        if self.chance(3) { Wish::Vin(n, self.chance(2)) } else { Wish::Card(n) }
+        let means = if self.chance(3) { Means::Vin(n, self.chance(2)) } else { Means::Card(n) };
+        Wish { means, vehicle: None }
     }
 
     pub fn a_card_is_shown(&mut self) {
         let (gun, wish) = (self.any_gun(), self.any_wish());
         self.frame(Said::Asks(gun, wish));
+    }
+
+    /// The pile asks for both guns of a vehicle, mostly with the same card, and a moment later for the second.
+    pub fn a_vehicle_asks(&mut self) {
+        let first = 1 + self.below(2) as u8;
+        let vehicle = Some(((self.steps / 20) % 4) as u8);
+        let mut wish = Wish { vehicle, ..self.any_wish() };
+        for number in [first, 3 - first] {
+            self.frame(Said::Asks(gun(number), wish));
+            if self.chance(3) {
+                self.authority_answers();
+            }
+            if self.chance(6) {
+                wish = Wish { vehicle, ..self.any_wish() };
+            }
+            if self.chance(6) {
+                return;
+            }
+        }
+    }
+
+    /// The session has heard it.
+    pub fn wished(&mut self, gun: Gun, wish: Wish, sequence: [u8; 2]) {
+        let session = &self.pile.session;
+        if session.provisional.is_some() {
+            self.wishes.unknown = true;
+        }
+        // Whoever takes the pile over is asked again.
+        if session.draining.is_some() {
+            return;
+        }
+        let now = self.pile.now().mono;
+        let goes_on = session.orders.iter().any(|held| held.order.gun == gun && is_told_yes(&held.order));
+        if let Some(before) = self.wishes.of.get_mut(&gun)
+            && (before.wish.shown(), before.wish.vehicle) == (wish.shown(), wish.vehicle)
+            && now < before.since + SAME_WISH
+            && (before.answer != Some(true) || goes_on)
+        {
+            before.sequence = sequence;
+            return;
+        }
+        let denied = wish.number().and_then(|number| self.wishes.denied(number, now)).map(|denied| denied.since);
+        let (since, doomed) = (denied.unwrap_or(now), denied.is_some());
+        self.wishes.of.insert(gun, Wished { wish, since, sequence, answer: None, doomed });
+    }
+
+    /// The authority allows what would have a serial that is taken: it is forgotten, and the pile asks again.
+    pub fn allowed(&mut self, gun: Gun, serial: Serial) {
+        if self.pile.store.borrow().orders.contains_key(&serial) {
+            self.wishes.of.remove(&gun);
+        }
+    }
+
+    /// 0x32, 0xA2, 0xA6: it answers the last question of its gun, in its own form, and no gun of a vehicle is told yes after
+    /// another one was told no.
+    pub fn check_granted(&mut self, down: &Down) {
+        let (gun, yes) = (gun(down.get("gun_no") as u8), down.get("auth_result") == 1);
+        let form = match (down.frame.code(), self.nature.v18) {
+            (0xA2, _) => "both",
+            (0xA6, true) | (0x32, false) => "one",
+            _ => panic!("not what the pile understands: {down:?}"),
+        };
+        self.reached.one(if yes { "told yes" } else { "told no" }, form);
+        if self.wishes.unknown {
+            return;
+        }
+        let wished = self.wishes.of.get(&gun).unwrap_or_else(|| panic!("nobody has asked: {down:?}"));
+        let number = wished.wish.number();
+        assert_eq!(
+            (wished.sequence, form == "both"),
+            (down.sequence.0, number.is_some()),
+            "another question: {down:?}"
+        );
+        if let Some(number) = number {
+            let echo = down.get("parallel_no").to_le_bytes();
+            assert_eq!(echo[..6], number, "{down:?}");
+            let denied = wished.doomed || self.wishes.denied(number, down.at).is_some();
+            assert!(!yes || !denied, "yes for one gun, no for the other: {down:?}");
+        }
+        assert!(!yes || wished.answer != Some(false), "yes after no: {down:?}");
+        if let Some(wished) = self.wishes.of.get_mut(&gun) {
+            wished.answer = Some(yes);
+        }
+    }
+
+    /// Once one gun of a vehicle is denied, none of it waits, and none that was told yes is expected to charge.
+    pub fn check_denied(&self, number: [u8; 6]) {
+        let session = &self.pile.session;
+        if !matches!(session.phase, Phase::Live(_)) {
+            return;
+        }
+        let of_vehicle =
+            |order: &Order| order.at_pile.as_ref().is_some_and(|at_pile| at_pile.parallel_no == Some(number));
+        let opened = session.orders.iter().filter(|held| held.unsent.is_none()).map(|held| &held.order);
+        let alone = opened.into_iter().find(|order| of_vehicle(order) && is_told_yes(order));
+        assert!(alone.is_none(), "one gun of its vehicle is denied: {alone:#?}");
+        let now = self.pile.now().mono;
+        let waits = |wished: &&Wished| wished.wish.number() == Some(number) && wished.answer.is_none();
+        let waiting = self.wishes.of.values().filter(waits).any(|wished| now < wished.since + SAME_WISH);
+        assert!(!waiting || !self.nature.calm || self.wishes.unknown, "one gun is denied, and the other one waits");
     }
 
     /// The pile knew the card: it has made the serial itself, and mostly nobody hears of it before its bill.
@@ -99,11 +263,18 @@ impl Walk {
     }
 }
 
+/// It was granted at the pile, and has not charged.
+pub fn is_told_yes(order: &Order) -> bool {
+    order.at_pile.is_some() && matches!(order.state, OrderState::Requested | OrderState::Starting)
+}
+
 /// What the bill of a serial says of who began it; of those that were given out here it says nothing.
 pub fn start_type_of(serial: Serial) -> u8 {
     let [from, n, ..] = serial.bytes();
     if from == 0xF0 { [0, 4, 1, 4, 2, 4, 5][usize::from(n) % 7] } else { 0 }
 }
 
-/// Chinese, and with their check digits: whichever way they are sent, there is no doubt.
+/// For so long the same wish on the same gun is the same one.
+const SAME_WISH: Duration = Duration::from_mins(1);
+/// With their check digits: whichever way they are sent, there is no doubt.
 const VINS: [&str; 2] = ["LSVAM4187C2184847", "1M8GDM9AXKP042788"];

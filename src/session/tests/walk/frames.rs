@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Walk;
-use super::drivers::{Wish, start_type_of};
+use super::drivers::{Wish, is_told_yes, start_type_of};
 use super::vehicle::Gist;
 use crate::domain::order::{AnomalyKind, Change, Metered, Origin};
 use crate::domain::{Gun, Order, OrderState, Serial, WallMs};
@@ -34,7 +34,7 @@ pub enum Said {
     Ends(Serial),
     /// 0x3B
     Bills(Serial, u8),
-    /// 0x31, 0xA5
+    /// 0x31, 0xA5, or 0xA1
     Asks(Gun, Wish),
 }
 
@@ -53,6 +53,9 @@ impl Walk {
         self.trace.push(format!("{said:?}"));
         let meter = [self.below(3) * 1500, self.below(3) * 1200, 40 * self.below(3)];
         let provisional = self.pile.session.provisional.is_some();
+        if matches!(said, Said::Asks(..)) {
+            self.check_sent();
+        }
         let (heard, before) = (self.pile.session.fence().is_some(), self.orders_as_they_are());
         let stops = self.pile.waiting(0x36).count();
         let sequence = self.send(said, meter);
@@ -63,6 +66,7 @@ impl Walk {
         match said {
             Said::Charges(gun, serial) if heard => drop(self.charged.insert(gun, serial)),
             Said::Idles(gun) | Said::Fails(gun) if heard => drop(self.charged.remove(&gun)),
+            Said::Asks(gun, wish) if heard => self.wished(gun, wish, sequence),
             Said::Bills(serial, reason) if heard => drop(self.unanswered.insert(sequence, (serial, reason))),
             _ => {}
         }
@@ -222,9 +226,15 @@ impl Walk {
             (Said::Bills(..), _) if self.nature.calm => Settled,
             // Somebody at the pile asks anew: he does not charge under the yes he had. The same wish again is
             // the same one, and told yes if that has not been done yet.
-            (Said::Asks(_, wish), Requested | Starting) if asked_at_pile && self.pile.session.draining.is_none() => {
-                let same = before.at_pile.as_ref().is_some_and(|at_pile| at_pile.shown == wish.shown());
-                if same && now.since(before.created_at) < 60_000 { Starting } else { Failed }
+            // One gun of a vehicle is denied: none charges.
+            (Said::Asks(gun, _), Requested | Starting) if is_told_yes(before) && gun != before.gun => {
+                let denied = self.pile.waiting(0xA2).any(|down| down.get("auth_result") == 0);
+                if denied { Failed } else { before.state }
+            }
+            (Said::Asks(_, wish), Requested | Starting)
+                if is_told_yes(before) && self.pile.session.draining.is_none() =>
+            {
+                if wish.is_of(before) && now.since(before.created_at) < 60_000 { Starting } else { Failed }
             }
             (_, same) => same,
         }
@@ -286,7 +296,11 @@ impl Said {
             | Self::Refuses(serial, _)
             | Self::Ends(serial)
             | Self::Bills(serial, _) => serial == order.serial,
-            Self::Idles(gun) | Self::Fails(gun) | Self::Asks(gun, _) => gun == order.gun,
+            Self::Idles(gun) | Self::Fails(gun) => gun == order.gun,
+            Self::Asks(gun, wish) => {
+                let number = order.at_pile.as_ref().and_then(|at_pile| at_pile.parallel_no);
+                gun == order.gun || (number.is_some() && number == wish.number())
+            }
             Self::AnswersStop(gun, _) => stopped_on.contains(&gun),
         }
     }

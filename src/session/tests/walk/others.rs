@@ -119,7 +119,12 @@ impl Walk {
         let asked = |order: &Order| order.request.is_some() || order.at_pile.is_some();
         let ours = |order: &Order| asked(order) && (!hangs_up || order.state.is_open());
         let stored = session.orders.iter().filter(|held| held.version.is_some() && ours(&held.order));
-        let open: Vec<_> = stored.map(|held| held.order.serial).collect();
+        // So may a stop that was planned where nobody knew of the session.
+        let store = self.pile.store.borrow();
+        let plan = |serial| store.orders.get(serial).and_then(|(order, _)| order.stop_at_login);
+        let known = stored.filter(|held| plan(&held.order.serial) == held.order.stop_at_login);
+        let open: Vec<_> = known.map(|held| held.order.serial).collect();
+        drop(store);
         self.check_sent();
         self.check_replies();
         let before = self.pile.store.borrow().orders.clone();

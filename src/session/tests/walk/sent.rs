@@ -9,14 +9,21 @@ impl Walk {
     pub fn check_sent(&mut self) {
         let sent = self.pile.all_received();
         let both: Vec<_> = sent.iter().filter(|down| down.frame.code() == 0xA4).map(Down::serial).collect();
+        let mut denied = vec![];
         for down in sent {
             let code = down.frame.code();
             self.reached.one("down", &format!("{code:#04x}"));
             match code {
                 0x34 | 0xA4 | 0xA8 => self.check_opening(&down, &both),
-                0x32 | 0xA6 if down.get("auth_result") == 1 => {
-                    let order = self.stored(&down);
-                    self.tell(order, gun(down.get("gun_no") as u8));
+                0x32 | 0xA2 | 0xA6 => {
+                    self.check_granted(&down);
+                    if down.get("auth_result") == 1 {
+                        let order = self.stored(&down);
+                        self.tell(order, gun(down.get("gun_no") as u8));
+                    } else if code == 0xA2 {
+                        let [number @ .., _, _] = down.get("parallel_no").to_le_bytes();
+                        denied.push(number);
+                    }
                 }
                 0x36 => self.check_stop(gun(down.get("gun_no") as u8)),
                 0x40 => {
@@ -32,6 +39,7 @@ impl Walk {
                 _ => {}
             }
         }
+        denied.into_iter().for_each(|number| self.check_denied(number));
         let forgotten = self.nature.calm && !self.unanswered.is_empty();
         assert!(!forgotten, "no 0x40: {:?}", self.unanswered);
     }
