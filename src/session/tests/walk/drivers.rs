@@ -61,8 +61,8 @@ impl Wish {
 
     /// Whether this is what was granted under this order.
     pub fn is_of(self, order: &Order) -> bool {
-        let same = |at_pile: &Box<AtPile>| at_pile.shown == self.shown() && at_pile.parallel_no == self.number();
-        order.at_pile.as_ref().is_some_and(same)
+        let same = |at_pile: &AtPile| at_pile.shown == self.shown() && at_pile.parallel_no == self.number();
+        order.at_pile.as_deref().is_some_and(same)
     }
 
     /// 0x31 or 0xA5, and 0xA1 for one of two guns.

@@ -109,7 +109,9 @@ impl Walk {
             let alone = before_all.values().filter(on_gun).count() < 2 && guns.len() == 1;
             Self::check_parts((before, alone), about(known), after, now, &context);
         }
-        ended.into_iter().for_each(|how| self.reached.one("other gun", how));
+        for how in ended {
+            self.reached.one("other gun", how);
+        }
         if let (true, Said::Bills(serial, _)) = (self.nature.calm, said) {
             assert_eq!(self.pile.order_state(serial), OrderState::Settled);
         }

@@ -39,7 +39,9 @@ impl Walk {
                 _ => {}
             }
         }
-        denied.into_iter().for_each(|number| self.check_denied(number));
+        for number in denied {
+            self.check_denied(number);
+        }
         let forgotten = self.nature.calm && !self.unanswered.is_empty();
         assert!(!forgotten, "no 0x40: {:?}", self.unanswered);
     }
