@@ -224,7 +224,7 @@ impl Session {
         if let Some(lost) = self.held(record.serial).filter(|held| held.lost) {
             // Settled as what it was, but what started it was to be put again with it.
             let lost = Box::new(lost.order.clone());
-            self.jobs.push(Job::Remember(lost));
+            self.jobs.push(Job::Remember(lost, vec![]));
         }
         self.forget(record.serial);
         // What happened to it meanwhile has come too late to be told: nothing follows SETTLED.

@@ -9,8 +9,11 @@
 //! list of piles that are there.
 //!
 //! Who is watched over: piles that left this node, and those of nodes that are gone ([`Departed::adopt`]).
+//!
+//! A store that takes over from another may have lost the last writes, and the watch may be the last who knows of an open
+//! order. So before it forgets one it has not seen the end of, it puts it again, and what had started it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,29 +21,15 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::absent::Absent;
 use super::device::device;
-use super::held::tell_operator;
+use super::remember::Putting;
 use super::{Now, Sessions};
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::Presence;
-use crate::domain::{Event, EventKind, Fence, Order, Pile, PileCode};
-use crate::store::ledger::{Document, Expect, Ledger, Write, WriteError};
+use crate::domain::{Fence, Order, Pile, PileCode, Serial};
+use crate::store::ledger::{Document, Ledger, Write, WriteError};
 use crate::store::{BatchId, Claim, Held, Orphan, StoreError};
-
-/// A pile without a session, as its last one left it.
-pub struct Absent {
-    pub fence: Fence,
-    pub pile: Pile,
-    pub version: Option<u64>,
-    /// When to report it offline, on the node's monotonic clock; `None`: that has been done.
-    pub lost_at: Option<Duration>,
-    pub reason: OfflineReason,
-    /// Its open orders and their stored versions.
-    pub orders: Vec<(Order, u64)>,
-    /// It has logged in elsewhere, where the store could not be asked: until the store says that this fence still
-    /// stands, time decides nothing.
-    pub elsewhere: bool,
-}
 
 /// What the watch works with.
 pub struct Watch {
@@ -51,7 +40,8 @@ pub struct Watch {
     pub lost_after: Duration,
 }
 
-/// The piles that are watched for. Cheap to clone. Bounded by the number of piles: one entry each.
+/// The piles that are watched for. Cheap to clone. Bounded by the number of piles, one entry each, and by
+/// [`MAX_LEFT_BEHIND`].
 #[derive(Clone, Default)]
 pub struct Departed(Arc<Inner>);
 
@@ -65,6 +55,8 @@ struct Inner {
 struct Waiting {
     absent: HashMap<PileCode, (Duration, Absent)>,
     due: BTreeSet<(Duration, PileCode)>,
+    /// Orders of piles that are somebody else's by now, and when they are put again in case the store has lost them.
+    left_behind: VecDeque<(Duration, Order)>,
 }
 
 impl Departed {
@@ -75,16 +67,35 @@ impl Departed {
         self.watch(due, absent);
     }
 
-    pub fn came_back(&self, pile: PileCode) {
-        self.waiting().remove(pile);
+    /// Its new session is here, and has these orders.
+    pub fn came_back(&self, now: Now, pile: PileCode, has: impl Fn(Serial) -> bool) {
+        let absent = self.waiting().remove(pile);
+        if let Some((_, absent)) = absent {
+            self.leave_behind(now.mono, absent.orders.into_iter().filter(|(order, _)| !has(order.serial)));
+        }
     }
 
     /// Somebody else has claimed the pile with `by`, and watches over it now.
-    pub fn claimed_elsewhere(&self, pile: PileCode, by: Fence) {
+    pub fn claimed_elsewhere(&self, now: Now, pile: PileCode, by: Fence) {
+        let older = |there: &(Duration, Absent)| there.1.fence.epoch < by.epoch;
         let mut waiting = self.waiting();
-        if waiting.absent.get(&pile).is_some_and(|(_, there)| there.fence.epoch < by.epoch) {
-            waiting.remove(pile);
+        let absent = if waiting.absent.get(&pile).is_some_and(older) { waiting.remove(pile) } else { None };
+        drop(waiting);
+        if let Some((_, absent)) = absent {
+            self.leave_behind(now.mono, absent.orders);
         }
+    }
+
+    /// The store of these partitions may have lost writes: what is known here of their piles is put again.
+    pub fn doubt(&self, now: Now, doubted: impl Fn(PileCode) -> bool) {
+        let mut waiting = self.waiting();
+        let piles: Vec<_> = waiting.absent.keys().copied().filter(|pile| doubted(*pile)).collect();
+        for pile in piles {
+            let Some((_, absent)) = waiting.remove(pile) else { continue };
+            waiting.insert(now.mono, Absent { doubted: true, ..absent });
+        }
+        drop(waiting);
+        self.0.changed.notify_one();
     }
 
     /// The pile has logged in somewhere, but not in the store: nothing is decided until the store can say whose it is.
@@ -103,32 +114,34 @@ impl Departed {
         orphan: Orphan,
         lost_after: Duration,
     ) -> Result<(), StoreError> {
-        self.adopt_as(ledger, now, orphan, (lost_after, OfflineReason::NodeLost)).await
+        self.adopt_as(ledger, now, orphan, (lost_after, OfflineReason::NodeLost, None)).await
     }
 
+    /// `known`: the pile as it was known here, if the store does not know it at all.
     async fn adopt_as(
         &self,
         ledger: &Ledger,
         now: Now,
         orphan: Orphan,
-        (lost_after, reason): (Duration, OfflineReason),
+        (lost_after, reason, known): (Duration, OfflineReason, Option<&Pile>),
     ) -> Result<(), StoreError> {
         let Orphan { pile: code, fence } = orphan;
         if self.waiting().absent.get(&code).is_some_and(|(_, there)| there.fence.epoch >= fence.epoch) {
             return Ok(());
         }
-        let stored = ledger.pile_versioned(code).await?;
+        let stored = ledger.pile_versioned(code).await?.map(|(pile, version)| (pile, Some(version)));
         let orders = ledger.open_orders(code).await?;
         // Read after the documents: if this still is the owner, nobody newer has written them.
         if ledger.owner(code).await? != Some(fence) {
             return Ok(());
         }
-        let Some((pile, version)) = stored else {
+        let Some((pile, version)) = stored.or_else(|| Some((known?.clone(), None))) else {
             // Claimed, and nothing was ever told of it.
             return ledger.release(code, fence).await.map(drop);
         };
         let lost_at = (pile.presence == Presence::Online).then_some(now.mono + lost_after);
-        self.left(now, Absent { fence, pile, version: Some(version), lost_at, reason, orders, elsewhere: false });
+        let (elsewhere, doubted) = (false, false);
+        self.left(now, Absent { fence, pile, version, lost_at, reason, orders, elsewhere, doubted });
         Ok(())
     }
 
@@ -139,7 +152,7 @@ impl Departed {
         let mut attended = JoinSet::new();
         loop {
             let changed = self.0.changed.notified();
-            let next = self.waiting().due.first().map(|(at, _)| *at);
+            let next = self.waiting().next_due();
             let time = async {
                 match next {
                     Some(next) => sleep_until(watch.started + next).await,
@@ -152,12 +165,16 @@ impl Departed {
                 Some(_) = attended.join_next() => continue,
             }
             let now = now();
+            if let Some(order) = self.waiting().take_left_behind(now.mono) {
+                attended.spawn(self.clone().put_left_behind(watch.clone(), now, order));
+                continue;
+            }
             let Some(absent) = self.waiting().take_due(now.mono) else { continue };
             match watch.sessions.live(absent.pile.code) {
                 None => drop(attended.spawn(self.clone().attend(watch.clone(), now, absent))),
                 // It may never claim the pile.
                 Some(live) if live.provisional => self.watch(now.mono + AGAIN, Absent { elsewhere: true, ..absent }),
-                Some(_) => {}
+                Some(_) => self.leave_behind(now.mono, absent.orders),
             }
         }
     }
@@ -171,6 +188,10 @@ impl Departed {
             let Some(ours) = self.still_ours(&watch, now, absent).await else { return };
             absent = ours;
         }
+        if absent.doubted {
+            // As if the fence did not stand any more: what is stored is read anew.
+            return self.fenced(&watch, now, absent).await;
+        }
         while let Some((document, expect, events)) = absent.decide(now) {
             let write = Write {
                 id: BatchId { session: watch.sessions.next_session(), n: 1 },
@@ -182,6 +203,10 @@ impl Departed {
             match watch.ledger.write(write).await {
                 Ok(versions) => absent.written(document, versions.first().copied()),
                 Err(WriteError::Fenced) => return self.fenced(&watch, now, absent).await,
+                Err(WriteError::Conflict { current: None, .. }) if matches!(document, Document::Order(_)) => {
+                    // The store has lost it, although it knows whose the pile is.
+                    return self.fenced(&watch, now, absent).await;
+                }
                 Err(WriteError::Conflict { current, .. }) => absent.conflict(document, current),
                 Err(WriteError::Store(error)) => {
                     tracing::debug!(pile = %absent.pile.code, %error, "not written about an absent pile yet");
@@ -193,9 +218,13 @@ impl Departed {
             return self.left(now, absent);
         }
         // Nothing is due any more: whoever claims it next finds everything in the store. If somebody has, it is theirs.
-        if let Err(error) = watch.ledger.release(absent.pile.code, absent.fence).await {
-            tracing::debug!(pile = %absent.pile.code, %error, "an absent pile is not released yet");
-            self.watch(now.mono + AGAIN, absent);
+        match watch.ledger.release(absent.pile.code, absent.fence).await {
+            Ok(true) => {}
+            Ok(false) => self.leave_behind(now.mono, absent.orders),
+            Err(error) => {
+                tracing::debug!(pile = %absent.pile.code, %error, "an absent pile is not released yet");
+                self.watch(now.mono + AGAIN, absent);
+            }
         }
     }
 
@@ -220,27 +249,52 @@ impl Departed {
 
     /// Usually the pile is back. But a claim whose answer was lost has nobody behind it, and a store that has lost the
     /// claim of this fence has nobody else who would report the pile gone: then it is ours to judge, with what is stored
-    /// of it now, and has as long to come back as after any other loss.
+    /// of it now, and has as long to come back as after any other loss. A store that has lost the claim may have lost the
+    /// orders that were written after it, too.
     async fn fenced(&self, watch: &Watch, now: Now, absent: Absent) {
+        if self.judged_anew(watch, now, &absent).await.is_err() {
+            self.watch(now.mono + AGAIN, absent);
+        }
+    }
+
+    async fn judged_anew(&self, watch: &Watch, now: Now, absent: &Absent) -> Result<(), StoreError> {
+        for (order, _) in &absent.orders {
+            put_again(watch, order.clone()).await?;
+        }
         let code = absent.pile.code;
         if watch.sessions.live(code).is_some() {
-            return;
+            return Ok(());
         }
-        let fence = match watch.ledger.owner(code).await {
-            Ok(Some(owner)) if owner.epoch > absent.fence.epoch => Ok(watch.sessions.is_own(owner).then_some(owner)),
-            Ok(_) => self.claim_again(watch, &absent).await,
-            Err(error) => Err(error),
+        let fence = match watch.ledger.owner(code).await? {
+            Some(owner) if owner.epoch > absent.fence.epoch => watch.sessions.is_own(owner).then_some(owner),
+            _ => self.claim_again(watch, absent).await?,
         };
-        let adopted = match fence {
-            Ok(None) => return,
-            Ok(Some(fence)) => {
-                let (orphan, judged) = (Orphan { pile: code, fence }, (watch.lost_after, absent.reason));
-                self.adopt_as(&watch.ledger, now, orphan, judged).await
+        let Some(fence) = fence else { return Ok(()) };
+        let (orphan, judged) = (Orphan { pile: code, fence }, (watch.lost_after, absent.reason, Some(&absent.pile)));
+        self.adopt_as(&watch.ledger, now, orphan, judged).await
+    }
+
+    /// Of a pile that is watched over by somebody else from now on.
+    fn leave_behind(&self, at: Duration, orders: impl IntoIterator<Item = (Order, u64)>) {
+        let mut waiting = self.waiting();
+        for (order, _) in orders {
+            if waiting.left_behind.len() >= MAX_LEFT_BEHIND {
+                tracing::error!(pile = %order.pile, serial = %order.serial, "an order is not put again: too many wait");
+                continue;
             }
-            Err(error) => Err(error),
-        };
-        if adopted.is_err() {
-            self.watch(now.mono + AGAIN, absent);
+            waiting.left_behind.push_back((at, order));
+        }
+        drop(waiting);
+        self.0.changed.notify_one();
+    }
+
+    async fn put_left_behind(self, watch: Arc<Watch>, now: Now, order: Order) {
+        match put_again(&watch, order.clone()).await {
+            Ok(()) => {}
+            Err(error @ StoreError::Invalid(_)) => {
+                tracing::error!(pile = %order.pile, serial = %order.serial, %error, "an order is not put again");
+            }
+            Err(_) => self.leave_behind(now.mono + AGAIN, [(order, 0)]),
         }
     }
 
@@ -270,8 +324,7 @@ impl Departed {
             return;
         }
         waiting.remove(code);
-        waiting.due.insert((due, code));
-        waiting.absent.insert(code, (due, absent));
+        waiting.insert(due, absent);
         drop(waiting);
         self.0.changed.notify_one();
     }
@@ -281,103 +334,66 @@ impl Departed {
         self.waiting().absent.len()
     }
 
+    #[cfg(test)]
+    pub fn left_behind(&self) -> usize {
+        self.waiting().left_behind.len()
+    }
+
+    #[cfg(test)]
+    pub fn next_is_after(&self, now: Now) -> bool {
+        self.waiting().next_due().is_some_and(|due| due > now.mono)
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         // A panic while the lock was held cannot leave a pile in one of the two maps only for long: both are keyed by it.
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Absent {
-    /// When time decides something about it.
-    pub(super) fn due(&self, now: Now) -> Option<Duration> {
-        let orders = self.orders.iter().filter_map(|(order, _)| order.due_without_pile()).min();
-        let orders = orders.map(|due| now.mono + Duration::from_millis(due.since(now.wall)));
-        [self.lost_at, orders].into_iter().flatten().min()
-    }
-
-    /// What is due now, as it should be stored and told.
-    pub(super) fn decide(&self, now: Now) -> Option<(Document, Expect, Vec<Event>)> {
-        if self.lost_at.is_some_and(|at| at <= now.mono) {
-            let mut pile = self.pile.clone();
-            pile.presence = Presence::Offline;
-            pile.presence_since = now.wall;
-            let kind = EventKind::PileOffline { pile: Box::new(pile.clone()), reason: self.reason };
-            let expect = self.version.map_or(Expect::Absent, Expect::Version);
-            return Some((Document::Pile(Box::new(pile)), expect, vec![self.event(now, kind)]));
-        }
-        let (order, version, changes) = self.orders.iter().find_map(|(order, version)| {
-            let mut order = order.clone();
-            let changes = order.tick_without_pile(now.wall);
-            (!changes.is_empty()).then_some((order, *version, changes))
-        })?;
-        let events = changes.into_iter().map(|change| {
-            tell_operator(&order, change);
-            self.event(now, EventKind::Order { order: Box::new(order.clone()), change })
-        });
-        let events = events.collect();
-        Some((Document::Order(Box::new(order)), Expect::Version(version), events))
-    }
-
-    pub(super) fn written(&mut self, document: Document, version: Option<u64>) {
-        match document {
-            Document::Pile(pile) => {
-                tracing::info!(pile = %pile.code, reason = self.reason.name(), "pile offline");
-                self.pile = *pile;
-                self.version = version;
-                self.lost_at = None;
-            }
-            Document::Order(order) => {
-                if let Some(held) = self.orders.iter_mut().find(|(held, _)| held.serial == order.serial) {
-                    *held = (*order, version.unwrap_or(held.1 + 1));
-                }
-                self.orders.retain(|(held, _)| held.state.is_open());
-            }
-            Document::StartAttempt(_) => {}
-        }
-    }
-
-    /// Somebody else has written the document: what is stored counts.
-    pub(super) fn conflict(&mut self, ours: Document, current: Option<(Document, u64)>) {
-        match (ours, current) {
-            (Document::Pile(_), Some((Document::Pile(stored), version))) => {
-                // An earlier attempt that was thought to have failed may have got there: once is enough.
-                if stored.presence == Presence::Offline {
-                    self.lost_at = None;
-                }
-                (self.pile, self.version) = (*stored, Some(version));
-            }
-            (Document::Pile(_), _) => self.version = None,
-            (Document::Order(order), current) => {
-                self.orders.retain(|(held, _)| held.serial != order.serial);
-                if let Some((Document::Order(stored), version)) = current
-                    && stored.state.is_open()
-                {
-                    self.orders.push((*stored, version));
-                }
-            }
-            (Document::StartAttempt(_), _) => {}
-        }
-    }
-
-    fn event(&self, now: Now, kind: EventKind) -> Event {
-        Event { pile: self.pile.code, recorded_at: now.wall, pile_time: None, kind }
-    }
-}
-
 impl Waiting {
-    fn remove(&mut self, pile: PileCode) -> Option<Absent> {
+    fn insert(&mut self, due: Duration, absent: Absent) {
+        let code = absent.pile.code;
+        self.due.insert((due, code));
+        self.absent.insert(code, (due, absent));
+    }
+
+    fn remove(&mut self, pile: PileCode) -> Option<(Duration, Absent)> {
         let (due, absent) = self.absent.remove(&pile)?;
         self.due.remove(&(due, pile));
-        Some(absent)
+        Some((due, absent))
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        let pile = self.due.first().map(|(at, _)| *at);
+        [pile, self.left_behind.front().map(|(at, _)| *at)].into_iter().flatten().min()
     }
 
     fn take_due(&mut self, now: Duration) -> Option<Absent> {
         let (at, pile) = *self.due.first()?;
-        if at > now { None } else { self.remove(pile) }
+        if at > now { None } else { self.remove(pile).map(|(_, absent)| absent) }
     }
+
+    fn take_left_behind(&mut self, now: Duration) -> Option<Order> {
+        self.left_behind.pop_front_if(|(at, _)| *at <= now).map(|(_, order)| order)
+    }
+}
+
+/// Puts the order again, and what had started it, if they are not there.
+async fn put_again(watch: &Watch, order: Order) -> Result<(), StoreError> {
+    let session = watch.sessions.next_session();
+    let mut batches = (1..).map(|n| BatchId { session, n });
+    let mut next = || batches.next().unwrap_or(BatchId { session, n: u64::MAX });
+    let mut left = Some(Putting::of(Box::new(order), vec![], next()));
+    while let Some(putting) = left {
+        let result = watch.ledger.write(*putting.write()).await;
+        left = putting.answered(result, next())?;
+    }
+    Ok(())
 }
 
 /// Piles attended to at once.
 const AT_ONCE: usize = 64;
 /// After a time-out of the store.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Orders that wait to be put again. They wait only while the store is away, when hardly anybody logs in.
+const MAX_LEFT_BEHIND: usize = 16_384;

@@ -7,12 +7,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::io::LedgerCall;
+use super::remember::Putting;
 use crate::domain::curve::Chunk;
 use crate::domain::order::{Change, Metered, StopAtLogin};
 use crate::domain::pile::Presence;
 use crate::domain::{Event, EventKind, Fence, Gun, Order, Record, Serial, SessionId};
+use crate::store::BatchId;
 use crate::store::ledger::Write;
-use crate::store::{Batch, BatchId};
 use crate::wire::Sequence;
 
 /// Waits for its turn.
@@ -34,8 +35,9 @@ pub enum Job {
     },
     /// That another device was turned away, which uses this pile code.
     TellDuplicate,
-    /// An order of a session that is over, in case the store has lost it: its request id must not start again.
-    Remember(Box<Order>),
+    /// An order of a session that is over, in case the store has lost it, and what was not told of it yet: its request id
+    /// must not start again.
+    Remember(Box<Order>, Vec<Event>),
 }
 
 /// When to claim the pile again: because it could not be claimed at its login, or to say that it is still there.
@@ -83,9 +85,7 @@ pub enum Running {
     TellDuplicate {
         call: Box<LedgerCall>,
     },
-    Remember {
-        write: Box<Write>,
-    },
+    Remember(Box<Putting>),
     /// Changed documents and the first `events` events.
     Flush {
         pile: bool,
@@ -112,10 +112,6 @@ pub enum Running {
 impl Jobs {
     pub(super) const MAX_QUEUE: usize = 64;
     pub(super) const MAX_EVENTS: usize = 256;
-    /// Documents and events of one batch, each: it is bounded in operations.
-    pub(super) const PER_BATCH: usize = 16;
-    /// What a batch may weigh before one more event goes in: it is bounded in bytes, and refused whole beyond.
-    pub(super) const BATCH_WEIGHT: usize = Batch::MAX_BYTES / 2;
 
     pub fn push(&mut self, job: Job) {
         self.queue.push_back(job);
@@ -133,7 +129,7 @@ impl Jobs {
             | Job::LookUp { .. }
             | Job::LookUpCompanion { .. }
             | Job::TellDuplicate
-            | Job::Remember(_) => None,
+            | Job::Remember(..) => None,
         });
         let running = match &mut self.running {
             Some(Running::Settle(settling)) => Some(settling),

@@ -34,6 +34,7 @@ mod charge;
 mod bms;
 mod writing;
 mod telling;
+mod remember;
 mod held;
 mod vehicles;
 mod asks;
@@ -42,6 +43,7 @@ mod device;
 mod jobs;
 mod pending;
 mod translate;
+mod absent;
 mod departed;
 pub mod listen;
 #[cfg(test)]

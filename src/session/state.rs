@@ -11,10 +11,10 @@ mod presence;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::absent::Absent;
 use super::asks::Asks;
 use super::authority::Unanswered;
 use super::curves::Curves;
-use super::departed::Absent;
 use super::held::{Held, TariffPush};
 use super::io::{Done, EndReason, Input, Out, Output, Patience};
 use super::jobs::{Job, Jobs};
@@ -194,7 +194,12 @@ impl Session {
         let stored = self.orders.into_iter().filter(|held| held.order.state.is_open() && held.unsent.is_none());
         let orders = stored.filter_map(|held| Some((held.order, held.version?))).collect();
         let (version, reason) = (self.jobs.pile_version, OfflineReason::Disconnected);
-        Some(Absent { fence, pile: self.pile, version, lost_at, reason, orders, elsewhere: self.heard_elsewhere })
+        let (elsewhere, doubted) = (self.heard_elsewhere, false);
+        Some(Absent { fence, pile: self.pile, version, lost_at, reason, orders, elsewhere, doubted })
+    }
+
+    pub fn has(&self, serial: Serial) -> bool {
+        self.held(serial).is_some()
     }
 
     pub fn id(&self) -> SessionId {

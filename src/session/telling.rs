@@ -1,6 +1,7 @@
 //! What an event is about and what it weighs: which of them may share a batch, and with which documents.
 
 use crate::domain::{Event, EventKind, Order, Pile, Serial};
+use crate::store::Batch;
 
 pub fn is_about_pile(kind: &EventKind) -> bool {
     match kind {
@@ -67,3 +68,8 @@ pub fn weight_of_order(order: &Order) -> usize {
     let vehicle = if order.vehicle.is_some() { 2048 } else { 0 };
     1024 + vehicle + order.order_id.len() + attributes.sum::<usize>()
 }
+
+/// Documents and events of one batch, each: it is bounded in operations.
+pub const PER_BATCH: usize = 16;
+/// What a batch may weigh before one more event goes in: it is bounded in bytes, and refused whole beyond.
+pub const BATCH_WEIGHT: usize = Batch::MAX_BYTES / 2;

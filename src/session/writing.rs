@@ -5,11 +5,13 @@ use std::time::Duration;
 use super::Now;
 use super::held::Held;
 use super::io::{EndReason, LedgerCall, Out, Output};
-use super::jobs::{Job, Jobs, NextClaim, Running};
+use super::jobs::{Job, NextClaim, Running};
 use super::pending::Await;
+use super::remember::Putting;
 use super::state::{Phase, Session};
 use super::telling::{
-    is_about_order, is_about_pile, is_told_with, order_of, weight_of, weight_of_order, weight_of_pile,
+    BATCH_WEIGHT, PER_BATCH, is_about_order, is_about_pile, is_told_with, order_of, weight_of, weight_of_order,
+    weight_of_pile,
 };
 use crate::domain::order::Change;
 use crate::domain::{CommandError, Event, EventKind, Fence, Order, OrderState, Pile, Serial};
@@ -63,7 +65,7 @@ impl Session {
         let (mut documents, mut events) = (vec![], vec![]);
         let (mut weight, mut told) = (0, vec![]);
         for event in &self.jobs.events {
-            let full = weight >= Jobs::BATCH_WEIGHT || events.len() >= Jobs::PER_BATCH;
+            let full = weight >= BATCH_WEIGHT || events.len() >= PER_BATCH;
             if full && !events.last().is_some_and(|last| is_told_with(last, event)) {
                 break;
             }
@@ -88,7 +90,7 @@ impl Session {
         for held in self.orders.iter().filter(|held| held.dirty) {
             let serial = held.order.serial;
             let is_told = told.contains(&serial);
-            if !is_told && (weight >= Jobs::BATCH_WEIGHT || orders.len() >= Jobs::PER_BATCH) {
+            if !is_told && (weight >= BATCH_WEIGHT || orders.len() >= PER_BATCH) {
                 continue;
             }
             let order = if later(&|kind| is_about_order(kind, serial)) {
@@ -154,12 +156,10 @@ impl Session {
                 let call = LedgerCall::LookUp { pile: self.pile.code, serial: companion };
                 (Running::LookUpCompanion { serial }, call)
             }
-            Job::Remember(order) => {
-                let attempt = StartAttempt::of(&order);
-                let attempt = attempt.map(|attempt| (Document::StartAttempt(attempt), Expect::Absent));
-                let documents = attempt.into_iter().chain([(Document::Order(order), Expect::Absent)]).collect();
-                let write = Box::new(Write { fence: None, ..self.write(self.jobs.fence?, documents, vec![]) });
-                (Running::Remember { write: write.clone() }, LedgerCall::Write(write))
+            Job::Remember(order, untold) => {
+                let putting = Putting::of(order, untold, self.jobs.batch(self.id));
+                let write = putting.write();
+                (Running::Remember(Box::new(putting)), LedgerCall::Write(write))
             }
             Job::TellDuplicate => {
                 let Pile { code, ref address, ref identity, .. } = self.pile;
@@ -185,7 +185,7 @@ impl Session {
             }
             Some(Running::Create { serial, write }) => self.create_done(now, serial, write, result, out),
             Some(Running::TellDuplicate { call }) => self.told_duplicate(now, call, result),
-            Some(Running::Remember { write }) => self.remembered(now, write, result),
+            Some(Running::Remember(putting)) => self.remembered(now, *putting, result),
             other @ (Some(
                 Running::Settle(_)
                 | Running::LookUp { .. }
@@ -266,7 +266,7 @@ impl Session {
                 } else {
                     if order.request.is_some() && theirs.request.is_none() {
                         // It was lost, and settled by who did not know what had started it.
-                        self.jobs.push(Job::Remember(order.clone()));
+                        self.jobs.push(Job::Remember(order.clone(), vec![]));
                     }
                     self.forget(order.serial);
                     self.jobs.drop_events_of(order.serial);
@@ -347,6 +347,9 @@ impl Session {
     pub(super) fn fence_refused(&mut self, now: Now) {
         if !matches!(self.phase, Phase::Live(_)) {
             // Who watches over it finds out which, and reports it gone if nobody else does.
+            if !self.taken_over {
+                self.remember_orders();
+            }
             return self.give_up();
         }
         self.jobs.fenced = true;
@@ -367,28 +370,19 @@ impl Session {
         }
     }
 
-    fn remembered(&mut self, now: Now, write: Box<Write>, result: Result<Vec<u64>, WriteError>) {
-        match result {
-            Ok(_) | Err(WriteError::Fenced) => {}
-            // Mostly the start is still known: nothing was lost. But whoever has the pile may have found the order by its
-            // serial, or by its bill, without learning what started it: then that alone is put again.
-            Err(WriteError::Conflict { at, .. }) => {
-                let mut write = write;
-                let refused = write.documents.remove(at).0;
-                if matches!(refused, Document::Order(_)) && !write.documents.is_empty() {
-                    write.id = self.jobs.batch(self.id);
-                    self.jobs.again = Some((now.mono, LedgerCall::Write(write.clone())));
-                    self.jobs.running = Some(Running::Remember { write });
-                }
-            }
-            Err(WriteError::Store(StoreError::Unavailable(_))) => {
-                self.jobs.again = Some((now.mono + AGAIN, LedgerCall::Write(write.clone())));
-                self.jobs.running = Some(Running::Remember { write });
-            }
-            Err(WriteError::Store(error)) => {
+    fn remembered(&mut self, now: Now, putting: Putting, result: Result<Vec<u64>, WriteError>) {
+        let next = self.jobs.batch(self.id);
+        let (at, putting) = match putting.answered(result, next) {
+            Ok(None) => return,
+            Ok(Some(left)) => (now.mono, left),
+            Err(StoreError::Unavailable(_)) => (now.mono + AGAIN, putting),
+            Err(error) => {
                 tracing::error!(pile = %self.pile.code, %error, "a start is not remembered");
+                return;
             }
-        }
+        };
+        self.jobs.again = Some((at, LedgerCall::Write(putting.write())));
+        self.jobs.running = Some(Running::Remember(Box::new(putting)));
     }
 
     /// A newer owner is there, and nobody had told us: this session is over. Records still go their way, and what is to be
@@ -406,14 +400,23 @@ impl Session {
         let stored = |held: &&Held| held.unsent.is_none() && (held.version.is_some() || held.lost);
         let ours = |held: &&Held| held.order.request.is_some() || held.order.at_pile.is_some();
         let orders = self.orders.iter().filter(stored).filter(ours).map(|held| Box::new(held.order.clone()));
-        self.jobs.queue.extend(orders.map(Job::Remember));
+        self.jobs.queue.extend(orders.map(|order| Job::Remember(order, vec![])));
     }
 
-    /// Nothing more is written under the fence.
+    /// Nothing more is written under the fence. What was still to be told of an order is told if it turns out that nobody
+    /// else knows the order.
     fn give_up(&mut self) {
         self.jobs.pile_dirty = false;
-        self.jobs.events.clear();
-        self.jobs.queue.retain(|job| matches!(job, Job::Settle(_) | Job::Remember(_)));
+        self.jobs.queue.retain(|job| matches!(job, Job::Settle(_) | Job::Remember(..)));
+        for event in std::mem::take(&mut self.jobs.events) {
+            let to = self.jobs.queue.iter_mut().find_map(|job| match job {
+                Job::Remember(order, untold) if is_about_order(&event.kind, order.serial) => Some(untold),
+                _ => None,
+            });
+            if let Some(untold) = to {
+                untold.push(event);
+            }
+        }
         self.orders.clear();
     }
 
@@ -457,7 +460,7 @@ impl Session {
 
     /// Starts that have not reached the store never will.
     pub(super) fn drop_starts(&mut self) {
-        self.jobs.queue.retain(|job| matches!(job, Job::Settle(_) | Job::TellDuplicate | Job::Remember(_)));
+        self.jobs.queue.retain(|job| matches!(job, Job::Settle(_) | Job::TellDuplicate | Job::Remember(..)));
         let running = match &self.jobs.running {
             Some(Running::Create { serial, .. }) => Some(*serial),
             _ => None,

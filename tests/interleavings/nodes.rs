@@ -25,15 +25,21 @@ impl World {
             if self.nodes[node].sessions.get(&pile).is_some_and(|there| there.fence.epoch < by.epoch) {
                 self.over(node, pile, "evicted").await;
             }
+            if self.nodes[node].absent.get(&pile).is_some_and(|there| there.fence.epoch < by.epoch) {
+                let absent = self.nodes[node].absent.remove(&pile).expect("there");
+                self.left_behind(absent).await;
+            }
         }
     }
 
-    /// An absent pile has been away for long enough.
+    /// An absent pile has been away for long enough: time decides about its orders, which shows whether they are there.
     pub async fn release(&mut self, node: usize) {
         if self.nodes[node].frozen {
             return;
         }
-        let Some((pile, fence)) = self.nodes[node].absent.pop_first() else { return };
+        let Some((pile, absent)) = self.nodes[node].absent.pop_first() else { return };
+        let fence = absent.fence;
+        self.left_behind(absent).await;
         if self.ledger.release(pile, fence).await.expect("releases") {
             assert_eq!(self.owners.remove(&pile).unwrap_or(fence), fence, "a stale node took the pile from its owner");
             self.seen.one("released");
@@ -92,9 +98,34 @@ impl World {
             self.claim_again(node, pile, (anew, "superseded")).await;
         }
         if anew {
+            for pile in self.nodes[node].absent.keys().copied().collect::<Vec<_>>() {
+                self.doubt(node, pile).await;
+            }
             for (record, order) in self.nodes[node].journal.clone() {
                 self.settle_again(record, order).await;
             }
+        }
+    }
+
+    /// What is known of a pile that is away is put again, and then it is judged as it is stored, if nobody newer has it.
+    async fn doubt(&mut self, node: usize, pile: PileCode) {
+        let mut absent = self.nodes[node].absent.remove(&pile).expect("it is away");
+        let fence = absent.fence;
+        self.leaves_behind(&mut absent).await;
+        if self.nodes[node].sessions.contains_key(&pile) {
+            return;
+        }
+        let claim = Claim { held: Held::Fence { fence, anew: true }, ..Claim::login(pile, fence.session, self.now, 1) };
+        match self.ledger.claim(claim).await {
+            Ok(login) => {
+                self.owners.insert(pile, login.fence);
+                let orders = login.open_orders.into_iter().map(|(order, at)| (order.serial, (order, Some(at))));
+                (absent.fence, absent.orders) = (login.fence, orders.collect());
+                self.nodes[node].absent.insert(pile, absent);
+                self.seen.one("doubted");
+            }
+            Err(StoreError::Superseded { .. }) => {}
+            Err(error) => panic!("{error}"),
         }
     }
 
@@ -138,7 +169,8 @@ impl World {
     /// kill -9, and a new run on the same disk. Its piles have lost their connections.
     pub async fn crash(&mut self, node: usize) {
         let incarnation = self.nodes[node].incarnation;
-        for (pile, session) in std::mem::take(&mut self.nodes[node].sessions) {
+        let there = std::mem::take(&mut self.nodes[node].sessions);
+        for (pile, session) in there.into_iter().chain(std::mem::take(&mut self.nodes[node].absent)) {
             self.forget_what_only_it_knew(pile, &session).await;
         }
         let journal = std::mem::take(&mut self.nodes[node].journal);

@@ -23,15 +23,22 @@ impl World {
         self.seen.one("login");
         if self.chance.below(8) == 0 {
             // The answer is lost, the connection too: nobody knows of this session but the store.
-            self.nodes[node].absent.insert(code, login.fence);
+            let known = self.nodes[node].absent.remove(&code).map(|absent| absent.orders).unwrap_or_default();
+            self.nodes[node].absent.insert(code, Session { fence: login.fence, batches: 0, orders: known });
             self.silenced.extend(login.previous.map(|previous| (code, login.fence, previous.session.incarnation)));
             return;
         }
         let orders = login.open_orders.into_iter().map(|(order, version)| (order.serial, (order, Some(version))));
         let new = Session { fence: login.fence, batches: 0, orders: orders.collect() };
-        self.nodes[node].absent.remove(&code);
+        let mut before = self.nodes[node].absent.remove(&code);
+        if let Some(before) = &mut before {
+            before.orders.retain(|serial, _| !new.orders.contains_key(serial));
+        }
         if let Some(older) = self.nodes[node].sessions.insert(code, new) {
-            self.taken_over(older).await;
+            self.left_behind(older).await;
+        }
+        if let Some(before) = before {
+            self.left_behind(before).await;
         }
         self.piles[pile].current = Some(session);
         if let Some(previous) = login.previous {
@@ -163,8 +170,9 @@ impl World {
         if let Some(node) = node.filter(|node| !self.nodes[*node].frozen && self.chance.below(2) == 0)
             && let Some(session) = self.nodes[node].sessions.remove(&code)
         {
-            self.forget_what_only_it_knew(code, &session).await;
-            self.nodes[node].absent.insert(code, session.fence);
+            if let Some(before) = self.nodes[node].absent.insert(code, session) {
+                self.left_behind(before).await;
+            }
         }
         self.piles[pile].current = None;
     }

@@ -50,7 +50,7 @@ pub struct Node {
     pub behind: bool,
     pub sessions: BTreeMap<PileCode, Session>,
     /// Closed sessions whose piles have not come back to this node.
-    pub absent: BTreeMap<PileCode, Fence>,
+    pub absent: BTreeMap<PileCode, Session>,
     /// Fsynced; survives the run.
     pub journal: Vec<(Record, Option<Order>)>,
 }
@@ -70,8 +70,9 @@ pub struct Device {
     pub started: BTreeMap<RequestId, Vec<Serial>>,
     pub unbilled: Vec<Serial>,
     pub bills: Vec<(Record, bool)>,
-    /// Requests the store was set back behind, whose session had ended before, with the pile's connection or with its node:
-    /// nobody knows of them any more, and a caller who asks again may start again. It takes both losses at once.
+    /// Requests the store was set back behind, and the node that knew of them died before it had put them again, or had let
+    /// go of the pile before: nobody knows of them any more, and a caller who asks again may start again. It takes both
+    /// losses at once.
     pub forgotten: BTreeSet<RequestId>,
 }
 
@@ -103,6 +104,7 @@ impl Seen {
             "frozen",
             "superseded",
             "remembered",
+            "doubted",
             "adopted",
             "crash",
             "set back",
@@ -263,9 +265,10 @@ impl World {
             let known = |serial: &Serial| {
                 let asked = |order: &Order| order.serial == *serial && order.request.is_some();
                 self.nodes.iter().any(|node| {
-                    let there = node.sessions.get(&device.code);
-                    let held = there.is_some_and(|there| there.orders.values().any(|(order, _)| asked(order)));
-                    held || node.journal.iter().any(|(_, order)| order.as_ref().is_some_and(asked))
+                    let there = [node.sessions.get(&device.code), node.absent.get(&device.code)];
+                    let mut there = there.into_iter().flatten().flat_map(|there| there.orders.values());
+                    there.any(|(order, _)| asked(order))
+                        || node.journal.iter().any(|(_, order)| order.as_ref().is_some_and(asked))
                 })
             };
             let lost = device.started.iter().filter(|(_, serials)| !serials.iter().all(known));
@@ -340,21 +343,25 @@ impl World {
         self.seen.one(why);
         let Some(session) = self.nodes[node].sessions.remove(&pile) else { return };
         let fence = session.fence;
-        self.taken_over(session).await;
+        self.left_behind(session).await;
         for device in self.piles.iter_mut().filter(|device| device.code == pile) {
             // It closes the socket. If the pile was there, it has to log in again.
             device.current = device.current.filter(|current| *current != fence.session);
         }
     }
 
-    pub async fn taken_over(&mut self, mut session: Session) {
+    pub async fn left_behind(&mut self, mut session: Session) {
+        self.leaves_behind(&mut session).await;
+    }
+
+    pub async fn leaves_behind(&mut self, session: &mut Session) {
         if session.leave_all_behind(&self.ledger).await {
             self.seen.one("remembered");
         }
     }
 
-    /// Its connection is gone, or its node is dead. Orders the store was set back behind, and that only this session still
-    /// knew, are known to nobody from now on: that takes a loss of writes, and that it ends before it has said so.
+    /// Its node is dead. Orders the store was set back behind, and that only this session still knew, are known to nobody from
+    /// now on: that takes a loss of writes, and that the node dies before it has put them again.
     pub async fn forget_what_only_it_knew(&mut self, pile: PileCode, session: &Session) {
         for request in session.orders.values().filter_map(|(order, _)| order.request) {
             if self.ledger.start_attempt(pile, request.id).await.expect("reads").is_none() {

@@ -204,6 +204,52 @@ fn a_start_the_store_has_lost_starts_nothing_either_if_its_order_came_back_witho
 }
 
 #[test]
+fn who_loses_the_pile_after_the_store_has_lost_its_order_puts_it_again_with_what_was_still_to_be_told() {
+    for (name, news) in endings() {
+        let mut pile = Pile::online();
+        let serial = pile.charging();
+        let told = pile.store.borrow().changes(serial).len();
+        pile.mode = Mode::Away;
+        pile.sends_of(serial, 0x19, &[("gun_no", 1)]);
+        pile.input(news);
+        pile.store.borrow_mut().loses(&[serial]);
+        pile.store.borrow_mut().somebody_claims();
+        pile.mode = Mode::Prompt;
+        pile.advance(3);
+        assert!(pile.session.has_ended() && pile.session.is_done(), "{name}");
+        let store = pile.store.borrow();
+        assert_eq!(store.order(serial).state, OrderState::Finished, "{name}");
+        assert!(store.attempts.values().any(|attempt| attempt.serial == serial), "{name}");
+        assert_eq!(store.changes(serial)[told..], [Change::Finished], "{name}");
+    }
+}
+
+#[test]
+fn what_was_still_to_be_told_of_an_order_somebody_else_goes_on_with_is_not_told() {
+    for (name, news) in endings() {
+        let mut pile = Pile::online();
+        let serial = pile.charging();
+        pile.mode = Mode::Away;
+        pile.sends_of(serial, 0x19, &[("gun_no", 1)]);
+        pile.input(news);
+        pile.store.borrow_mut().somebody_claims();
+        pile.mode = Mode::Prompt;
+        pile.advance(3);
+        assert!(pile.session.is_done(), "{name}");
+        assert_eq!(pile.store.borrow().changes(serial).last(), Some(&Change::Charging), "{name}");
+        assert_eq!(pile.order_state(serial), OrderState::Charging, "{name}");
+    }
+}
+
+fn endings() -> [(&'static str, Input); 3] {
+    [
+        ("told to go", Input::End(EndReason::TakenOver)),
+        ("found out by itself", Input::Reassert { anew: true }),
+        ("hung up", Input::End(EndReason::ConnectionClosed)),
+    ]
+}
+
+#[test]
 fn while_the_store_does_not_say_it_is_asked_once_a_second_and_the_pile_is_served() {
     let mut pile = Pile::online();
     pile.mode = Mode::Away;

@@ -3,7 +3,7 @@
 use super::harness::*;
 use super::ledger::Mode;
 use crate::domain::pile::{GunState, Presence};
-use crate::session::departed::Absent;
+use crate::session::absent::Absent;
 use crate::session::io::{Done, EndReason, Input};
 use crate::store::StoreError;
 use crate::wire::Sequence;

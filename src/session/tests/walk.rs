@@ -28,7 +28,7 @@ use super::harness::*;
 use super::ledger::Mode;
 use crate::domain::{Gun, RequestId, Serial, WallMs};
 use crate::session::LateStart;
-use crate::session::departed::Absent;
+use crate::session::absent::Absent;
 use crate::session::io::{EndReason, Input, Patience};
 
 use frames::{ODD, Said};

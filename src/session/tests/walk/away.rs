@@ -8,9 +8,11 @@ use super::time::undecided;
 use super::{MOMENT, Walk};
 use crate::domain::pile::Presence;
 use crate::domain::{EventKind, OrderState, SessionId, WallMs};
-use crate::session::departed::Absent;
+use crate::session::absent::Absent;
+use crate::session::io::EndReason;
+use crate::session::remember::Putting;
 use crate::session::tests::harness::*;
-use crate::store::ledger::{Write, WriteError};
+use crate::store::ledger::{Document, Write, WriteError};
 use crate::store::{BatchId, Claim, Held};
 
 /// How the store takes a write.
@@ -37,16 +39,7 @@ impl Walk {
     /// For a while nobody hears of the pile.
     pub fn stay_away(&mut self) {
         self.trace.push("stays away".into());
-        let mut new = self.pile.elsewhere_slow();
-        new.authority_waits = true;
-        self.check_sent();
-        self.check_replies();
-        assert_eq!(self.commands.len(), 0, "no answer: {:#?}", self.commands);
-        self.charged.clear();
-        self.unanswered.clear();
-        self.kept.clear();
-        let old = std::mem::replace(&mut self.pile, new);
-        self.left(old);
+        self.go_away();
         self.reached.one("away", if self.absent.is_some() { "watched" } else { "somebody else's" });
         for _ in 0..self.below(12) {
             let (seconds, serial) = (1 + self.below(25), self.serial());
@@ -70,6 +63,34 @@ impl Walk {
         }
     }
 
+    /// The session is done; the pile's next one has only just knocked.
+    fn go_away(&mut self) {
+        let mut new = self.pile.elsewhere_slow();
+        new.authority_waits = true;
+        self.check_sent();
+        self.check_replies();
+        assert_eq!(self.commands.len(), 0, "no answer: {:#?}", self.commands);
+        self.charged.clear();
+        self.unanswered.clear();
+        self.kept.clear();
+        let old = std::mem::replace(&mut self.pile, new);
+        self.left(old);
+    }
+
+    /// The session hangs up before it could hear that the store has lost writes; the watch hears of it.
+    pub fn hang_up_after_a_loss(&mut self) {
+        self.pile.ends(EndReason::ConnectionClosed);
+        self.be_quiet();
+        self.go_away();
+        if let Some(absent) = &mut self.absent {
+            absent.doubted = true;
+        }
+        while self.absent.as_ref().is_some_and(|absent| absent.doubted) {
+            self.attend();
+            self.pile.advance_by(MOMENT);
+        }
+    }
+
     /// What is due of a pile that is away.
     pub fn attend(&mut self) {
         let Some(mut absent) = self.absent.take() else { return };
@@ -85,11 +106,12 @@ impl Walk {
             1 if !self.nature.calm => Weather::LosesAnswers,
             _ => Weather::Fair,
         };
-        if provisional || due.is_some_and(|due| due > now.mono) || weather == Weather::Away {
+        let later = due.is_some_and(|due| due > now.mono) && !absent.doubted;
+        if provisional || later || weather == Weather::Away {
             self.absent = Some(absent);
             return;
         }
-        if due.is_none() {
+        if due.is_none() && !absent.doubted {
             // Nothing will be due either.
             self.check_decided(&absent, now.wall.plus_ms(3_600_000));
             self.reached.one("away", "released");
@@ -97,9 +119,12 @@ impl Walk {
         }
         if std::mem::take(&mut absent.elsewhere) {
             if self.pile.store.borrow().owner != Some(absent.fence) {
-                return self.adopt_what_is_stored(&absent);
+                return self.judge_anew(&absent);
             }
             absent.lost_at = absent.lost_at.map(|_| now.mono + LOST_AFTER);
+        }
+        if absent.doubted {
+            return self.judge_anew(&absent);
         }
         let mut decisions = 0;
         while let Some((document, expect, events)) = absent.decide(now) {
@@ -121,7 +146,10 @@ impl Walk {
                     self.reached.one("away", "decided");
                     absent.written(document, versions.first().copied());
                 }
-                Err(WriteError::Fenced) => return self.adopt_what_is_stored(&absent),
+                Err(WriteError::Fenced) => return self.judge_anew(&absent),
+                Err(WriteError::Conflict { current: None, .. }) if matches!(document, Document::Order(_)) => {
+                    return self.judge_anew(&absent);
+                }
                 Err(WriteError::Conflict { current, .. }) => absent.conflict(document, current),
                 Err(WriteError::Store(error)) => panic!("{error}"),
             }
@@ -150,8 +178,21 @@ impl Walk {
         }
     }
 
-    /// The fence does not stand any more: if nobody newer is there, the pile is taken on as it is stored.
-    fn adopt_what_is_stored(&mut self, absent: &Absent) {
+    /// The fence does not stand any more, or nobody knows whether it does: what is known is put again, and if nobody newer is
+    /// there, the pile is taken on as it is stored.
+    fn judge_anew(&mut self, absent: &Absent) {
+        for (order, _) in &absent.orders {
+            self.steps += 1;
+            let session = SessionId { incarnation: 8, counter: self.steps };
+            let mut left = Some(Putting::of(Box::new(order.clone()), vec![], BatchId { session, n: 1 }));
+            let mut n = 1;
+            while let Some(putting) = left {
+                n += 1;
+                let result = self.pile.store.borrow_mut().write(&putting.write());
+                left = putting.answered(result, BatchId { session, n }).expect("a store that answers");
+            }
+        }
+
         let owner = self.pile.store.borrow().owner;
         if owner.is_some_and(|owner| owner.epoch > absent.fence.epoch) {
             return;
@@ -160,12 +201,12 @@ impl Walk {
         let now = self.pile.now();
         let claim = Claim { held, ..Claim::login(code(), absent.fence.session, now.wall, 1) };
         let Ok(login) = self.pile.store.borrow_mut().claim(&claim) else { return };
-        let Some((pile, version)) = login.pile else {
-            return self.pile.store.borrow_mut().release(login.fence);
-        };
+        let stored = login.pile.map(|(pile, version)| (pile, Some(version)));
+        let (pile, version) = stored.unwrap_or_else(|| (absent.pile.clone(), None));
         let lost_at = (pile.presence == Presence::Online).then_some(now.mono + LOST_AFTER);
-        let (fence, version, orders) = (login.fence, Some(version), login.open_orders);
-        self.absent = Some(Absent { fence, pile, version, lost_at, reason: absent.reason, orders, elsewhere: false });
+        let (fence, orders, reason) = (login.fence, login.open_orders, absent.reason);
+        let (elsewhere, doubted) = (false, false);
+        self.absent = Some(Absent { fence, pile, version, lost_at, reason, orders, elsewhere, doubted });
         self.reached.one("away", "adopted");
     }
 

@@ -113,18 +113,29 @@ impl Walk {
         if session.standing().is_none() || session.provisional.is_some() {
             return;
         }
-        let ours = |order: &Order| order.request.is_some() || order.at_pile.is_some();
+        // Who hangs up leaves those to the watch that have not ended.
+        let hangs_up = self.chance(3);
+        let session = &self.pile.session;
+        let asked = |order: &Order| order.request.is_some() || order.at_pile.is_some();
+        let ours = |order: &Order| asked(order) && (!hangs_up || order.state.is_open());
         let stored = session.orders.iter().filter(|held| held.version.is_some() && ours(&held.order));
         let open: Vec<_> = stored.map(|held| held.order.serial).collect();
+        self.check_sent();
+        self.check_replies();
         let before = self.pile.store.borrow().orders.clone();
         self.pile.store.borrow_mut().loses(&open);
         self.lost.extend(&open);
         self.reached.one("lost", if open.is_empty() { "nothing" } else { "orders" });
-        if self.chance(2) {
+        let elsewhere = self.chance(2);
+        if elsewhere {
             self.somebody_claims_after_a_loss();
         }
-        self.pile.input(Input::Reassert { anew: true });
-        self.be_quiet();
+        if hangs_up {
+            self.hang_up_after_a_loss();
+        } else {
+            self.pile.input(Input::Reassert { anew: true });
+            self.be_quiet();
+        }
         let store = self.pile.store.borrow();
         for serial in &open {
             let order = store.orders.get(serial).map(|(order, _)| order);
@@ -137,8 +148,14 @@ impl Walk {
             assert!(same, "{was:#?} has come back as {is:#?}");
         }
         let ended = self.pile.ended.is_some();
-        assert!(ended || self.pile.registered == store.owner);
-        self.reached.one("lost", if ended { "and remembered" } else { "and put again" });
+        assert!(ended || hangs_up || self.pile.registered == store.owner);
+        let how = match (hangs_up, elsewhere) {
+            (true, true) => "and left to somebody else",
+            (true, false) => "and watched over",
+            (false, _) if ended => "and remembered",
+            (false, _) => "and put again",
+        };
+        self.reached.one("lost", how);
     }
 
     fn somebody_claims_after_a_loss(&mut self) {
@@ -148,7 +165,7 @@ impl Walk {
         store.owner = Some(Fence { session, epoch: Epoch(store.epoch) });
     }
 
-    fn be_quiet(&mut self) {
+    pub fn be_quiet(&mut self) {
         for _ in 0..3 {
             while !self.pile.calls.is_empty() {
                 self.pile.store_answers();

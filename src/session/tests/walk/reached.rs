@@ -101,4 +101,6 @@ const OTHERS: &[(&str, &str, u64)] = &[
     ("lost", "orders", 20),
     ("lost", "and put again", 20),
     ("lost", "and remembered", 20),
+    ("lost", "and watched over", 20),
+    ("lost", "and left to somebody else", 20),
 ];
