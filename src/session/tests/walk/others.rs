@@ -109,8 +109,7 @@ impl Walk {
         // What is under way when it happens may be lost with its only witness: a bill that settles an order the store
         // does not have any more says nothing of who started it.
         self.be_quiet();
-        let session = &self.pile.session;
-        if session.standing().is_none() || session.provisional.is_some() {
+        if self.pile.session.standing().is_none() || self.pile.session.provisional.is_some() {
             return;
         }
         // Who hangs up leaves those to the watch that have not ended.
@@ -129,6 +128,11 @@ impl Walk {
         let elsewhere = self.chance(2);
         if elsewhere {
             self.somebody_claims_after_a_loss();
+        }
+        // Until it hears of it, things go on: what is to be told of them has not been told when it loses the pile.
+        if self.chance(2) {
+            let seconds = self.below(100);
+            self.wait(seconds);
         }
         if hangs_up {
             self.hang_up_after_a_loss();
