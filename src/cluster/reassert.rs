@@ -159,3 +159,67 @@ const AT_ONCE: usize = 256;
 const PACE: Duration = Duration::from_millis(100);
 /// Before a store that did not answer is asked again what it has lost.
 const AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::mpsc;
+
+    use tokio::runtime;
+    use tokio::task::{spawn, spawn_blocking};
+    use tokio::time::{advance, pause, resume, timeout};
+
+    use super::*;
+    use crate::store::embedded::{self, Embedded};
+    use crate::store::journal::{self, Journal};
+    use crate::store::ledger::tests::{NOW, record};
+
+    /// A ledger in a store of its own; all of them take turns with one journal.
+    async fn ledger(dir: &Path, store: &str) -> Ledger {
+        let store = Embedded::open(embedded::Config::new(dir.join(store))).expect("opens");
+        let clock: journal::Clock = Arc::new(|| NOW);
+        let journal = journal::Config { clock, ..journal::Config::new(dir.join("journal")) };
+        Ledger::with_journal(Arc::new(store), Journal::open(journal).await.expect("opens"))
+    }
+
+    #[test]
+    fn what_is_kept_is_looked_through_again_if_it_could_not_be_read() {
+        // Disks are read on a thread of their own, which a test can keep busy.
+        let runtime = runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let dir = tempfile::tempdir().expect("a directory");
+            ledger(dir.path(), "before").await.settle(record(1), None, NOW).await.expect("settles");
+            // Another store has taken over, and knows nothing.
+            let ledger = ledger(dir.path(), "after").await;
+            let (unblock, blocked) = mpsc::channel::<()>();
+            let stuck = spawn_blocking(move || blocked.recv());
+            let reasserter = Reasserter::new(Sessions::new(1), ledger.clone());
+            reasserter.first_met();
+            let running = spawn(reasserter.clone().run());
+            pause();
+            let tried = async {
+                let mut tried = std::pin::pin!(reasserter.tried());
+                loop {
+                    tokio::select! {
+                        () = &mut tried => break,
+                        () = advance(Duration::from_secs(1)) => {}
+                    }
+                }
+            };
+            tried.await;
+            assert_eq!(ledger.journal_depth(), 0, "nobody can tell what is lost");
+
+            drop(unblock);
+            stuck.await.expect("ends").expect_err("nothing was sent");
+            resume();
+            let mut asked = reasserter.0.asked.subscribe();
+            let again = async {
+                asked.wait_for(|asked| *asked > 1).await.expect("it asks itself");
+                reasserter.tried().await;
+            };
+            timeout(Duration::from_secs(20), again).await.expect("it looks again");
+            assert_eq!(ledger.journal_depth(), 1, "what is lost is to be settled again");
+            running.abort();
+        });
+    }
+}
