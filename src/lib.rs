@@ -56,6 +56,7 @@
 //! | the caller gets the pile's own answer, a definite error, or an explicit *unknown*, in time | `session/pending.rs`, `api/deadline.rs`, `api/error.rs` |
 //! | no acknowledged record is lost: 0x40 follows a durable settlement | `session/charge.rs` (`settled`), `store/ledger.rs` (`settle`) |
 //! | the store may go away: what happens meanwhile is on the node's disk, and gets there in order per pile | `store/ledger/journaled.rs`, `store/ledger/drain.rs`, `session/state/provisional.rs` |
+//! | a store that has lost writes is told again what it had, by whoever knew | `cluster/reassert.rs`, `session/remember.rs`, `session/departed.rs`, `store/ledger/journaled.rs` (`resettle`) |
 //! | one owner: the newest login wins, an older session can neither write nor answer | `store` (`claim`, fences), `session/fleet.rs` (`register`), `cluster/route.rs`, `cluster/evict.rs` |
 //! | no stale and no doubled commands: nothing is written past its deadline, a request id starts once | `session/charge/start.rs` (`created`, `attempt_exists`) |
 //! | a vehicle on two guns charges on both or on none, and ends on both | `domain/order/parallel.rs`, `session/charge/parallel.rs` |
@@ -63,7 +64,7 @@
 //! | an event is delivered at least once, in order per pile, or told to be missing | `groups/cursor.rs`, `groups/share.rs`, `groups/flight.rs`, `store/position.rs` |
 //! | a bill is audited, and a late copy of a record is known for years | `domain/record/audit.rs`, `store/ledger/settling.rs`, `store/document/retention.rs` |
 //! | a rolling deploy is calm: piles are handed over one after another, nothing is cut in the middle | `session/fleet.rs` (`drain`) |
-//! | a dead pile is known dead, a short reconnect is no offline | `session/connection.rs` (`tick`), `session/departed.rs` |
+//! | a dead pile is known dead, a short reconnect is no offline | `session/connection.rs` (`tick`), `session/departed.rs`, `session/absent.rs` |
 //! | one pile cannot hurt another: every byte sequence ends in a reply, a counted refusal or a closed socket | `wire/codec.rs`, `session/connection.rs` |
 //! | a slow reader hurts only itself | `hub.rs`, `api/watch.rs` |
 

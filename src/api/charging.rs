@@ -13,9 +13,8 @@ use super::pb::charging_service_server::ChargingService;
 use super::pb::{self, watch_orders_response::Update};
 use super::watch::{Client, Ended, Messages, watch};
 use super::{Context, unexpected};
-use crate::domain::order::{Failure, Happening};
-use crate::domain::{Command, CommandError, EventKind, Order, OrderState, PileCode, Reply, RequestId, Serial};
-use crate::store::ledger::StartAttempt;
+use crate::domain::order::{Failure, Happening, StartRequest};
+use crate::domain::{Command, CommandError, EventKind, Order, OrderState, PileCode, Reply, Serial};
 use crate::store::{EventWatch, OrderQuery, Seen};
 
 #[derive(Clone)]
@@ -29,16 +28,12 @@ impl ChargingService for Charging {
     ) -> Result<Response<pb::StartChargingResponse>, Status> {
         let deadline = Deadline::of(&request);
         let (pile, start) = args::start(request.into_inner())?;
-        let (id, arguments) = (start.request_id, start.arguments());
+        let request = start.as_request();
         let order = match self.0.execute(pile, Command::StartCharging(Box::new(start)), deadline).await {
             Ok(Reply::Started(order)) => *order,
             Ok(Reply::StartedBefore { serial }) => self.started_before(pile, serial).await?,
             Ok(other) => return Err(unexpected(&other)),
-            Err(error) => match self.attempt(pile, id, &error).await {
-                Some(before) if before.arguments == arguments => self.started_before(pile, before.serial).await?,
-                Some(_) => return Err(ApiError::from(CommandError::RequestReused { id }).into()),
-                None => return Err(error.into()),
-            },
+            Err(error) => self.started_before(pile, self.attempt(pile, request, error).await?).await?,
         };
         let order = convert::order::order(not_failed(order)?, self.0.offset);
         Ok(Response::new(pb::StartChargingResponse { order: Some(order) }))
@@ -50,16 +45,12 @@ impl ChargingService for Charging {
     ) -> Result<Response<pb::StartParallelChargingResponse>, Status> {
         let deadline = Deadline::of(&request);
         let (pile, start) = args::start_parallel(request.into_inner())?;
-        let (id, arguments) = (start.request_id, start.arguments());
+        let request = start.as_request();
         let orders = match self.0.execute(pile, Command::StartParallelCharging(Box::new(start)), deadline).await {
             Ok(Reply::ParallelStarted(orders)) => *orders,
             Ok(Reply::StartedBefore { serial }) => self.both_started_before(pile, serial).await?,
             Ok(other) => return Err(unexpected(&other)),
-            Err(error) => match self.attempt(pile, id, &error).await {
-                Some(before) if before.arguments == arguments => self.both_started_before(pile, before.serial).await?,
-                Some(_) => return Err(ApiError::from(CommandError::RequestReused { id }).into()),
-                None => return Err(error.into()),
-            },
+            Err(error) => self.both_started_before(pile, self.attempt(pile, request, error).await?).await?,
         };
         let orders = neither_failed(orders)?.map(|order| convert::order::order(order, self.0.offset)).to_vec();
         Ok(Response::new(pb::StartParallelChargingResponse { orders }))
@@ -230,34 +221,46 @@ impl Charging {
         }
     }
 
-    /// The earlier attempt with this request id, if `error` says that this one has done nothing: a retry gets its result
-    /// even while the pile is away, or its gun is used by somebody else by now.
-    async fn attempt(&self, pile: PileCode, id: RequestId, error: &ApiError) -> Option<StartAttempt> {
-        let ApiError::Command(error) = error else { return None };
-        match error {
-            CommandError::PileOffline { .. }
-            | CommandError::PileBusy { .. }
-            | CommandError::GunBusy { .. }
-            | CommandError::SerialTaken { .. }
-            | CommandError::TariffNotCurrent { .. }
-            | CommandError::DeadlinePassed
-            | CommandError::SessionLost { written: false } => {}
-            CommandError::PileUnknown
-            | CommandError::PileRejected { .. }
-            | CommandError::GunUnknown { .. }
-            | CommandError::OrderNotActive { .. }
-            | CommandError::OrderNotHeld { .. }
-            | CommandError::OrderActive { .. }
-            | CommandError::OutcomeUnknown { .. }
-            | CommandError::NodeLost { .. }
-            | CommandError::Unsupported { .. }
-            | CommandError::UnsupportedByPile { .. }
-            | CommandError::SessionLost { written: true }
-            | CommandError::StoreUnavailable { .. }
-            | CommandError::RequestReused { .. } => return None,
+    /// What the earlier attempt with this request id has led to, if `error` says that this one has done nothing: a retry
+    /// gets its result even while the pile is away, or its gun is used by somebody else by now.
+    async fn attempt(&self, pile: PileCode, request: StartRequest, error: ApiError) -> Result<Serial, ApiError> {
+        let StartRequest { id, arguments } = request;
+        if !has_done_nothing(&error) {
+            return Err(error);
         }
-        // A store that does not answer leaves the first error standing: it is true.
-        self.0.ledger.start_attempt(pile, id).await.ok().flatten()
+        match self.0.ledger.start_attempt(pile, id).await {
+            Ok(Some(before)) if before.arguments == arguments => Ok(before.serial),
+            Ok(Some(_)) => Err(CommandError::RequestReused { id }.into()),
+            // A store that does not answer leaves the first error standing: it is true.
+            Ok(None) | Err(_) => Err(error),
+        }
+    }
+}
+
+/// It has done nothing, and an earlier one may have done it all.
+fn has_done_nothing(error: &ApiError) -> bool {
+    let ApiError::Command(error) = error else { return false };
+    match error {
+        CommandError::PileOffline { .. }
+        | CommandError::PileBusy { .. }
+        | CommandError::GunBusy { .. }
+        | CommandError::SerialTaken { .. }
+        | CommandError::TariffNotCurrent { .. }
+        | CommandError::DeadlinePassed
+        | CommandError::SessionLost { written: false } => true,
+        CommandError::PileUnknown
+        | CommandError::PileRejected { .. }
+        | CommandError::GunUnknown { .. }
+        | CommandError::OrderNotActive { .. }
+        | CommandError::OrderNotHeld { .. }
+        | CommandError::OrderActive { .. }
+        | CommandError::OutcomeUnknown { .. }
+        | CommandError::NodeLost { .. }
+        | CommandError::Unsupported { .. }
+        | CommandError::UnsupportedByPile { .. }
+        | CommandError::SessionLost { written: true }
+        | CommandError::StoreUnavailable { .. }
+        | CommandError::RequestReused { .. } => false,
     }
 }
 

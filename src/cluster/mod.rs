@@ -144,7 +144,7 @@ impl Cluster {
     pub async fn keep(self, node: Arc<Node>) {
         let Inner { config, router, evictions, alone, .. } = &*self.0;
         let (members, sessions) = (router.members.clone(), router.here.sessions.clone());
-        let reasserter = Reasserter::new(node.clone());
+        let reasserter = Reasserter::new(sessions.clone(), node.departed.clone(), router.ledger.clone());
         let keeping = members.clone().keep(reasserter.clone());
         if *alone {
             return keeping.await;

@@ -8,16 +8,18 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::domain::PileCode;
-use crate::session::{Node, Reasserted};
+use crate::session::{Departed, Reasserted, Sessions};
 use crate::store::Partition;
-use crate::store::ledger::Resettled;
+use crate::store::ledger::{Ledger, Resettled};
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Reasserter(Arc<Inner>);
 
 struct Inner {
-    node: Arc<Node>,
+    sessions: Sessions,
+    departed: Departed,
+    ledger: Ledger,
     wanted: Mutex<Wanted>,
     /// Requests so far, and how many of them have been seen to.
     asked: watch::Sender<u64>,
@@ -35,9 +37,9 @@ struct Wanted {
 }
 
 impl Reasserter {
-    pub fn new(node: Arc<Node>) -> Self {
+    pub fn new(sessions: Sessions, departed: Departed, ledger: Ledger) -> Self {
         let (asked, done) = (watch::Sender::new(0), watch::Sender::new(0));
-        Self(Arc::new(Inner { node, wanted: Mutex::default(), asked, done }))
+        Self(Arc::new(Inner { sessions, departed, ledger, wanted: Mutex::default(), asked, done }))
     }
 
     /// The lease had lapsed: any pile may have been taken for lost.
@@ -48,8 +50,8 @@ impl Reasserter {
 
     /// These may have lost writes.
     pub fn partitions(&self, partitions: &[Partition]) {
-        let of = self.0.node.ledger.store().partitions();
-        self.0.node.departed.doubt(self.0.node.now(), |pile| partitions.contains(&Partition::of(pile, of)));
+        let of = self.0.ledger.store().partitions();
+        self.0.departed.doubt(|pile| partitions.contains(&Partition::of(pile, of)));
         self.want(|wanted| {
             wanted.claims.extend(partitions);
             wanted.records.extend(partitions);
@@ -88,7 +90,7 @@ impl Reasserter {
             if !away.is_empty() {
                 // Looking through what is kept is for nothing while nobody can be asked.
                 sleep(AGAIN).await;
-                while self.0.node.ledger.store().health().is_err() {
+                while self.0.ledger.store().health().is_err() {
                     sleep(AGAIN).await;
                 }
                 self.want(|wanted| {
@@ -104,7 +106,7 @@ impl Reasserter {
         if partitions.is_empty() {
             return BTreeSet::new();
         }
-        match self.0.node.ledger.resettle(partitions).await {
+        match self.0.ledger.resettle(partitions).await {
             Ok(Resettled { records, away }) => {
                 let (partitions, away_now) = (partitions.len(), away.len());
                 tracing::info!(partitions, records, away_now, "the store may have lost writes: settling again");
@@ -121,12 +123,12 @@ impl Reasserter {
     }
 
     fn all(&self) -> impl Iterator<Item = Partition> + use<> {
-        (0..self.0.node.ledger.store().partitions()).map(Partition)
+        (0..self.0.ledger.store().partitions()).map(Partition)
     }
 
     fn piles_of(&self, claims: &BTreeSet<Partition>) -> Vec<(PileCode, bool)> {
-        let partitions = self.0.node.ledger.store().partitions();
-        let piles = self.0.node.sessions.piles().into_iter();
+        let partitions = self.0.ledger.store().partitions();
+        let piles = self.0.sessions.piles().into_iter();
         piles.filter(|pile| claims.contains(&Partition::of(*pile, partitions))).map(|pile| (pile, true)).collect()
     }
 
@@ -137,7 +139,7 @@ impl Reasserter {
         let (mut all_kept, mut all_lost, mut all_unknown) = (0, 0, 0);
         for part in piles.chunks(AT_ONCE) {
             let began = Instant::now();
-            let Reasserted { kept, lost, unknown } = self.0.node.sessions.reassert(part.to_vec()).await;
+            let Reasserted { kept, lost, unknown } = self.0.sessions.reassert(part.to_vec()).await;
             all_kept += kept;
             all_lost += lost;
             all_unknown += unknown.len();
@@ -159,3 +161,67 @@ const AT_ONCE: usize = 256;
 const PACE: Duration = Duration::from_millis(100);
 /// Before a store that did not answer is asked again what it has lost.
 const AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::mpsc;
+
+    use tokio::runtime;
+    use tokio::task::{spawn, spawn_blocking};
+    use tokio::time::{advance, pause, resume, timeout};
+
+    use super::*;
+    use crate::store::embedded::{self, Embedded};
+    use crate::store::journal::{self, Journal};
+    use crate::store::ledger::tests::{NOW, record};
+
+    /// A ledger in a store of its own; all of them take turns with one journal.
+    async fn ledger(dir: &Path, store: &str) -> Ledger {
+        let store = Embedded::open(embedded::Config::new(dir.join(store))).expect("opens");
+        let clock: journal::Clock = Arc::new(|| NOW);
+        let journal = journal::Config { clock, ..journal::Config::new(dir.join("journal")) };
+        Ledger::with_journal(Arc::new(store), Journal::open(journal).await.expect("opens"))
+    }
+
+    #[test]
+    fn what_is_kept_is_looked_through_again_if_it_could_not_be_read() {
+        // Disks are read on a thread of their own, which a test can keep busy.
+        let runtime = runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let dir = tempfile::tempdir().expect("a directory");
+            ledger(dir.path(), "before").await.settle(record(1), None, NOW).await.expect("settles");
+            // Another store has taken over, and knows nothing.
+            let ledger = ledger(dir.path(), "after").await;
+            let (unblock, blocked) = mpsc::channel::<()>();
+            let stuck = spawn_blocking(move || blocked.recv());
+            let reasserter = Reasserter::new(Sessions::new(1), Departed::default(), ledger.clone());
+            reasserter.first_met();
+            let running = spawn(reasserter.clone().run());
+            pause();
+            let tried = async {
+                let mut tried = std::pin::pin!(reasserter.tried());
+                loop {
+                    tokio::select! {
+                        () = &mut tried => break,
+                        () = advance(Duration::from_secs(1)) => {}
+                    }
+                }
+            };
+            tried.await;
+            assert_eq!(ledger.journal_depth(), 0, "nobody can tell what is lost");
+
+            drop(unblock);
+            stuck.await.expect("ends").expect_err("nothing was sent");
+            resume();
+            let mut asked = reasserter.0.asked.subscribe();
+            let again = async {
+                asked.wait_for(|asked| *asked > 1).await.expect("it asks itself");
+                reasserter.tried().await;
+            };
+            timeout(Duration::from_secs(20), again).await.expect("it looks again");
+            assert_eq!(ledger.journal_depth(), 1, "what is lost is to be settled again");
+            running.abort();
+        });
+    }
+}

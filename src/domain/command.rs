@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::curve::Point;
 use super::ids::{Gun, RequestId, Serial};
-use super::order::{Close, Limits, Order, OrderState};
+use super::order::{Close, Limits, Order, OrderState, StartRequest};
 use super::pile::SessionSeen;
 use super::telemetry::Telemetry;
 use super::units::WallMs;
@@ -147,7 +147,12 @@ pub struct Start {
 }
 
 impl Start {
-    /// Fingerprint of all arguments: the same request_id must come with the same ones.
+    /// What a retry is known by: the same request_id must come with the same arguments.
+    pub fn as_request(&self) -> StartRequest {
+        StartRequest { id: self.request_id, arguments: self.arguments() }
+    }
+
+    /// Fingerprint of all arguments.
     pub fn arguments(&self) -> u64 {
         let mut h = fingerprint(&[]);
         let mut eat = |bytes: &[u8]| h = eaten(h, bytes);

@@ -33,7 +33,7 @@ use super::vehicle::Vehicle;
 
 pub use closing::{Close, Closing, ClosingSource, RecordAfterClose};
 pub use limits::{BalanceLow, Limits};
-pub use parallel::Parallel;
+pub use parallel::{Parallel, vehicle_no};
 pub use plan::StopAtLogin;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

@@ -27,6 +27,10 @@ pub struct Absent {
 }
 
 impl Absent {
+    pub fn orders(self) -> impl Iterator<Item = Order> {
+        self.orders.into_iter().map(|(order, _)| order)
+    }
+
     /// When time decides something about it.
     pub fn due(&self, now: Now) -> Option<Duration> {
         let orders = self.orders.iter().filter_map(|(order, _)| order.due_without_pile()).min();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::authority::{Denial, Parallel, Password, Role};
 use crate::domain::driver::{Shown, Vin};
+use crate::domain::order::vehicle_no;
 use crate::domain::{Gun, Serial};
 use crate::wire::{GunNo, Sequence};
 
@@ -79,8 +80,9 @@ impl Asks {
         self.list.iter_mut().find(|ask| ask.serial == serial)
     }
 
-    pub fn of_parallel(&mut self, number: [u8; 6]) -> impl Iterator<Item = &mut Ask> {
-        self.list.iter_mut().filter(move |ask| ask.form.parallel_no() == Some(number))
+    /// Of the vehicle with this number.
+    pub fn of_vehicle(&mut self, number: [u8; 6]) -> impl Iterator<Item = &mut Ask> {
+        self.list.iter_mut().filter(move |ask| ask.form.vehicle_no() == Some(number))
     }
 
     /// It never happened: the pile asks again.
@@ -137,8 +139,14 @@ impl AskState {
 }
 
 impl Form {
+    /// As the pile gave it.
     pub fn parallel_no(self) -> Option<[u8; 6]> {
         self.parallel().map(|parallel| parallel.number)
+    }
+
+    /// The same, if it stands for a vehicle that asks on other guns as well.
+    pub fn vehicle_no(self) -> Option<[u8; 6]> {
+        self.parallel_no().and_then(vehicle_no)
     }
 
     pub fn parallel(self) -> Option<Parallel> {

@@ -68,31 +68,34 @@ impl Departed {
     }
 
     /// Its new session is here, and has these orders.
-    pub fn came_back(&self, now: Now, pile: PileCode, has: impl Fn(Serial) -> bool) {
-        let absent = self.waiting().remove(pile);
-        if let Some((_, absent)) = absent {
-            self.leave_behind(now.mono, absent.orders.into_iter().filter(|(order, _)| !has(order.serial)));
+    pub fn came_back(&self, pile: PileCode, has: impl Fn(Serial) -> bool) {
+        let mut waiting = self.waiting();
+        if let Some(absent) = waiting.remove(pile) {
+            waiting.leave_behind(OVERDUE, absent.orders().filter(|order| !has(order.serial)));
         }
+        drop(waiting);
+        self.0.changed.notify_one();
     }
 
     /// Somebody else has claimed the pile with `by`, and watches over it now.
-    pub fn claimed_elsewhere(&self, now: Now, pile: PileCode, by: Fence) {
-        let older = |there: &(Duration, Absent)| there.1.fence.epoch < by.epoch;
+    pub fn claimed_elsewhere(&self, pile: PileCode, by: Fence) {
         let mut waiting = self.waiting();
-        let absent = if waiting.absent.get(&pile).is_some_and(older) { waiting.remove(pile) } else { None };
-        drop(waiting);
-        if let Some((_, absent)) = absent {
-            self.leave_behind(now.mono, absent.orders);
+        if waiting.absent.get(&pile).is_some_and(|(_, there)| there.fence.epoch < by.epoch)
+            && let Some(absent) = waiting.remove(pile)
+        {
+            waiting.leave_behind(OVERDUE, absent.orders());
         }
+        drop(waiting);
+        self.0.changed.notify_one();
     }
 
     /// The store of these partitions may have lost writes: what is known here of their piles is put again.
-    pub fn doubt(&self, now: Now, doubted: impl Fn(PileCode) -> bool) {
+    pub fn doubt(&self, doubted: impl Fn(PileCode) -> bool) {
         let mut waiting = self.waiting();
         let piles: Vec<_> = waiting.absent.keys().copied().filter(|pile| doubted(*pile)).collect();
         for pile in piles {
-            let Some((_, absent)) = waiting.remove(pile) else { continue };
-            waiting.insert(now.mono, Absent { doubted: true, ..absent });
+            let Some(absent) = waiting.remove(pile) else { continue };
+            waiting.insert(OVERDUE, Absent { doubted: true, ..absent });
         }
         drop(waiting);
         self.0.changed.notify_one();
@@ -174,7 +177,7 @@ impl Departed {
                 None => drop(attended.spawn(self.clone().attend(watch.clone(), now, absent))),
                 // It may never claim the pile.
                 Some(live) if live.provisional => self.watch(now.mono + AGAIN, Absent { elsewhere: true, ..absent }),
-                Some(_) => self.leave_behind(now.mono, absent.orders),
+                Some(_) => self.leave_behind(OVERDUE, absent.orders()),
             }
         }
     }
@@ -220,7 +223,7 @@ impl Departed {
         // Nothing is due any more: whoever claims it next finds everything in the store. If somebody has, it is theirs.
         match watch.ledger.release(absent.pile.code, absent.fence).await {
             Ok(true) => {}
-            Ok(false) => self.leave_behind(now.mono, absent.orders),
+            Ok(false) => self.leave_behind(OVERDUE, absent.orders()),
             Err(error) => {
                 tracing::debug!(pile = %absent.pile.code, %error, "an absent pile is not released yet");
                 self.watch(now.mono + AGAIN, absent);
@@ -274,17 +277,8 @@ impl Departed {
         self.adopt_as(&watch.ledger, now, orphan, judged).await
     }
 
-    /// Of a pile that is watched over by somebody else from now on.
-    fn leave_behind(&self, at: Duration, orders: impl IntoIterator<Item = (Order, u64)>) {
-        let mut waiting = self.waiting();
-        for (order, _) in orders {
-            if waiting.left_behind.len() >= MAX_LEFT_BEHIND {
-                tracing::error!(pile = %order.pile, serial = %order.serial, "an order is not put again: too many wait");
-                continue;
-            }
-            waiting.left_behind.push_back((at, order));
-        }
-        drop(waiting);
+    fn leave_behind(&self, at: Duration, orders: impl IntoIterator<Item = Order>) {
+        self.waiting().leave_behind(at, orders);
         self.0.changed.notify_one();
     }
 
@@ -294,7 +288,7 @@ impl Departed {
             Err(error @ StoreError::Invalid(_)) => {
                 tracing::error!(pile = %order.pile, serial = %order.serial, %error, "an order is not put again");
             }
-            Err(_) => self.leave_behind(now.mono + AGAIN, [(order, 0)]),
+            Err(_) => self.leave_behind(now.mono + AGAIN, [order]),
         }
     }
 
@@ -323,7 +317,10 @@ impl Departed {
         if waiting.absent.get(&code).is_some_and(|(_, there)| there.fence.epoch > absent.fence.epoch) {
             return;
         }
-        waiting.remove(code);
+        if let Some(before) = waiting.remove(code) {
+            let has = |order: &Order| absent.orders.iter().any(|(ours, _)| ours.serial == order.serial);
+            waiting.leave_behind(OVERDUE, before.orders().filter(|order| !has(order)));
+        }
         waiting.insert(due, absent);
         drop(waiting);
         self.0.changed.notify_one();
@@ -357,10 +354,21 @@ impl Waiting {
         self.absent.insert(code, (due, absent));
     }
 
-    fn remove(&mut self, pile: PileCode) -> Option<(Duration, Absent)> {
+    fn remove(&mut self, pile: PileCode) -> Option<Absent> {
         let (due, absent) = self.absent.remove(&pile)?;
         self.due.remove(&(due, pile));
-        Some((due, absent))
+        Some(absent)
+    }
+
+    /// Orders of a pile that is watched over by somebody else from now on.
+    fn leave_behind(&mut self, at: Duration, orders: impl IntoIterator<Item = Order>) {
+        for order in orders {
+            if self.left_behind.len() >= MAX_LEFT_BEHIND {
+                tracing::error!(pile = %order.pile, serial = %order.serial, "an order is not put again: too many wait");
+                continue;
+            }
+            self.left_behind.push_back((at, order));
+        }
     }
 
     fn next_due(&self) -> Option<Duration> {
@@ -370,7 +378,7 @@ impl Waiting {
 
     fn take_due(&mut self, now: Duration) -> Option<Absent> {
         let (at, pile) = *self.due.first()?;
-        if at > now { None } else { self.remove(pile).map(|(_, absent)| absent) }
+        if at > now { None } else { self.remove(pile) }
     }
 
     fn take_left_behind(&mut self, now: Duration) -> Option<Order> {
@@ -393,6 +401,8 @@ async fn put_again(watch: &Watch, order: Order) -> Result<(), StoreError> {
 
 /// Piles attended to at once.
 const AT_ONCE: usize = 64;
+/// What has this time is attended to next.
+const OVERDUE: Duration = Duration::ZERO;
 /// After a time-out of the store.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Orders that wait to be put again. They wait only while the store is away, when hardly anybody logs in.

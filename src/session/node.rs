@@ -35,7 +35,7 @@ impl Node {
         let evicted = self.sessions.evict(eviction);
         if evicted != Evicted::HeardLater {
             match eviction.whom {
-                Whom::Run(_) => self.departed.claimed_elsewhere(self.now(), eviction.pile, eviction.by),
+                Whom::Run(_) => self.departed.claimed_elsewhere(eviction.pile, eviction.by),
                 Whom::Anybody => self.departed.heard_elsewhere(eviction.pile),
             }
         }

@@ -9,7 +9,6 @@ mod start;
 mod parallel;
 mod together;
 mod authorise;
-mod denied;
 mod admission;
 mod answer;
 mod watch;

@@ -301,4 +301,4 @@ fn versioned<T>(stored: Versioned, read: impl FnOnce(&[u8]) -> Result<T, StoreEr
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

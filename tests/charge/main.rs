@@ -31,6 +31,24 @@ fn rejected() -> (Code, String) {
     (Code::FailedPrecondition, "PILE_REJECTED".into())
 }
 
+/// What is told of a charge that is stopped, from its start to its bill.
+const STOPPED_AND_BILLED: [OrderChange; 6] = [
+    OrderChange::Created,
+    OrderChange::Accepted,
+    OrderChange::Charging,
+    OrderChange::StopRequested,
+    OrderChange::Finished,
+    OrderChange::Settled,
+];
+
+/// A node, what it is asked through, and a pile that is online there.
+async fn with_two_guns() -> (Node, Api, Pile) {
+    let node = Node::start();
+    let api = Api::of(&node).await;
+    let pile = Pile::login_with_guns(&node, A, 2).await;
+    (node, api, pile)
+}
+
 /// Starts a charge on gun 1 that the pile accepts.
 async fn started(api: &Api, pile: &mut Pile) -> (pb::Order, Serial) {
     let request = start_request(&pile.code, 1);
@@ -121,15 +139,7 @@ async fn one_charge_from_login_to_settled_bill() {
     assert_eq!((raw.frame_code, raw.body.len()), (0x3B, 158));
 
     let seen = events.until(&order.serial, OrderChange::Settled).await;
-    let expected = [
-        OrderChange::Created,
-        OrderChange::Accepted,
-        OrderChange::Charging,
-        OrderChange::StopRequested,
-        OrderChange::Finished,
-        OrderChange::Settled,
-    ];
-    assert_eq!(kinds(&seen), expected);
+    assert_eq!(kinds(&seen), STOPPED_AND_BILLED);
     let positions: Vec<_> =
         seen.iter().map(|event| event.position.as_ref().expect("a position")).map(|p| (p.epoch, p.seq)).collect();
     assert!(positions.is_sorted_by(|a, b| a < b), "{positions:?}");
@@ -236,9 +246,7 @@ async fn the_answer_is_there_before_the_caller_stops_listening() {
 
 #[tokio::test]
 async fn a_request_id_starts_once_however_often_it_is_sent() {
-    let mut node = Node::start();
-    let mut api = Api::of(&node).await;
-    let mut pile = Pile::login_with_guns(&node, A, 2).await;
+    let (mut node, mut api, mut pile) = with_two_guns().await;
     let (request, refused) = (start_request(A, 1), start_request(A, 2));
 
     // Together: both get the one answer.
@@ -330,9 +338,7 @@ async fn a_gun_has_one_order_and_a_stop_names_it() {
 
 #[tokio::test]
 async fn an_acknowledged_record_is_settled_whatever_order_it_is_of() {
-    let node = Node::start();
-    let api = Api::of(&node).await;
-    let mut pile = Pile::login_with_guns(&node, A, 2).await;
+    let (_node, api, mut pile) = with_two_guns().await;
 
     // Records nobody here knows of: of offline charges, in every layout.
     let serial = |n: u8| Serial([n; 16]);

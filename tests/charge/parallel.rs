@@ -8,7 +8,7 @@ use tonic::Code;
 
 use crate::common::api::{fact, parallel_request, start_request, wire_serial};
 use crate::common::{Api, Node, Pile, eventually, frames, reason};
-use crate::{A, B, cny, rejected, violations};
+use crate::{A, B, STOPPED_AND_BILLED, cny, rejected, violations, with_two_guns};
 
 /// Waits for both 0xA4, and answers them, each with yes or a no; `None` is no answer.
 async fn answer(pile: &mut Pile, reasons: [Option<StartFailure>; 2]) -> [ParallelRemoteStart; 2] {
@@ -102,24 +102,14 @@ async fn one_charge_on_two_guns_from_the_start_to_both_bills() {
     for order in &orders {
         let of = |event: &&pb::OrderEvent| event.order.as_ref().is_some_and(|after| after.serial == order.serial);
         let changes: Vec<_> = seen.iter().filter(of).map(pb::OrderEvent::change).collect();
-        let expected = [
-            OrderChange::Created,
-            OrderChange::Accepted,
-            OrderChange::Charging,
-            OrderChange::StopRequested,
-            OrderChange::Finished,
-            OrderChange::Settled,
-        ];
-        assert_eq!(changes, expected);
+        assert_eq!(changes, STOPPED_AND_BILLED);
     }
     assert!(pile.seen().await.is_empty());
 }
 
 #[tokio::test]
 async fn a_no_of_one_gun_is_the_answer_and_the_other_is_stopped() {
-    let node = Node::start();
-    let api = Api::of(&node).await;
-    let mut pile = Pile::login_with_guns(&node, A, 2).await;
+    let (_node, api, mut pile) = with_two_guns().await;
     for (no, reasons) in
         [(2, [YES, Some(StartFailure::EquipmentFault)]), (1, [Some(StartFailure::EquipmentFault), YES])]
     {
@@ -190,9 +180,7 @@ async fn silence_is_unknown_and_both_orders_tell() {
 
 #[tokio::test]
 async fn a_request_id_starts_both_guns_once_however_often_it_is_sent() {
-    let mut node = Node::start();
-    let mut api = Api::of(&node).await;
-    let mut pile = Pile::login_with_guns(&node, A, 2).await;
+    let (mut node, mut api, mut pile) = with_two_guns().await;
     let request = parallel_request(A);
     let (first, second, starts) = tokio::join!(
         api.start_parallel(request.clone()),
@@ -243,9 +231,7 @@ async fn a_request_id_starts_both_guns_once_however_often_it_is_sent() {
 
 #[tokio::test]
 async fn a_pile_that_goes_in_the_middle_keeps_both_orders() {
-    let node = Node::start();
-    let api = Api::of(&node).await;
-    let mut pile = Pile::login_with_guns(&node, A, 2).await;
+    let (node, api, mut pile) = with_two_guns().await;
     let request = parallel_request(A);
     let (answered, starts) = tokio::join!(api.start_parallel(request.clone()), async {
         let starts = answer(&mut pile, [None, None]).await;
@@ -277,9 +263,7 @@ async fn a_pile_that_goes_in_the_middle_keeps_both_orders() {
 
 #[tokio::test]
 async fn a_stop_of_one_gun_stops_both_whatever_the_pile_makes_of_it() {
-    let node = Node::start();
-    let api = Api::of(&node).await;
-    let mut pile = Pile::login_with_guns(&node, A, 2).await;
+    let (_node, api, mut pile) = with_two_guns().await;
     let orders = charging(&api, &mut pile).await;
     let (stop, ()) = tokio::join!(api.stop(A, &orders[0].serial), async {
         // It ends both by the first, and has nothing left for the second.
@@ -303,9 +287,7 @@ async fn a_stop_of_one_gun_stops_both_whatever_the_pile_makes_of_it() {
 
 #[tokio::test]
 async fn what_cannot_be_a_vehicle_on_two_guns_is_refused() {
-    let node = Node::start();
-    let api = Api::of(&node).await;
-    let mut pile = Pile::login_with_guns(&node, A, 2).await;
+    let (_node, api, mut pile) = with_two_guns().await;
     let check = async |change: fn(&mut pb::StartParallelChargingRequest), code, name: &str| {
         let mut request = parallel_request(A);
         change(&mut request);

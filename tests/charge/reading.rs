@@ -6,7 +6,7 @@ use pileway::wire::*;
 use tonic::{Code, Streaming};
 
 use crate::common::{Api, Node, Pile, eventually, frames, reason, within};
-use crate::{A, B, charging, kinds, violations};
+use crate::{A, B, charging, kinds, violations, with_two_guns};
 
 #[tokio::test]
 async fn lists_come_in_pages_and_filters_add_up() {
@@ -92,9 +92,7 @@ async fn a_watch_begins_with_what_is_open() {
 
 #[tokio::test]
 async fn what_a_pile_measures_is_watched_from_the_latest_on() {
-    let node = Node::start();
-    let api = Api::of(&node).await;
-    let mut pile = Pile::login_with_guns(&node, A, 2).await;
+    let (node, api, mut pile) = with_two_guns().await;
     let mut other = Pile::login(&node, B).await;
     pile.idle(1).await;
     pile.charge(2, Serial([2; 16]), 1000).await;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Start, fingerprint};
 use crate::domain::ids::{Gun, RequestId, Serial};
-use crate::domain::order::Limits;
+use crate::domain::order::{Limits, StartRequest};
 
 /// Arguments of a start on two guns: two orders, of which both start or none. With the same `request_id` it starts once.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -53,6 +53,11 @@ impl ParallelStart {
             limits,
             expected_tariff: self.expected_tariff,
         })
+    }
+
+    /// What a retry is known by.
+    pub fn as_request(&self) -> StartRequest {
+        StartRequest { id: self.request_id, arguments: self.arguments() }
     }
 
     /// Fingerprint of all arguments, and never that of a start on one gun.

@@ -34,7 +34,7 @@ impl Order {
         if let (Some(one), Some(two)) = (self.parallel, other.parallel) {
             return one.serial == other.serial && two.serial == self.serial;
         }
-        let number = self.parallel_no().filter(|number| *number != NO_NUMBER);
+        let number = self.parallel_no().and_then(vehicle_no);
         let at_pile = self.parallel.is_none() && other.parallel.is_none();
         let together = self.created_at.0.abs_diff(other.created_at.0) < START_MS;
         at_pile && number.is_some() && number == other.parallel_no() && self.gun != other.gun && together
@@ -70,6 +70,11 @@ impl Order {
         let begun = self.accepted_at.is_some() || self.charging_at.is_some();
         other.stop.is_some() || (self.parallel.is_some() && begun && other.never_came_about())
     }
+}
+
+/// The number, if it stands for a vehicle: some piles give none, and their drivers have nothing to do with each other.
+pub fn vehicle_no(number: [u8; 6]) -> Option<[u8; 6]> {
+    (number != NO_NUMBER).then_some(number)
 }
 
 /// What a pile without a number sends.

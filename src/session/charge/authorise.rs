@@ -230,14 +230,14 @@ impl Session {
     /// The pile is told no, and so is every other gun of the same vehicle: it charges on all or on none.
     fn deny(&mut self, now: Now, serial: Serial, reason: Denial, out: &mut Out) {
         let Some(form) = self.refuse(serial, reason, out) else { return };
-        let Some(number) = form.parallel_no() else { return };
+        let Some(number) = form.vehicle_no() else { return };
         let waiting: Vec<_> =
-            self.asks.of_parallel(number).filter(|ask| ask.state.is_pending()).map(|a| a.serial).collect();
+            self.asks.of_vehicle(number).filter(|ask| ask.state.is_pending()).map(|a| a.serial).collect();
         for sibling in waiting {
             self.withdraw(sibling);
             self.refuse(sibling, reason, out);
         }
-        for ask in self.asks.of_parallel(number) {
+        for ask in self.asks.of_vehicle(number) {
             ask.state = AskState::Denied(reason);
         }
         let of_vehicle = |h: &&Held| {
@@ -262,7 +262,7 @@ impl Session {
 
     /// Another gun of the vehicle has been denied, for what it asked then: so is this one, for as long.
     fn denied_sibling(&mut self, now: Now, form: Form) -> Option<(Denial, Duration)> {
-        let mut siblings = self.asks.of_parallel(form.parallel_no()?);
+        let mut siblings = self.asks.of_vehicle(form.vehicle_no()?);
         siblings.find_map(|ask| match ask.state {
             AskState::Denied(reason) if now.mono < ask.since + SAME_WISH => Some((reason, ask.since)),
             AskState::Denied(_) | AskState::Deciding { .. } | AskState::Creating | AskState::Granted => None,

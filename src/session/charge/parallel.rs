@@ -47,10 +47,9 @@ impl Session {
                 return Err(unsupported("power limit of a parallel charge"));
             }
         }
-        let same = |h: &&Held| h.order.request.is_some_and(|request| request.id == start.request_id);
-        if let Some(held) = self.orders.iter().find(same) {
-            let serial = held.order.serial;
-            return self.join_parallel(id, &start, serial, deadline, out);
+        if let Some(serial) = self.requested(start.as_request())?.map(|order| order.serial) {
+            self.join_parallel(id, serial, deadline, out);
+            return Ok(());
         }
         for part in &start.guns {
             self.check_free(part.gun)?;
@@ -72,13 +71,13 @@ impl Session {
         start: &ParallelStart,
         deadline: Duration,
     ) -> Result<(), CommandError> {
-        let (number, arguments) = (self.new_parallel_no(now), start.arguments());
+        let (number, request) = (self.new_parallel_no(now), start.as_request());
         let mut orders = vec![];
         for part in start.parts() {
             // Energy and SOC have no room in 0xA4: they are watched here, whatever the pile speaks.
             let limits = (!part.limits.is_none()).then_some(Limits { by_pile: false, ..part.limits });
             let (serial, serials_left) = self.serial_for(now, &part)?;
-            orders.push((self.order_of(now, &part, (serial, arguments), limits), serials_left));
+            orders.push((self.order_of(now, &part, (serial, request), limits), serials_left));
         }
         let beside = |other: &Order| Parallel { number, gun: other.gun, serial: other.serial };
         let others: Vec<_> = orders.iter().rev().map(|(order, _)| beside(order)).collect();
@@ -96,27 +95,14 @@ impl Session {
     }
 
     /// A retry, of which one order at least is held.
-    fn join_parallel(
-        &mut self,
-        id: CommandId,
-        start: &ParallelStart,
-        serial: Serial,
-        deadline: Duration,
-        out: &mut Out,
-    ) -> Result<(), CommandError> {
-        let Some(order) = self.held(serial).map(|held| &held.order) else { return Ok(()) };
-        if order.request.is_some_and(|request| request.arguments != start.arguments()) {
-            return Err(CommandError::RequestReused { id: start.request_id });
-        }
+    fn join_parallel(&mut self, id: CommandId, serial: Serial, deadline: Duration, out: &mut Out) {
         let leading = self.leading(serial);
         if self.both(serial).is_none() {
             // What has become of the other is in the store.
-            out.list.push(Output::Reply { to: id, result: Ok(Reply::StartedBefore { serial: leading }) });
-            return Ok(());
+            return out.list.push(Output::Reply { to: id, result: Ok(Reply::StartedBefore { serial: leading }) });
         }
         self.pending.push(id, Await::Parallel(leading), deadline, [0, 0]);
         self.answer_both(serial, None, out);
-        Ok(())
     }
 
     /// 0xA4

@@ -31,9 +31,10 @@ impl Session {
     ) -> Result<(), CommandError> {
         self.check_gun(start.gun)?;
         let limits = self.agreed(start.limits)?;
-        let same = |h: &&Held| h.order.request.is_some_and(|request| request.id == start.request_id);
-        if let Some(held) = self.orders.iter().find(same) {
-            return self.join_start(id, &start, held.order.clone(), deadline, out);
+        let request = start.as_request();
+        if let Some(order) = self.requested(request)?.cloned() {
+            self.join_start(id, order, deadline, out);
+            return Ok(());
         }
         self.check_free(start.gun)?;
         self.check_room(1)?;
@@ -44,10 +45,21 @@ impl Session {
             return Ok(());
         }
         let (serial, serials_left) = self.serial_for(now, &start)?;
-        let order = self.order_of(now, &start, (serial, start.arguments()), limits);
+        let order = self.order_of(now, &start, (serial, request), limits);
         self.pending.push(id, Await::Start(serial), deadline, [0, 0]);
         self.create(order, Unsent { opening: Opening::Remote(Box::new(start)), deadline, serials_left });
         Ok(())
+    }
+
+    /// An order that this request has led to already; an error if its id was another wish's.
+    pub(super) fn requested(&self, request: StartRequest) -> Result<Option<&Order>, CommandError> {
+        let StartRequest { id, arguments: _ } = request;
+        let same_id = |h: &&Held| h.order.request.is_some_and(|before| before.id == id);
+        let before = self.orders.iter().find(same_id).map(|held| &held.order);
+        if before.is_some_and(|order| order.request != Some(request)) {
+            return Err(CommandError::RequestReused { id });
+        }
+        Ok(before)
     }
 
     /// An error unless there is room for so many new orders.
@@ -76,18 +88,18 @@ impl Session {
         self.pending.holds(|what| matches!(what, Await::Start(of) | Await::Parallel(of) if of == serial))
     }
 
-    /// The order a caller wants. `arguments` are those of the whole request.
+    /// The order a caller wants, who may have wanted more with the same request.
     pub(super) fn order_of(
         &self,
         now: Now,
         start: &Start,
-        (serial, arguments): (Serial, u64),
+        (serial, request): (Serial, StartRequest),
         limits: Option<Limits>,
     ) -> Order {
         let mut order = Order::requested(self.pile.code, start.gun, serial, now.wall);
         order.order_id.clone_from(&start.order_id);
         order.attributes.clone_from(&start.attributes);
-        order.request = Some(StartRequest { id: start.request_id, arguments });
+        order.request = Some(request);
         order.tariff = self.tariff_of_pile();
         order.balance_fen = Some(start.balance_fen);
         order.limits = limits;
@@ -95,23 +107,12 @@ impl Session {
     }
 
     /// A retry of a start that is under way: it waits for the same answer, or gets what has become of it.
-    fn join_start(
-        &mut self,
-        id: CommandId,
-        start: &Start,
-        order: Order,
-        deadline: Duration,
-        out: &mut Out,
-    ) -> Result<(), CommandError> {
-        if order.request.is_some_and(|request| request.arguments != start.arguments()) {
-            return Err(CommandError::RequestReused { id: start.request_id });
-        }
+    fn join_start(&mut self, id: CommandId, order: Order, deadline: Duration, out: &mut Out) {
         if order.state == OrderState::Requested {
             self.pending.push(id, Await::Start(order.serial), deadline, [0, 0]);
         } else {
             out.list.push(Output::Reply { to: id, result: Ok(Reply::Started(Box::new(order))) });
         }
-        Ok(())
     }
 
     /// The order, and the request id behind it if there is one, become durable before anything goes to the pile.

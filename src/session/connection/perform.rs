@@ -138,7 +138,7 @@ impl Connection {
             }
             return self.sessions[at].apply(now, Input::End(EndReason::TakenOver), &mut self.out);
         };
-        self.node.departed.came_back(now, pile, |serial| self.sessions[at].has(serial));
+        self.node.departed.came_back(pile, |serial| self.sessions[at].has(serial));
         if replaced {
             observe::takeover("here");
         }

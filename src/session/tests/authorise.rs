@@ -1,5 +1,7 @@
 //! Cards and VINs at the pile: what is asked, what is durable, what the pile is told, and when.
 
+mod vehicle;
+
 use std::sync::Arc;
 
 use super::harness::*;
@@ -12,10 +14,10 @@ use crate::session::authority::{Asking, ChargeAsk, Denial, Grant, Parallel, Role
 use crate::session::io::{Done, EndReason, Input, Patience};
 use crate::wire::{self, Sequence};
 
-pub const CARD: u64 = 0x540A_4BD1_0000_0000;
+const CARD: u64 = 0x540A_4BD1_0000_0000;
 
 /// Logged in; the authority answers when it is told to.
-pub fn online() -> Pile {
+fn online() -> Pile {
     let mut pile = Pile::online();
     pile.authority_waits = true;
     pile
@@ -30,17 +32,10 @@ fn online_with_fallback(fallback: Verdict) -> Pile {
     pile
 }
 
-pub fn online_with_guns(guns: u8) -> Pile {
-    let mut pile = online();
-    pile.sends_frame(Sequence([1, 1]), login_request(guns));
-    assert_eq!(pile.receives(0x02).get("result"), 0);
-    pile
-}
-
 impl Pile {
     /// What the authority has been asked first, and what it says to that.
     #[track_caller]
-    pub fn authority_says(&mut self, verdict: Verdict) -> ChargeAsk {
+    fn authority_says(&mut self, verdict: Verdict) -> ChargeAsk {
         self.authority_ends(Ok(verdict))
     }
 
@@ -52,24 +47,18 @@ impl Pile {
     }
 }
 
-pub fn swipes(pile: &mut Pile, gun: u64, card: u64) -> Sequence {
+fn swipes(pile: &mut Pile, gun: u64, card: u64) -> Sequence {
     pile.sends(0x31, &[("gun_no", gun), ("start_mode", 1), ("account_or_card", card)])
 }
 
-pub fn swipes_parallel(pile: &mut Pile, gun: u64, number: u64) -> Sequence {
-    let fields = [("gun_no", gun), ("start_mode", 1), ("account_or_card", CARD), ("gun_role", gun - 1)];
-    let number = [("parallel_no", number)];
-    pile.sends(0xA1, &[&fields[..], &number[..]].concat())
-}
-
-pub fn yes() -> Verdict {
+fn yes() -> Verdict {
     let limits = GrantedLimits { max_power_kw: 60, soc_percent: 80, energy: 100_000 };
     let (logical_card, balance_fen) = ([0, 0, 0, 0, 0, 0, 5, 0x73], 10_000);
     let grant = Grant { logical_card, balance_fen, limits, account: "acme".into(), ..Grant::default() };
     Verdict::Allow(Box::new(grant))
 }
 
-pub fn no(reason: Denial) -> Verdict {
+fn no(reason: Denial) -> Verdict {
     Verdict::Deny(reason)
 }
 
@@ -393,68 +382,6 @@ fn a_node_that_goes_leaves_the_question_to_the_next_one_and_waits_for_an_answer(
     pile.authority_says(yes());
     pile.receives(0x32);
     assert_eq!(pile.ended, Some(EndReason::Drained));
-}
-
-#[test]
-fn each_gun_of_one_vehicle_is_asked_about_and_gets_an_order_of_its_own() {
-    let mut pile = online();
-    swipes_parallel(&mut pile, 1, 0x24);
-    swipes_parallel(&mut pile, 2, 0x24);
-    let first = pile.authority_says(yes());
-    let second = pile.authority_says(yes());
-    let number = [0x24, 0, 0, 0, 0, 0];
-    assert_eq!(first.parallel, Some(Parallel { number, role: Role::Main }));
-    assert_eq!(second.parallel, Some(Parallel { number, role: Role::Auxiliary }));
-    for ask in [&first, &second] {
-        let told = pile.receives(0xA2);
-        assert_eq!((told.serial(), told.get("auth_result"), told.get("parallel_no")), (ask.serial, 1, 0x24));
-        assert_eq!(pile.store.borrow().order(ask.serial).at_pile.as_ref().expect("kept").parallel_no, Some(number));
-    }
-    assert_eq!((first.gun, second.gun), (gun(1), gun(2)));
-}
-
-#[test]
-fn a_stop_of_one_gun_stops_the_others_of_its_vehicle() {
-    let mut pile = online_with_guns(3);
-    for (gun, number) in [(1, 0x24), (2, 0x24), (3, 0x25)] {
-        swipes_parallel(&mut pile, gun, number);
-    }
-    let serials = [(); 3].map(|()| pile.authority_says(yes()).serial);
-    for (gun, serial) in (1..).zip(serials) {
-        pile.receives(0xA2);
-        pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", 3)]);
-    }
-    pile.stop(serials[1]);
-    let stopped: Vec<_> = pile.all_received().iter().map(|down| (down.frame.code(), down.get("gun_no"))).collect();
-    assert_eq!(stopped, [(0x36, 2), (0x36, 1)]);
-    // One that is asked about anew takes no other with it: that is for the pile to say.
-    let mut pile = online();
-    for gun in [1, 2] {
-        swipes_parallel(&mut pile, gun, 0x24);
-        pile.authority_says(yes());
-        pile.receives(0xA2);
-    }
-    swipes_parallel(&mut pile, 1, 0x26);
-    pile.receives_nothing();
-}
-
-#[test]
-fn no_number_or_one_of_long_ago_makes_no_vehicle_of_two_drivers() {
-    for (number, later) in [(0, 0), (0x24, 600)] {
-        let mut pile = online();
-        for gun in [1, 2] {
-            swipes_parallel(&mut pile, gun, number);
-            let serial = pile.authority_says(yes()).serial;
-            pile.receives(0xA2);
-            pile.sends_of(serial, 0x13, &[("gun_no", gun), ("status", 3)]);
-            pile.receives_nothing();
-            // The first one ends, and never settles.
-            pile.stop(serial);
-            pile.receives(0x36);
-            pile.idles();
-            pile.advance(later);
-        }
-    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::harness::*;
 use super::ledger::Mode;
 use crate::domain::order::Change;
 use crate::domain::pile::Presence;
-use crate::domain::{CommandError, OrderState, Reply};
+use crate::domain::{CommandError, Order, OrderState, Reply};
 use crate::session::io::{EndReason, Input, Patience, Reassertion};
 
 #[test]
@@ -40,8 +40,8 @@ fn after_a_loss_of_writes_the_epoch_goes_up_and_what_was_lost_is_written_again()
     assert_eq!(retry.reply(id), Ok(Reply::StartedBefore { serial }));
 }
 
-#[test]
-fn a_record_of_an_order_that_the_store_has_lost_settles_that_order_and_no_strangers() {
+/// Its order is lost with what started it, and is billed while the fence is in doubt: what started it is to be put again.
+fn settled_without_its_start() -> (Pile, Order) {
     let mut pile = Pile::online();
     let serial = pile.charging();
     let before = pile.store.borrow().order(serial).clone();
@@ -57,15 +57,35 @@ fn a_record_of_an_order_that_the_store_has_lost_settles_that_order_and_no_strang
     pile.bills(serial);
     pile.store_answers();
     pile.receives(0x40);
+    (pile, before)
+}
+
+#[test]
+fn a_record_of_an_order_that_the_store_has_lost_settles_that_order_and_no_strangers() {
+    let (mut pile, before) = settled_without_its_start();
     let store = pile.store.borrow();
-    let settled = store.order(serial);
+    let settled = store.order(before.serial);
     assert_eq!(settled.state, OrderState::Settled);
     assert_eq!((&settled.order_id, settled.request), (&before.order_id, before.request));
     drop(store);
     pile.store_returns();
     pile.advance(2);
     let request = before.request.expect("somebody asked for it");
-    assert_eq!(pile.store.borrow().attempts[&request.id].serial, serial, "it starts nothing again");
+    assert_eq!(pile.store.borrow().attempts[&request.id].serial, before.serial, "it starts nothing again");
+}
+
+#[test]
+fn a_session_that_ends_still_puts_again_what_the_store_has_lost_of_a_start() {
+    for reason in [EndReason::ConnectionClosed, EndReason::TakenOver] {
+        let (mut pile, before) = settled_without_its_start();
+        let request = before.request.expect("somebody asked for it");
+        assert!(!pile.store.borrow().attempts.contains_key(&request.id), "the fence is in doubt");
+        pile.ends(reason);
+        assert!(!pile.session.is_done(), "{reason:?}");
+        pile.store_returns();
+        assert!(pile.session.is_done(), "{reason:?}");
+        assert_eq!(pile.store.borrow().attempts[&request.id].serial, before.serial, "{reason:?}");
+    }
 }
 
 #[test]

@@ -236,9 +236,9 @@ async fn a_newer_claim_elsewhere_silences_the_watch_over_an_absent_pile() {
             doubted: false,
         },
     );
-    departed.claimed_elsewhere(begun, code, Fence { epoch: fence.epoch, ..fence });
+    departed.claimed_elsewhere(code, Fence { epoch: fence.epoch, ..fence });
     assert_eq!(departed.watched(), 1, "an eviction that is no newer silences nobody");
-    departed.claimed_elsewhere(begun, code, Fence { epoch: crate::domain::Epoch(fence.epoch.0 + 1), ..fence });
+    departed.claimed_elsewhere(code, Fence { epoch: crate::domain::Epoch(fence.epoch.0 + 1), ..fence });
     assert_eq!(departed.watched(), 0);
 }
 
@@ -423,9 +423,9 @@ impl Lost {
 #[tokio::test]
 async fn an_order_the_store_has_lost_is_put_again_when_it_is_known_that_writes_may_be_lost() {
     let lost = Lost::under(|fence| fence).await;
-    lost.departed.doubt(NOW, |pile| pile != lost.left.pile.code);
+    lost.departed.doubt(|pile| pile != lost.left.pile.code);
     assert!(lost.departed.next_is_after(NOW), "of its own partition only");
-    lost.departed.doubt(NOW, |pile| pile == lost.left.pile.code);
+    lost.departed.doubt(|pile| pile == lost.left.pile.code);
     let mut watched = lost.comes_back().await;
     // And judged as it was.
     let told = watched.tells(4).await;
@@ -447,7 +447,7 @@ async fn an_order_the_store_has_lost_is_put_again_when_its_time_has_come() {
 async fn an_order_the_store_has_lost_is_put_again_when_its_pile_has_come_back() {
     let lost = Lost::under(|fence| fence).await;
     // The new session has found what is stored.
-    lost.departed.came_back(NOW, lost.left.pile.code, |serial| serial == lost.left.order.serial);
+    lost.departed.came_back(lost.left.pile.code, |serial| serial == lost.left.order.serial);
     assert_eq!((lost.departed.watched(), lost.departed.left_behind()), (0, 1));
     lost.comes_back().await;
 }
@@ -456,12 +456,23 @@ async fn an_order_the_store_has_lost_is_put_again_when_its_pile_has_come_back() 
 async fn an_order_the_store_has_lost_is_put_again_when_its_pile_has_gone_elsewhere() {
     let lost = Lost::under(|fence| fence).await;
     let by = Fence { epoch: crate::domain::Epoch(lost.left.fence.epoch.0 + 1), ..lost.left.fence };
-    lost.departed.claimed_elsewhere(NOW, lost.left.pile.code, by);
+    lost.departed.claimed_elsewhere(lost.left.pile.code, by);
     assert_eq!((lost.departed.watched(), lost.departed.left_behind()), (0, 2));
     lost.comes_back().await;
     let (stored, version) =
         lost.left.ledger.order(lost.left.pile.code, lost.left.order.serial).await.expect("reads").expect("there");
     assert_eq!((stored, version), (lost.left.order.clone(), 1), "what is there is left alone");
+}
+
+#[tokio::test]
+async fn an_order_the_store_has_lost_is_put_again_when_its_pile_has_left_once_more_without_it() {
+    let lost = Lost::under(|fence| fence).await;
+    let fence = Fence { epoch: crate::domain::Epoch(lost.left.fence.epoch.0 + 1), ..lost.left.fence };
+    let (pile, version, lost_at, reason) = (lost.left.pile.clone(), Some(1), None, OfflineReason::Disconnected);
+    let orders = vec![(lost.left.order.clone(), 1)];
+    lost.departed.left(NOW, Absent { fence, pile, version, lost_at, reason, orders, elsewhere: false, doubted: false });
+    assert_eq!((lost.departed.watched(), lost.departed.left_behind()), (1, 1));
+    lost.comes_back().await;
 }
 
 #[tokio::test]
@@ -474,7 +485,7 @@ async fn orders_left_behind_are_bounded() {
             let (fence, version, lost_at) = (lost.left.fence, Some(1), None);
             lost.departed
                 .left(NOW, Absent { fence, pile, version, lost_at, reason, orders, elsewhere: false, doubted: false });
-            lost.departed.came_back(NOW, lost.left.pile.code, |_| false);
+            lost.departed.came_back(lost.left.pile.code, |_| false);
         }
         assert_eq!(lost.departed.left_behind(), 16_384);
     }

@@ -185,13 +185,9 @@ impl Pile {
     }
 
     pub fn sends_of(&mut self, serial: Serial, code: u8, fields: &[(&str, u64)]) -> Sequence {
-        self.sends_next(frame(code, serial, fields))
-    }
-
-    pub fn sends_next(&mut self, frame: Frame) -> Sequence {
         self.sequence += 1;
         let sequence = Sequence(self.sequence.to_be_bytes());
-        self.sends_frame(sequence, frame);
+        self.sends_frame(sequence, frame(code, serial, fields));
         sequence
     }
 

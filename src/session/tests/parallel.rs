@@ -193,6 +193,47 @@ fn a_request_id_starts_both_once_also_over_a_restart() {
 }
 
 #[test]
+fn a_retry_after_a_no_is_answered_on_two_guns_as_on_one() {
+    let failure = Some(Failure::Rejected { code: 3, name: "equipment fault".into() });
+    let mut pile = Pile::online();
+    let (_, serial) = pile.starting();
+    // What the store has not got yet is held, and tells by itself; after that the store does.
+    pile.mode = Mode::Away;
+    pile.refuses(serial, 3);
+    let retry = pile.start(&request(1));
+    let Ok(Reply::Started(order)) = pile.reply(retry) else { panic!("it is held") };
+    assert_eq!((order.serial, order.failure), (serial, failure.clone()));
+    pile.store_returns();
+    pile.advance(2);
+    let retry = pile.start(&request(1));
+    assert_eq!(pile.reply(retry), Ok(Reply::StartedBefore { serial }));
+
+    let mut pile = Pile::online();
+    let (_, serials) = asked(&mut pile);
+    pile.mode = Mode::Away;
+    for (gun, serial) in (1..).zip(serials) {
+        answers(&mut pile, gun, serial, 3);
+    }
+    let retry = pile.start_parallel(&parallel_request(1));
+    assert_eq!(both(&mut pile, retry).map(|order| order.failure), [failure.clone(), failure.clone()]);
+    pile.store_returns();
+    pile.advance(2);
+    let retry = pile.start_parallel(&parallel_request(1));
+    assert_eq!(pile.reply(retry), Ok(Reply::StartedBefore { serial: serials[0] }));
+
+    // Also stored it is held for as long as the other gun may say yes.
+    let mut pile = Pile::online();
+    let (_, serials) = asked(&mut pile);
+    answers(&mut pile, 2, serials[1], 3);
+    let retry = pile.start_parallel(&parallel_request(1));
+    assert_eq!(both(&mut pile, retry).map(|order| order.failure), [None, failure]);
+    answers(&mut pile, 1, serials[0], 3);
+    let retry = pile.start_parallel(&parallel_request(1));
+    assert_eq!(pile.reply(retry), Ok(Reply::StartedBefore { serial: serials[0] }));
+    pile.receives_nothing();
+}
+
+#[test]
 fn both_guns_must_be_free() {
     let mut pile = Pile::online();
     let (_, serial) = pile.starting();

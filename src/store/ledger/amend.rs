@@ -31,15 +31,51 @@ impl Ledger {
         now: WallMs,
         change: impl Fn(&mut Order) -> Result<Vec<Change>, CommandError>,
     ) -> Result<Amended, StoreError> {
+        let judge = |order: &mut Order| match change(order) {
+            Ok(changes) if changes.is_empty() => Err(None),
+            Ok(changes) => {
+                let event = |change: Change| Told::AtOnce.append(&order_event(order, change, now));
+                Ok(changes.into_iter().map(event).collect())
+            }
+            Err(refused) => Err(Some(refused)),
+        };
+        Ok(match self.rewrite(pile, serial, Turn::Awaited, judge).await? {
+            Some((order, Ok(()) | Err(None))) => Amended::Done(Box::new(order)),
+            Some((_, Err(Some(refused)))) => Amended::Refused(refused),
+            None => Amended::Unknown,
+        })
+    }
+
+    /// Callers were told of this copy of an order, and the log says so, but it came too late to be stored: their wishes are
+    /// put on the order as it is now. `false` if there is nothing to do any more.
+    pub(super) async fn keep_word(&self, told: &Order, now: WallMs) -> Result<bool, StoreError> {
+        let judge = |order: &mut Order| if order.keeps_word_of(told, now) { Ok(vec![]) } else { Err(()) };
+        let rewritten = self.rewrite(told.pile, told.serial, Turn::Ours, judge).await?;
+        Ok(rewritten.is_some_and(|(_, written)| written.is_ok()))
+    }
+
+    /// Stores what `judge` makes of the order, and with it what it wants told, or says why it leaves the order alone; `None`
+    /// if there is no such order. It judges again whenever the order has changed since it was read.
+    async fn rewrite<R>(
+        &self,
+        pile: PileCode,
+        serial: Serial,
+        turn: Turn,
+        judge: impl Fn(&mut Order) -> Result<Vec<Append>, R>,
+    ) -> Result<Option<(Order, Result<(), R>)>, StoreError> {
         for _ in 0..ATTEMPTS {
-            let Some((mut order, version)) = self.order(pile, serial).await? else { return Ok(Amended::Unknown) };
-            let changes = match change(&mut order) {
-                Ok(changes) if changes.is_empty() => return Ok(Amended::Done(Box::new(order))),
-                Ok(changes) => changes,
-                Err(refused) => return Ok(Amended::Refused(refused)),
+            let Some((mut order, version)) = self.order(pile, serial).await? else { return Ok(None) };
+            let append = match judge(&mut order) {
+                Ok(append) => append,
+                Err(left) => return Ok(Some((order, Err(left)))),
             };
-            match self.put_amended(&order, version, &changes, now).await {
-                Ok(()) => return Ok(Amended::Done(Box::new(order))),
+            let commit = self.store.commit(self.partition(pile), self.amended(&order, version, append));
+            let committed = match (turn, &self.journal) {
+                (Turn::Awaited, Some(journal)) => self.behind_nothing(journal, pile, commit).await,
+                (Turn::Awaited, None) | (Turn::Ours, _) => commit.await,
+            };
+            match committed {
+                Ok(_) => return Ok(Some((order, Ok(())))),
                 Err(StoreError::Conflict { .. }) => {}
                 Err(
                     error @ (StoreError::Unavailable(_)
@@ -52,44 +88,6 @@ impl Ledger {
         Err(StoreError::Unavailable(format!("order {serial} of pile {pile} kept changing")))
     }
 
-    /// Callers were told of this copy of an order, and the log says so, but it came too late to be stored: their wishes are
-    /// put on the order as it is now. `false` if there is nothing to do any more.
-    pub(super) async fn keep_word(&self, told: &Order, now: WallMs) -> Result<bool, StoreError> {
-        for _ in 0..ATTEMPTS {
-            let Some((mut order, version)) = self.order(told.pile, told.serial).await? else { return Ok(false) };
-            if !order.keeps_word_of(told, now) {
-                return Ok(false);
-            }
-            match self.store.commit(self.partition(order.pile), self.amended(&order, version, vec![])).await {
-                Ok(_) => return Ok(true),
-                Err(StoreError::Conflict { .. }) => {}
-                Err(
-                    error @ (StoreError::Unavailable(_)
-                    | StoreError::Contested { .. }
-                    | StoreError::Superseded { .. }
-                    | StoreError::Invalid(_)),
-                ) => return Err(error),
-            }
-        }
-        Err(StoreError::Unavailable(format!("order {} of pile {} kept changing", told.serial, told.pile)))
-    }
-
-    async fn put_amended(
-        &self,
-        order: &Order,
-        version: u64,
-        changes: &[Change],
-        now: WallMs,
-    ) -> Result<(), StoreError> {
-        let append = changes.iter().map(|change| Told::AtOnce.append(&order_event(order, *change, now))).collect();
-        let commit = self.store.commit(self.partition(order.pile), self.amended(order, version, append));
-        match &self.journal {
-            None => commit.await.map(drop),
-            // What waits there is older, and would be refused if this went before it.
-            Some(journal) => self.behind_nothing(journal, order.pile, commit).await.map(drop),
-        }
-    }
-
     fn amended(&self, order: &Order, version: u64, append: Vec<Append>) -> Batch {
         let put = document::put_order(order, &self.retention);
         let mut require = vec![Precondition::Version(put.key.clone(), version)];
@@ -99,6 +97,15 @@ impl Ledger {
         }
         Batch { id: None, require, put: vec![put], delete: vec![], append }
     }
+}
+
+/// Whose turn it is among the writes of the pile.
+#[derive(Clone, Copy)]
+enum Turn {
+    /// What waits in the journal is older, and would be refused if this went before it.
+    Awaited,
+    /// The journal drains: this stands for what it has come to.
+    Ours,
 }
 
 /// How often an order may change between being read and being written. Without a session hardly anything changes it.

@@ -11,7 +11,7 @@ use crate::domain::{Amount, Energy, Gun, Price, SessionId, WallMs};
 use crate::store::embedded::tests::on_a_disk_that_fills_up;
 use crate::store::embedded::{Config, Embedded};
 
-const NOW: WallMs = WallMs(1_760_000_000_000);
+pub(crate) const NOW: WallMs = WallMs(1_760_000_000_000);
 
 /// A ledger whose store is there and whose journal's disk is full as soon as the flag says so.
 async fn ledger(dir: &Path) -> (Ledger, Arc<AtomicBool>) {
@@ -94,7 +94,7 @@ fn start(n: u8) -> Write {
     }
 }
 
-fn record(n: u8) -> Record {
+pub(crate) fn record(n: u8) -> Record {
     let none = RecordedPeriod { unit_price: Price(0), energy: Energy(0), loss_energy: Energy(0), amount: Amount(0) };
     Record {
         pile: pile(),

@@ -56,7 +56,12 @@ impl Wish {
     }
 
     pub fn number(self) -> Option<[u8; 6]> {
-        self.vehicle.map(|n| [0x24, n, 0, 0, 0, 0])
+        self.vehicle.map(|n| [0x24, n, 0, 0, 0, 0]).map(|number| if number[1] == 0 { [0; 6] } else { number })
+    }
+
+    /// The same, but for one that says nothing: some piles give none.
+    pub fn of_vehicle(self) -> Option<[u8; 6]> {
+        self.number().filter(|number| *number != [0; 6])
     }
 
     /// Whether this is what was granted under this order.
@@ -112,7 +117,7 @@ impl Wishes {
     /// Of the vehicle with this number, a gun that has been denied less than a minute after it was asked for.
     fn denied(&self, number: [u8; 6], now: Duration) -> Option<&Wished> {
         let denied = |wished: &&Wished| wished.answer == Some(false) && now < wished.since + SAME_WISH;
-        self.of.values().filter(denied).find(|wished| wished.wish.number() == Some(number))
+        self.of.values().filter(denied).find(|wished| wished.wish.of_vehicle() == Some(number))
     }
 }
 
@@ -167,7 +172,7 @@ impl Walk {
             before.sequence = sequence;
             return;
         }
-        let denied = wish.number().and_then(|number| self.wishes.denied(number, now)).map(|denied| denied.since);
+        let denied = wish.of_vehicle().and_then(|number| self.wishes.denied(number, now)).map(|denied| denied.since);
         let (since, doomed) = (denied.unwrap_or(now), denied.is_some());
         self.wishes.of.insert(gun, Wished { wish, since, sequence, answer: None, doomed });
     }
@@ -223,7 +228,7 @@ impl Walk {
         let alone = opened.into_iter().find(|order| of_vehicle(order) && is_told_yes(order));
         assert!(alone.is_none(), "one gun of its vehicle is denied: {alone:#?}");
         let now = self.pile.now().mono;
-        let waits = |wished: &&Wished| wished.wish.number() == Some(number) && wished.answer.is_none();
+        let waits = |wished: &&Wished| wished.wish.of_vehicle() == Some(number) && wished.answer.is_none();
         let waiting = self.wishes.of.values().filter(waits).any(|wished| now < wished.since + SAME_WISH);
         assert!(!waiting || !self.nature.calm || self.wishes.unknown, "one gun is denied, and the other one waits");
     }

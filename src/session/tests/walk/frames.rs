@@ -11,6 +11,7 @@ use crate::domain::{Gun, Order, OrderState, Serial, WallMs};
 use crate::session::held::Held;
 use crate::session::state::Phase;
 use crate::session::tests::harness::*;
+use crate::wire::Sequence;
 
 /// A reason that comes with a result nobody has heard of.
 pub const ODD: u64 = 9;
@@ -181,7 +182,12 @@ impl Walk {
             Said::AnswersStop(gun, result) => pile.sends(0x35, &[("gun_no", n(gun)), ("stop_result", result)]),
             Said::Ends(serial) => pile.sends_of(serial, 0x19, &[("gun_no", 1)]),
             Said::Bills(serial, reason) => pile.bills_as(serial, reason.into(), start_type_of(serial).into()),
-            Said::Asks(gun, wish) => pile.sends_next(wish.frame(gun, v18)),
+            Said::Asks(gun, wish) => {
+                // Far from those of other frames, and two of a step differ.
+                let sequence = Sequence((0x8000 | (2 * self.steps + n(gun)) as u16).to_be_bytes());
+                pile.sends_frame(sequence, wish.frame(gun, v18));
+                sequence
+            }
         };
         sequence.0
     }
@@ -301,7 +307,7 @@ impl Said {
             Self::Idles(gun) | Self::Fails(gun) => gun == order.gun,
             Self::Asks(gun, wish) => {
                 let number = order.at_pile.as_ref().and_then(|at_pile| at_pile.parallel_no);
-                gun == order.gun || (number.is_some() && number == wish.number())
+                gun == order.gun || (number.is_some() && number == wish.of_vehicle())
             }
             Self::AnswersStop(gun, _) => stopped_on.contains(&gun),
         }

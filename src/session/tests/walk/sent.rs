@@ -22,7 +22,7 @@ impl Walk {
                         self.tell(order, gun(down.get("gun_no") as u8));
                     } else if code == 0xA2 {
                         let [number @ .., _, _] = down.get("parallel_no").to_le_bytes();
-                        denied.push(number);
+                        denied.extend(Some(number).filter(|number| *number != [0; 6]));
                     }
                 }
                 0x36 => self.check_stop(gun(down.get("gun_no") as u8)),
