@@ -4,49 +4,15 @@
 use std::collections::BTreeMap;
 
 use super::Walk;
-use super::drivers::{Wish, is_told_yes, start_type_of};
+use super::said::{Known, ODD, Said};
 use super::vehicle::Gist;
+use super::wish::{is_told_yes, start_type_of};
 use crate::domain::order::{AnomalyKind, Change, Metered, Origin};
 use crate::domain::{Gun, Order, OrderState, Serial, WallMs};
 use crate::session::held::Held;
 use crate::session::state::Phase;
 use crate::session::tests::harness::*;
 use crate::wire::Sequence;
-
-/// A reason that comes with a result nobody has heard of.
-pub const ODD: u64 = 9;
-
-/// What a pile says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Said {
-    /// 0x13
-    Charges(Gun, Serial),
-    /// 0x13
-    Idles(Gun),
-    /// 0x13 that calls the gun faulty or offline.
-    Fails(Gun),
-    /// 0x33, 0xA7
-    Accepts(Serial),
-    /// The same, with its reason.
-    Refuses(Serial, u64),
-    /// 0x35
-    AnswersStop(Gun, u64),
-    /// 0x19
-    Ends(Serial),
-    /// 0x3B
-    Bills(Serial, u8),
-    /// 0x31, 0xA5, or 0xA1
-    Asks(Gun, Wish),
-}
-
-/// An order, and what is known of it besides.
-pub struct Known {
-    pub order: Order,
-    /// What opens it has gone to the pile.
-    pub opened: bool,
-    /// The session has it in its memory.
-    pub held: bool,
-}
 
 impl Walk {
     /// Says it, and looks at what has become of all orders.
@@ -293,24 +259,6 @@ impl Walk {
         assert!(!is_late || has(AnomalyKind::LateStart), "{}", context());
         let idles = before.state != after.state && after.state == OrderState::Abnormal;
         assert!(!idles || has(AnomalyKind::IdleWhileCharging), "{}", context());
-    }
-}
-
-impl Said {
-    fn is_about(self, order: &Order, stopped_on: &[Gun]) -> bool {
-        match self {
-            Self::Charges(_, serial)
-            | Self::Accepts(serial)
-            | Self::Refuses(serial, _)
-            | Self::Ends(serial)
-            | Self::Bills(serial, _) => serial == order.serial,
-            Self::Idles(gun) | Self::Fails(gun) => gun == order.gun,
-            Self::Asks(gun, wish) => {
-                let number = order.at_pile.as_ref().and_then(|at_pile| at_pile.parallel_no);
-                gun == order.gun || (number.is_some() && number == wish.of_vehicle())
-            }
-            Self::AnswersStop(gun, _) => stopped_on.contains(&gun),
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::btree_map::Entry;
 
 use super::Walk;
-use super::drivers::start_type_of;
+use super::wish::start_type_of;
 use crate::domain::order::{Change, Close, Happening};
 use crate::domain::{Epoch, EventKind, Fence, Order, OrderState, Record, Serial, SessionId};
 use crate::session::io::{Input, LedgerCall};

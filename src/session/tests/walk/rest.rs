@@ -2,8 +2,8 @@
 //! nothing leads out of.
 
 use super::Walk;
-use super::drivers::start_type_of;
-use super::frames::Said;
+use super::said::Said;
+use super::wish::start_type_of;
 use crate::domain::order::Close;
 use crate::domain::{Command, OrderState, Serial};
 use crate::session::state::Phase;

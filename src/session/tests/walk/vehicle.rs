@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::Walk;
-use super::frames::{Known, Said};
+use super::said::{Known, Said};
 use crate::domain::order::StopCause;
 use crate::domain::{Gun, Order, OrderState, Serial};
 use crate::session::state::Phase;
