@@ -456,6 +456,25 @@ impl Order {
         order.anomalies.push(Anomaly { kind: AnomalyKind::UnknownSerial, at: now });
         order
     }
+
+    /// It was found by its serial, and `other` is the same order with how it began: that is taken on, and what has
+    /// happened since stays. Whether that changes anything.
+    pub fn learns_beginning(&mut self, other: &Self) -> bool {
+        let known = |order: &Self| order.request.is_some() || order.at_pile.is_some();
+        if known(self) || !known(other) {
+            return false;
+        }
+        (self.origin, self.created_at) = (other.origin, other.created_at);
+        self.order_id.clone_from(&other.order_id);
+        self.attributes.clone_from(&other.attributes);
+        (self.request, self.parallel) = (other.request, other.parallel);
+        self.at_pile.clone_from(&other.at_pile);
+        self.accepted_at = other.accepted_at.or(self.accepted_at);
+        self.charging_at = other.charging_at.or(self.charging_at);
+        self.tariff = other.tariff.clone().or(self.tariff.take());
+        (self.balance_fen, self.limits) = (self.balance_fen.or(other.balance_fen), self.limits.or(other.limits));
+        true
+    }
 }
 
 #[cfg(test)]

@@ -101,6 +101,8 @@ impl Held {
     /// this session: only that is ever wished of an order that a session holds without asking the session.
     pub fn finds_stored(&mut self, stored: &Order, version: u64, jobs: &mut Jobs) {
         self.version = Some(version);
+        // The other way round: it was found by its serial here, and somebody who knew what had started it put it again.
+        self.dirty |= self.order.learns_beginning(stored);
         // The store had lost it, and somebody found it by its serial, without learning what had started it.
         self.lost |= self.order.request.is_some() && stored.request.is_none();
         let news = |plan: &StopAtLogin| self.ended_plan.is_none_or(|ended| plan.requested_at > ended.requested_at);

@@ -39,10 +39,17 @@ impl Putting {
             Ok(_) => Ok(Some(Self::batch(pile, vec![], self.untold.clone(), next, 0))),
             // Mostly the start is still known: nothing was lost. But whoever has the pile may have found the order by its
             // serial, or by its bill, without learning what started it: then that alone is put again.
-            Err(WriteError::Conflict { at, .. }) => {
+            Err(WriteError::Conflict { at, current }) => {
                 let refused_order = matches!(documents[at].0, Document::Order(_));
                 let mut left = documents.clone();
-                left.remove(at);
+                // It learns how it began, too. Its owner finds it changed, and merges; a bill stays as it is.
+                if let ((Document::Order(ours), _), Some((Document::Order(mut theirs), version))) =
+                    (left.remove(at), current)
+                    && theirs.state.is_open()
+                    && theirs.learns_beginning(&ours)
+                {
+                    left.push((Document::Order(theirs), Expect::Version(version)));
+                }
                 let goes_on = refused_order && !left.is_empty();
                 Ok(goes_on.then(|| Self::batch(pile, left, vec![], next, 0)))
             }

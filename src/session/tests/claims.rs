@@ -241,6 +241,38 @@ fn what_was_still_to_be_told_of_an_order_somebody_else_goes_on_with_is_not_told(
     }
 }
 
+#[test]
+fn an_order_found_by_its_serial_learns_who_wanted_it_whichever_session_is_first() {
+    for stored_first in [false, true] {
+        let mut pile = Pile::online();
+        let serial = pile.charging();
+        let before = pile.store.borrow().order(serial).clone();
+        pile.store.borrow_mut().loses(&[serial]);
+        let mut newer = pile.elsewhere();
+        newer.receives(0x02);
+        newer.mode = Mode::Slow;
+        newer.charges(serial);
+        while newer.session.orders.is_empty() {
+            newer.store_answers();
+        }
+        if stored_first {
+            newer.store_returns();
+        }
+        pile.input(Input::End(EndReason::TakenOver));
+        newer.store_returns();
+        newer.sends_of(serial, 0x19, &[("gun_no", 1)]);
+        {
+            let store = newer.store.borrow();
+            let order = store.order(serial);
+            assert_eq!(order.state, OrderState::Finished);
+            assert_eq!((order.request, &order.order_id), (before.request, &before.order_id), "{stored_first}");
+        }
+        newer.bills(serial);
+        newer.receives(0x40);
+        assert_eq!(newer.store.borrow().order(serial).request, before.request, "{stored_first}");
+    }
+}
+
 fn endings() -> [(&'static str, Input); 3] {
     [
         ("told to go", Input::End(EndReason::TakenOver)),
