@@ -25,7 +25,7 @@ use pileway::cli::journal::{Remaining, replay, show};
 use pileway::domain::order::{Change, Close, Happening};
 use pileway::domain::{Amount, Energy, Fence, OrderState, PileCode, WallMs};
 use pileway::store::journal::{self, Journal, Of, OpenError};
-use pileway::store::ledger::{Expect, Ledger, Resettled, Retention, WriteError};
+use pileway::store::ledger::{Expect, Ledger, Resettled, Retention, Write, WriteError};
 use pileway::store::{Claim, Settled, StoreError};
 use tempfile::TempDir;
 use values::{NOW, attempt, event, of, order, pile, record, session, told, write};
@@ -460,6 +460,26 @@ async fn of_a_batch_about_a_document_that_has_changed_everything_else_stays() {
     // The session, which knows nothing of this, finds out and goes on.
     let stale = write(1, 3, fence, vec![(of(&ours(&one)), Expect::Version(2))], vec![]);
     assert_eq!(site.ledger.write(stale).await, Ok(vec![3]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_again_without_a_fence_tells_of_its_order_only_if_that_was_lost() {
+    for lost in [true, false] {
+        let site = Site::new().await;
+        let (fence, order) = (site.claim(pile(1), 1).await, order(pile(1), 1));
+        if !lost {
+            site.ledger.write(write(1, 1, fence, vec![(of(&order), Expect::Absent)], vec![])).await.expect("writes");
+        }
+        site.far.set(Mood::Away);
+        let documents = vec![(of(&order), Expect::Absent), (attempt(&order, 1), Expect::Absent)];
+        let again = write(2, 1, fence, documents, vec![event(&order, Change::Finished)]);
+        site.ledger.write(Write { fence: None, ..again }).await.expect("journals");
+        site.far.set(Mood::Here);
+        site.drain().await;
+        assert!(site.ledger.order(pile(1), order.serial).await.expect("reads").is_some());
+        let told = told(&*site.far, pile(1)).await;
+        assert_eq!(told, if lost { vec![(Change::Finished, NOW, true)] } else { vec![] }, "lost: {lost}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -457,11 +457,15 @@ impl Order {
         order
     }
 
+    /// Whether it says of its beginning what `other`, the same order, does.
+    pub fn knows_beginning_of(&self, other: &Self) -> bool {
+        (self.request, &self.at_pile) == (other.request, &other.at_pile)
+    }
+
     /// It was found by its serial, and `other` is the same order with how it began: that is taken on, and what has
     /// happened since stays. Whether that changes anything.
     pub fn learns_beginning(&mut self, other: &Self) -> bool {
-        let known = |order: &Self| order.request.is_some() || order.at_pile.is_some();
-        if known(self) || !known(other) {
+        if self.request.is_some() || self.at_pile.is_some() || self.knows_beginning_of(other) {
             return false;
         }
         (self.origin, self.created_at) = (other.origin, other.created_at);
@@ -473,6 +477,7 @@ impl Order {
         self.charging_at = other.charging_at.or(self.charging_at);
         self.tariff = other.tariff.clone().or(self.tariff.take());
         (self.balance_fen, self.limits) = (self.balance_fen.or(other.balance_fen), self.limits.or(other.limits));
+        self.stop_at_login = self.stop_at_login.or(other.stop_at_login);
         true
     }
 }

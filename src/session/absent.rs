@@ -22,11 +22,16 @@ pub struct Absent {
     /// It has logged in elsewhere, where the store could not be asked: until the store says that this fence still
     /// stands, time decides nothing.
     pub elsewhere: bool,
-    /// The store may have lost writes since: what is known of it here is put again before anything is decided.
-    pub doubted: bool,
+    /// Of how many losses of writes the watch had heard when it last made sure that its orders are stored.
+    pub losses: u64,
 }
 
 impl Absent {
+    /// Whether it knows the order, and how that began.
+    pub fn has(&self, order: &Order) -> bool {
+        self.orders.iter().any(|(ours, _)| ours.serial == order.serial && ours.knows_beginning_of(order))
+    }
+
     pub fn orders(self) -> impl Iterator<Item = Order> {
         self.orders.into_iter().map(|(order, _)| order)
     }

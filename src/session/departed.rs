@@ -11,7 +11,8 @@
 //! Who is watched over: piles that left this node, and those of nodes that are gone ([`Departed::adopt`]).
 //!
 //! A store that takes over from another may have lost the last writes, and the watch may be the last who knows of an open
-//! order. So before it forgets one it has not seen the end of, it puts it again, and what had started it.
+//! order. So whenever it hears of that, and whenever it lets go of an order it has not seen the end of, it puts the order
+//! again, and what had started it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +28,7 @@ use super::remember::Putting;
 use super::{Now, Sessions};
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::Presence;
-use crate::domain::{Fence, Order, Pile, PileCode, Serial};
+use crate::domain::{Fence, Order, Pile, PileCode};
 use crate::store::ledger::{Document, Ledger, Write, WriteError};
 use crate::store::{BatchId, Claim, Held, Orphan, StoreError};
 
@@ -55,23 +56,29 @@ struct Inner {
 struct Waiting {
     absent: HashMap<PileCode, (Duration, Absent)>,
     due: BTreeSet<(Duration, PileCode)>,
-    /// Orders of piles that are somebody else's by now, and when they are put again in case the store has lost them.
+    /// Orders that are not watched any more, and when they are put again in case the store has lost them.
     left_behind: VecDeque<(Duration, Order)>,
+    /// How often the store may have lost writes, and when that was heard of last.
+    losses: u64,
+    lost_at: Option<Instant>,
 }
 
 impl Departed {
-    /// Sessions of one pile may end in any order; the newest one's word counts.
+    /// A session is over. Those of one pile may end in any order; the newest one's word counts.
     pub fn left(&self, now: Now, absent: Absent) {
-        // Even if nothing is due any more: its fence is to be released.
-        let due = absent.due(now).unwrap_or(now.mono);
-        self.watch(due, absent);
+        let waiting = self.waiting();
+        // Nobody may have told the session of a loss before it ended.
+        let told = waiting.lost_at.is_none_or(|at| at.elapsed() > HEARD_OF);
+        let losses = if told { waiting.losses } else { waiting.losses - 1 };
+        drop(waiting);
+        self.watch_until_due(now, Absent { losses, ..absent });
     }
 
-    /// Its new session is here, and has these orders.
-    pub fn came_back(&self, pile: PileCode, has: impl Fn(Serial) -> bool) {
+    /// Its new session is here. Whether that knows an order, and how it began, says `has`.
+    pub fn came_back(&self, pile: PileCode, has: impl Fn(&Order) -> bool) {
         let mut waiting = self.waiting();
         if let Some(absent) = waiting.remove(pile) {
-            waiting.leave_behind(OVERDUE, absent.orders().filter(|order| !has(order.serial)));
+            waiting.leave_behind(OVERDUE, absent.orders().filter(|order| !has(order)));
         }
         drop(waiting);
         self.0.changed.notify_one();
@@ -89,13 +96,15 @@ impl Departed {
         self.0.changed.notify_one();
     }
 
-    /// The store of these partitions may have lost writes: what is known here of their piles is put again.
+    /// The store may have lost writes, about these piles at least: what is known of them here is put again now, and of the
+    /// others when their time comes.
     pub fn doubt(&self, doubted: impl Fn(PileCode) -> bool) {
         let mut waiting = self.waiting();
+        (waiting.losses, waiting.lost_at) = (waiting.losses + 1, Some(Instant::now()));
         let piles: Vec<_> = waiting.absent.keys().copied().filter(|pile| doubted(*pile)).collect();
         for pile in piles {
             let Some(absent) = waiting.remove(pile) else { continue };
-            waiting.insert(OVERDUE, Absent { doubted: true, ..absent });
+            waiting.insert(OVERDUE, absent);
         }
         drop(waiting);
         self.0.changed.notify_one();
@@ -132,6 +141,7 @@ impl Departed {
         if self.waiting().absent.get(&code).is_some_and(|(_, there)| there.fence.epoch >= fence.epoch) {
             return Ok(());
         }
+        let losses = self.waiting().losses;
         let stored = ledger.pile_versioned(code).await?.map(|(pile, version)| (pile, Some(version)));
         let orders = ledger.open_orders(code).await?;
         // Read after the documents: if this still is the owner, nobody newer has written them.
@@ -143,8 +153,8 @@ impl Departed {
             return ledger.release(code, fence).await.map(drop);
         };
         let lost_at = (pile.presence == Presence::Online).then_some(now.mono + lost_after);
-        let (elsewhere, doubted) = (false, false);
-        self.left(now, Absent { fence, pile, version, lost_at, reason, orders, elsewhere, doubted });
+        let elsewhere = false;
+        self.watch_until_due(now, Absent { fence, pile, version, lost_at, reason, orders, elsewhere, losses });
         Ok(())
     }
 
@@ -191,9 +201,13 @@ impl Departed {
             let Some(ours) = self.still_ours(&watch, now, absent).await else { return };
             absent = ours;
         }
-        if absent.doubted {
-            // As if the fence did not stand any more: what is stored is read anew.
-            return self.fenced(&watch, now, absent).await;
+        let losses = self.waiting().losses;
+        if absent.losses < losses {
+            if let Err(error) = put_all_again(&watch, &absent).await {
+                tracing::debug!(pile = %absent.pile.code, %error, "what a store may have lost is not put again yet");
+                return self.watch(now.mono + AGAIN, absent);
+            }
+            absent.losses = losses;
         }
         while let Some((document, expect, events)) = absent.decide(now) {
             let write = Write {
@@ -218,12 +232,11 @@ impl Departed {
             }
         }
         if absent.due(now).is_some() {
-            return self.left(now, absent);
+            return self.watch_until_due(now, absent);
         }
         // Nothing is due any more: whoever claims it next finds everything in the store. If somebody has, it is theirs.
         match watch.ledger.release(absent.pile.code, absent.fence).await {
-            Ok(true) => {}
-            Ok(false) => self.leave_behind(OVERDUE, absent.orders()),
+            Ok(_) => self.leave_behind(OVERDUE, absent.orders()),
             Err(error) => {
                 tracing::debug!(pile = %absent.pile.code, %error, "an absent pile is not released yet");
                 self.watch(now.mono + AGAIN, absent);
@@ -261,9 +274,7 @@ impl Departed {
     }
 
     async fn judged_anew(&self, watch: &Watch, now: Now, absent: &Absent) -> Result<(), StoreError> {
-        for (order, _) in &absent.orders {
-            put_again(watch, order.clone()).await?;
-        }
+        put_all_again(watch, absent).await?;
         let code = absent.pile.code;
         if watch.sessions.live(code).is_some() {
             return Ok(());
@@ -283,12 +294,8 @@ impl Departed {
     }
 
     async fn put_left_behind(self, watch: Arc<Watch>, now: Now, order: Order) {
-        match put_again(&watch, order.clone()).await {
-            Ok(()) => {}
-            Err(error @ StoreError::Invalid(_)) => {
-                tracing::error!(pile = %order.pile, serial = %order.serial, %error, "an order is not put again");
-            }
-            Err(_) => self.leave_behind(now.mono + AGAIN, [order]),
+        if put_again(&watch, &order).await.is_err() {
+            self.leave_behind(now.mono + AGAIN, [order]);
         }
     }
 
@@ -311,17 +318,24 @@ impl Departed {
         }
     }
 
+    fn watch_until_due(&self, now: Now, absent: Absent) {
+        // Even if nothing is due any more: its fence is to be released.
+        let due = if absent.losses < self.waiting().losses { OVERDUE } else { absent.due(now).unwrap_or(now.mono) };
+        self.watch(due, absent);
+    }
+
+    /// Of two entries of one pile the newer one stays, and the orders of the other are not forgotten.
     fn watch(&self, due: Duration, absent: Absent) {
-        let code = absent.pile.code;
         let mut waiting = self.waiting();
-        if waiting.absent.get(&code).is_some_and(|(_, there)| there.fence.epoch > absent.fence.epoch) {
-            return;
+        let (older, newer) = match waiting.remove_with_due(absent.pile.code) {
+            None => (None, (due, absent)),
+            Some(there) if there.1.fence.epoch > absent.fence.epoch => (Some(absent), there),
+            Some((_, there)) => (Some(there), (due, absent)),
+        };
+        if let Some(older) = older {
+            waiting.leave_behind(OVERDUE, older.orders().filter(|order| !newer.1.has(order)));
         }
-        if let Some(before) = waiting.remove(code) {
-            let has = |order: &Order| absent.orders.iter().any(|(ours, _)| ours.serial == order.serial);
-            waiting.leave_behind(OVERDUE, before.orders().filter(|order| !has(order)));
-        }
-        waiting.insert(due, absent);
+        waiting.insert(newer.0, newer.1);
         drop(waiting);
         self.0.changed.notify_one();
     }
@@ -337,8 +351,8 @@ impl Departed {
     }
 
     #[cfg(test)]
-    pub fn next_is_after(&self, now: Now) -> bool {
-        self.waiting().next_due().is_some_and(|due| due > now.mono)
+    pub fn next_due(&self) -> Option<Duration> {
+        self.waiting().next_due()
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -355,9 +369,13 @@ impl Waiting {
     }
 
     fn remove(&mut self, pile: PileCode) -> Option<Absent> {
+        self.remove_with_due(pile).map(|(_, absent)| absent)
+    }
+
+    fn remove_with_due(&mut self, pile: PileCode) -> Option<(Duration, Absent)> {
         let (due, absent) = self.absent.remove(&pile)?;
         self.due.remove(&(due, pile));
-        Some(absent)
+        Some((due, absent))
     }
 
     /// Orders of a pile that is watched over by somebody else from now on.
@@ -386,15 +404,31 @@ impl Waiting {
     }
 }
 
-/// Puts the order again, and what had started it, if they are not there.
-async fn put_again(watch: &Watch, order: Order) -> Result<(), StoreError> {
+async fn put_all_again(watch: &Watch, absent: &Absent) -> Result<(), StoreError> {
+    for (order, _) in &absent.orders {
+        put_again(watch, order).await?;
+    }
+    Ok(())
+}
+
+/// [`Putting`], to its end. What the store cannot take, or cannot read of what it has, is not tried again.
+async fn put_again(watch: &Watch, order: &Order) -> Result<(), StoreError> {
     let session = watch.sessions.next_session();
     let mut batches = (1..).map(|n| BatchId { session, n });
     let mut next = || batches.next().unwrap_or(BatchId { session, n: u64::MAX });
-    let mut left = Some(Putting::of(Box::new(order), vec![], next()));
+    let mut left = Some(Putting::of(Box::new(order.clone()), vec![], next()));
     while let Some(putting) = left {
         let result = watch.ledger.write(putting.write()).await;
-        left = putting.answered(result, next())?;
+        left = match putting.answered(result, next()) {
+            Ok(left) => left,
+            Err(error @ (StoreError::Invalid(_) | StoreError::Conflict { .. })) => {
+                tracing::error!(pile = %order.pile, serial = %order.serial, %error, "an order is not put again");
+                None
+            }
+            Err(
+                error @ (StoreError::Unavailable(_) | StoreError::Superseded { .. } | StoreError::Contested { .. }),
+            ) => return Err(error),
+        };
     }
     Ok(())
 }
@@ -405,5 +439,8 @@ const AT_ONCE: usize = 64;
 const OVERDUE: Duration = Duration::ZERO;
 /// After a time-out of the store.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Orders that wait to be put again. They wait only while the store is away, when hardly anybody logs in.
+/// For so long after a loss sessions may end that had not been told of it: they are told one after another, and a session
+/// that has ended may wait for the store for five minutes.
+const HEARD_OF: Duration = Duration::from_mins(10);
+/// Orders that wait to be put again, while the store is slow or many piles move at once. Those beyond are not put again.
 const MAX_LEFT_BEHIND: usize = 16_384;

@@ -102,7 +102,10 @@ impl Held {
     pub fn finds_stored(&mut self, stored: &Order, version: u64, jobs: &mut Jobs) {
         self.version = Some(version);
         // The other way round: it was found by its serial here, and somebody who knew what had started it put it again.
-        self.dirty |= self.order.learns_beginning(stored);
+        if self.order.learns_beginning(stored) {
+            self.dirty = true;
+            jobs.beginning_found(stored);
+        }
         // The store had lost it, and somebody found it by its serial, without learning what had started it.
         self.lost |= self.order.request.is_some() && stored.request.is_none();
         let news = |plan: &StopAtLogin| self.ended_plan.is_none_or(|ended| plan.requested_at > ended.requested_at);
@@ -145,3 +148,5 @@ pub fn tell_operator(order: &Order, change: Change) {
 
 /// More than a pile with broken records ever needs.
 pub const MAX_ORDERS: usize = 64;
+/// No document has this version: they begin at 1.
+pub const NOT_STORED: u64 = 0;

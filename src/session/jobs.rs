@@ -203,6 +203,17 @@ impl Jobs {
         }
     }
 
+    /// What waits to be told of the order is told with how it began.
+    pub fn beginning_found(&mut self, of: &Order) {
+        for event in &mut self.events {
+            if let EventKind::Order { order, .. } | EventKind::Bms { order: Some(order), .. } = &mut event.kind
+                && order.serial == of.serial
+            {
+                order.learns_beginning(of);
+            }
+        }
+    }
+
     pub fn due(&self) -> Option<Duration> {
         let claim = self.claim.filter(|_| self.running.is_none()).map(|claim| claim.at);
         self.again.as_ref().map(|(at, _)| *at).or(claim)

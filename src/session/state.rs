@@ -15,7 +15,7 @@ use super::absent::Absent;
 use super::asks::Asks;
 use super::authority::Unanswered;
 use super::curves::Curves;
-use super::held::{Held, TariffPush};
+use super::held::{Held, NOT_STORED, TariffPush};
 use super::io::{Done, EndReason, Input, Out, Output, Patience};
 use super::jobs::{Job, Jobs};
 use super::pending::{Await, CommandId, Pending};
@@ -25,7 +25,9 @@ use super::{Now, Policy};
 use crate::domain::event::OfflineReason;
 use crate::domain::pile::{GunState, Presence};
 use crate::domain::telemetry::Measured;
-use crate::domain::{CommandError, Event, EventKind, Fence, Gun, Pile, PileCode, Reply, Serial, SessionId, Telemetry};
+use crate::domain::{
+    CommandError, Event, EventKind, Fence, Gun, Order, Pile, PileCode, Reply, Serial, SessionId, Telemetry,
+};
 use crate::wire::{self, Frame, Packet, Sequence};
 
 use provisional::Provisional;
@@ -192,14 +194,17 @@ impl Session {
         let fence = self.jobs.fence.filter(|_| !self.taken_over && self.draining.is_none())?;
         let lost_at = (self.pile.presence == Presence::Online).then_some(lost_at);
         let stored = self.orders.into_iter().filter(|held| held.order.state.is_open() && held.unsent.is_none());
-        let orders = stored.filter_map(|held| Some((held.order, held.version?))).collect();
+        let version_of = |held: &Held| held.version.or(held.lost.then_some(NOT_STORED));
+        let orders = stored.filter_map(|held| Some((version_of(&held)?, held.order))).map(|(v, order)| (order, v));
+        let orders = orders.collect();
         let (version, reason) = (self.jobs.pile_version, OfflineReason::Disconnected);
-        let (elsewhere, doubted) = (self.heard_elsewhere, false);
-        Some(Absent { fence, pile: self.pile, version, lost_at, reason, orders, elsewhere, doubted })
+        let (elsewhere, losses) = (self.heard_elsewhere, 0);
+        Some(Absent { fence, pile: self.pile, version, lost_at, reason, orders, elsewhere, losses })
     }
 
-    pub fn has(&self, serial: Serial) -> bool {
-        self.held(serial).is_some()
+    /// Whether it knows the order, and how that began.
+    pub fn has(&self, order: &Order) -> bool {
+        self.held(order.serial).is_some_and(|held| held.order.knows_beginning_of(order))
     }
 
     pub fn id(&self) -> SessionId {
@@ -407,7 +412,7 @@ impl Session {
             self.jobs.pile_dirty = false;
         }
         self.drop_starts();
-        if self.taken_over {
+        if self.taken_over || self.draining.is_some() {
             self.remember_orders();
         }
         out.list.push(Output::Ended { reason, fence });

@@ -24,6 +24,7 @@ mod tariff;
 mod record;
 mod end;
 mod claims;
+mod remember;
 mod provisional;
 mod fleet;
 mod node;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Now;
-use super::held::Held;
+use super::held::{Held, NOT_STORED};
 use super::io::{EndReason, LedgerCall, Out, Output};
 use super::jobs::{Job, NextClaim, Running};
 use super::pending::Await;
@@ -347,7 +347,7 @@ impl Session {
     pub(super) fn fence_refused(&mut self, now: Now) {
         if !matches!(self.phase, Phase::Live(_)) {
             // Who watches over it finds out which, and reports it gone if nobody else does.
-            if !self.taken_over {
+            if !self.taken_over && self.draining.is_none() {
                 self.remember_orders();
             }
             return self.give_up();
@@ -394,8 +394,8 @@ impl Session {
         self.give_up();
     }
 
-    /// Somebody newer has the pile. The store may have lost orders of ours before that, which nobody else knows: whoever has
-    /// the pile must not start them again, nor bill them to nobody.
+    /// Somebody newer has the pile, or will have it. The store may have lost orders of ours before that, which nobody else
+    /// knows: whoever has the pile must not start them again, nor bill them to nobody.
     pub(super) fn remember_orders(&mut self) {
         let stored = |held: &&Held| held.unsent.is_none() && (held.version.is_some() || held.lost);
         let ours = |held: &&Held| held.order.request.is_some() || held.order.at_pile.is_some();
@@ -474,7 +474,5 @@ fn expect(version: Option<u64>) -> Expect {
     version.map_or(Expect::Absent, Expect::Version)
 }
 
-/// No document has it: versions begin at 1.
-const NOT_STORED: u64 = 0;
 /// After a time-out of the store.
 const AGAIN: Duration = Duration::from_secs(1);

@@ -32,7 +32,9 @@ impl World {
         let new = Session { fence: login.fence, batches: 0, orders: orders.collect() };
         let mut before = self.nodes[node].absent.remove(&code);
         if let Some(before) = &mut before {
-            before.orders.retain(|serial, _| !new.orders.contains_key(serial));
+            let known =
+                |order: &Order| new.orders.get(&order.serial).is_some_and(|(new, _)| new.knows_beginning_of(order));
+            before.orders.retain(|_, (order, _)| !known(order));
         }
         if let Some(older) = self.nodes[node].sessions.insert(code, new) {
             self.left_behind(older).await;

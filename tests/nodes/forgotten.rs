@@ -7,7 +7,8 @@ use crate::common::redis::Redis;
 use crate::common::{Pile, eventually};
 use crate::trio::Trio;
 
-/// Of the two piles one hangs up before Redis loses their starts, and one before its node has heard of the loss.
+/// Of the two piles one hangs up before Redis loses their starts, and one right after, mostly before its node has heard of
+/// the loss.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_that_redis_has_lost_starts_nothing_again_though_its_pile_was_gone() {
     let _alone = crate::ONE_AT_A_TIME.lock().await;

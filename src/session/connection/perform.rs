@@ -138,7 +138,7 @@ impl Connection {
             }
             return self.sessions[at].apply(now, Input::End(EndReason::TakenOver), &mut self.out);
         };
-        self.node.departed.came_back(pile, |serial| self.sessions[at].has(serial));
+        self.node.departed.came_back(pile, |order| self.sessions[at].has(order));
         if replaced {
             observe::takeover("here");
         }

@@ -255,6 +255,7 @@ fn an_order_found_by_its_serial_learns_who_wanted_it_whichever_session_is_first(
         while newer.session.orders.is_empty() {
             newer.store_answers();
         }
+        assert!(!newer.session.has(&before), "it does not know how the order began");
         if stored_first {
             newer.store_returns();
         }
@@ -273,11 +274,29 @@ fn an_order_found_by_its_serial_learns_who_wanted_it_whichever_session_is_first(
     }
 }
 
-fn endings() -> [(&'static str, Input); 3] {
+#[test]
+fn who_hands_the_pile_over_puts_its_order_again_if_the_store_has_lost_it() {
+    // Drained, or hung up before that: nobody here watches over the pile then.
+    for (patience, then) in [(Patience::Answers, None), (Patience::Idle, Some(EndReason::ConnectionClosed))] {
+        let mut pile = Pile::online();
+        let serial = pile.charging();
+        pile.store.borrow_mut().loses(&[serial]);
+        pile.input(Input::Drain(patience));
+        if let Some(reason) = then {
+            pile.ends(reason);
+        }
+        assert!(pile.session.is_done());
+        assert_eq!(pile.order_state(serial), OrderState::Charging);
+        assert!(pile.absent().is_none());
+    }
+}
+
+fn endings() -> [(&'static str, Input); 4] {
     [
         ("told to go", Input::End(EndReason::TakenOver)),
         ("found out by itself", Input::Reassert { anew: true }),
         ("hung up", Input::End(EndReason::ConnectionClosed)),
+        ("drained", Input::Drain(Patience::Answers)),
     ]
 }
 

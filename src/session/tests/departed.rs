@@ -1,5 +1,7 @@
 //! What time decides about piles without a session, against a real store.
 
+mod lost;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,10 +10,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::domain::event::OfflineReason;
-use crate::domain::order::{AnomalyKind, Change, Happening, Metered, StartRequest, StopCause};
+use crate::domain::order::{AnomalyKind, Change, Happening, Metered, StopCause};
 use crate::domain::pile::{Identity, Presence, TariffOnPile};
 use crate::domain::{
-    Amount, Energy, EventKind, Fence, Gun, Order, OrderState, Pile, PileCode, RequestId, Serial, SessionId, WallMs,
+    Amount, Energy, EventKind, Fence, Gun, Order, OrderState, Pile, PileCode, Serial, SessionId, WallMs,
 };
 use crate::session::absent::Absent;
 use crate::session::{Departed, Now, Sessions, Watch};
@@ -133,7 +135,7 @@ async fn an_unanswered_start_of_a_pile_that_never_returns_fails_and_the_pile_is_
             reason,
             orders: vec![(order, 1)],
             elsewhere: false,
-            doubted: false,
+            losses: 0,
         },
     );
     let told = watch(departed, &ledger, 3).await;
@@ -204,7 +206,7 @@ async fn a_pile_that_was_heard_elsewhere_is_judged_only_if_the_store_says_it_is_
             reason,
             orders: vec![(order, 1)],
             elsewhere: false,
-            doubted: false,
+            losses: 0,
         },
     );
     departed.heard_elsewhere(code);
@@ -233,7 +235,7 @@ async fn a_newer_claim_elsewhere_silences_the_watch_over_an_absent_pile() {
             reason,
             orders: vec![(order, 1)],
             elsewhere: false,
-            doubted: false,
+            losses: 0,
         },
     );
     departed.claimed_elsewhere(code, Fence { epoch: fence.epoch, ..fence });
@@ -261,7 +263,7 @@ async fn a_pile_somebody_else_has_claimed_since_is_theirs_to_judge() {
             reason,
             orders: vec![(order, 1)],
             elsewhere: false,
-            doubted: false,
+            losses: 0,
         },
     );
     // A second pile, due later, shows that the first has been attended to.
@@ -278,7 +280,7 @@ async fn a_pile_somebody_else_has_claimed_since_is_theirs_to_judge() {
         reason,
         orders: vec![],
         elsewhere: false,
-        doubted: false,
+        losses: 0,
     };
     departed.left(begun, absent);
     let told = watch(departed, &ledger, 1).await;
@@ -302,7 +304,7 @@ async fn a_pile_whose_claim_the_store_has_lost_is_judged_all_the_same() {
         let (begun, lost_at) = (Now { mono: Duration::ZERO, wall: BEGUN }, Some(Duration::from_secs(40)));
         let (reason, orders) = (OfflineReason::Disconnected, vec![(order, 1)]);
         let absent =
-            Absent { fence: lost, pile, version: Some(1), lost_at, reason, orders, elsewhere: false, doubted: false };
+            Absent { fence: lost, pile, version: Some(1), lost_at, reason, orders, elsewhere: false, losses: 0 };
         departed.left(begun, absent);
         let told = watch(departed.clone(), &ledger, 2).await;
         assert!(told.iter().all(|kind| matches!(kind, EventKind::Order { .. })), "{told:?}");
@@ -324,10 +326,8 @@ async fn nothing_is_decided_while_the_store_is_away_for_the_pile_may_be_elsewher
     let (departed, code) = (Departed::default(), pile.code);
     let (begun, lost_at) = (Now { mono: Duration::ZERO, wall: BEGUN }, Some(Duration::from_secs(40)));
     let (reason, orders) = (OfflineReason::Disconnected, vec![(order, 1)]);
-    departed.left(
-        begun,
-        Absent { fence, pile, version: Some(1), lost_at, reason, orders, elsewhere: false, doubted: false },
-    );
+    departed
+        .left(begun, Absent { fence, pile, version: Some(1), lost_at, reason, orders, elsewhere: false, losses: 0 });
     let started = Instant::now().checked_sub(LATER).expect("a machine that has run for so long");
     let now = move || Now { mono: started.elapsed(), wall: BEGUN.plus_ms(started.elapsed().as_millis() as u64) };
     let lost_after = Duration::from_secs(40);
@@ -374,7 +374,7 @@ async fn a_stop_whose_pile_does_not_return_in_time_expires_and_that_is_told_once
         reason,
         orders: vec![(order, 2)],
         elsewhere: false,
-        doubted: false,
+        losses: 0,
     };
     departed.left(begun, absent);
     let mut watched = Watched::over(&departed, ledger).await;
@@ -383,110 +383,4 @@ async fn a_stop_whose_pile_does_not_return_in_time_expires_and_that_is_told_once
     watched.releases(pile.code).await;
     let (stored, _) = ledger.order(pile.code, serial).await.expect("reads").expect("there");
     assert_eq!((stored.state, stored.stop_at_login), (OrderState::Stopping, None));
-}
-
-/// The store has taken over from another that had one more order: a start, which only the watch still knows.
-struct Lost {
-    left: Left,
-    departed: Departed,
-    order: Order,
-}
-
-impl Lost {
-    /// The pile has left with its session's fence, which the store may have lost, too.
-    async fn under(fence: impl Fn(Fence) -> Fence) -> Self {
-        let left = left().await;
-        let mut order = Order::requested(left.pile.code, left.order.gun, Serial::from_bytes([4; 16]), BEGUN);
-        order.request = Some(StartRequest { id: RequestId::from_bytes([5; 16]), arguments: 6 });
-        let departed = Departed::default();
-        let orders = vec![(left.order.clone(), 1), (order.clone(), 1)];
-        let (lost_at, reason) = (Some(LATER * 2), OfflineReason::Disconnected);
-        let (pile, version, fence) = (left.pile.clone(), Some(1), fence(left.fence));
-        departed.left(NOW, Absent { fence, pile, version, lost_at, reason, orders, elsewhere: false, doubted: false });
-        Self { left, departed, order }
-    }
-
-    /// Until the order and its start are there; what is told of it.
-    async fn comes_back(&self) -> Watched {
-        let (ledger, code, serial) = (&self.left.ledger, self.left.pile.code, self.order.serial);
-        let watched = Watched::over(&self.departed, ledger).await;
-        until("the start to be known again", async || {
-            let known = ledger.start_attempt(code, RequestId::from_bytes([5; 16])).await.expect("reads");
-            known.is_some_and(|known| known.serial == serial)
-        })
-        .await;
-        assert!(ledger.order(code, serial).await.expect("reads").is_some());
-        watched
-    }
-}
-
-#[tokio::test]
-async fn an_order_the_store_has_lost_is_put_again_when_it_is_known_that_writes_may_be_lost() {
-    let lost = Lost::under(|fence| fence).await;
-    lost.departed.doubt(|pile| pile != lost.left.pile.code);
-    assert!(lost.departed.next_is_after(NOW), "of its own partition only");
-    lost.departed.doubt(|pile| pile == lost.left.pile.code);
-    let mut watched = lost.comes_back().await;
-    // And judged as it was.
-    let told = watched.tells(4).await;
-    let failed = told.iter().filter(|kind| matches!(kind, EventKind::Order { change: Change::Failed, .. })).count();
-    assert_eq!(failed, 2, "{told:?}");
-}
-
-#[tokio::test]
-async fn an_order_the_store_has_lost_is_put_again_when_its_time_has_come() {
-    // It still has the claim, or has lost that too, or somebody newer has the pile.
-    let newer = |fence: Fence| Fence { epoch: crate::domain::Epoch(fence.epoch.0 + 1), ..fence };
-    let older = |fence: Fence| Fence { epoch: crate::domain::Epoch(fence.epoch.0 - 1), ..fence };
-    for fence in [&newer as &dyn Fn(Fence) -> Fence, &older, &|fence| fence] {
-        Lost::under(fence).await.comes_back().await;
-    }
-}
-
-#[tokio::test]
-async fn an_order_the_store_has_lost_is_put_again_when_its_pile_has_come_back() {
-    let lost = Lost::under(|fence| fence).await;
-    // The new session has found what is stored.
-    lost.departed.came_back(lost.left.pile.code, |serial| serial == lost.left.order.serial);
-    assert_eq!((lost.departed.watched(), lost.departed.left_behind()), (0, 1));
-    lost.comes_back().await;
-}
-
-#[tokio::test]
-async fn an_order_the_store_has_lost_is_put_again_when_its_pile_has_gone_elsewhere() {
-    let lost = Lost::under(|fence| fence).await;
-    let by = Fence { epoch: crate::domain::Epoch(lost.left.fence.epoch.0 + 1), ..lost.left.fence };
-    lost.departed.claimed_elsewhere(lost.left.pile.code, by);
-    assert_eq!((lost.departed.watched(), lost.departed.left_behind()), (0, 2));
-    lost.comes_back().await;
-    let (stored, version) =
-        lost.left.ledger.order(lost.left.pile.code, lost.left.order.serial).await.expect("reads").expect("there");
-    assert_eq!((stored, version), (lost.left.order.clone(), 1), "what is there is left alone");
-}
-
-#[tokio::test]
-async fn an_order_the_store_has_lost_is_put_again_when_its_pile_has_left_once_more_without_it() {
-    let lost = Lost::under(|fence| fence).await;
-    let fence = Fence { epoch: crate::domain::Epoch(lost.left.fence.epoch.0 + 1), ..lost.left.fence };
-    let (pile, version, lost_at, reason) = (lost.left.pile.clone(), Some(1), None, OfflineReason::Disconnected);
-    let orders = vec![(lost.left.order.clone(), 1)];
-    lost.departed.left(NOW, Absent { fence, pile, version, lost_at, reason, orders, elsewhere: false, doubted: false });
-    assert_eq!((lost.departed.watched(), lost.departed.left_behind()), (1, 1));
-    lost.comes_back().await;
-}
-
-#[tokio::test]
-async fn orders_left_behind_are_bounded() {
-    let lost = Lost::under(|fence| fence).await;
-    for _ in 0..2 {
-        for _ in 0..=16_384 / 2 {
-            let orders = vec![(lost.order.clone(), 1), (lost.order.clone(), 1)];
-            let (pile, reason) = (lost.left.pile.clone(), OfflineReason::Disconnected);
-            let (fence, version, lost_at) = (lost.left.fence, Some(1), None);
-            lost.departed
-                .left(NOW, Absent { fence, pile, version, lost_at, reason, orders, elsewhere: false, doubted: false });
-            lost.departed.came_back(lost.left.pile.code, |_| false);
-        }
-        assert_eq!(lost.departed.left_behind(), 16_384);
-    }
 }

@@ -67,6 +67,8 @@ struct Walk {
     known: BTreeSet<Serial>,
     /// Those the store has lost, and was told of again.
     lost: BTreeSet<Serial>,
+    /// How often the watch has heard that the store may have lost writes.
+    losses: u64,
     /// What callers of the newest session wait for.
     commands: BTreeMap<u64, asked::Asked>,
     /// What the last 0x13 of each gun said in the newest session.
@@ -118,6 +120,7 @@ impl Walk {
             told,
             known,
             lost,
+            losses: 0,
             commands,
             charged,
             wishes,
@@ -450,5 +453,5 @@ impl Walk {
 }
 
 const MOMENT: Duration = Duration::from_millis(1);
-const WALKS: u64 = 600;
+const WALKS: u64 = 1000;
 const STEPS_OF_A_WALK: u64 = 400;

@@ -223,7 +223,7 @@ impl Ledger {
         }
     }
 
-    /// The batch as it is, or what is left of it: its events in any case, new orders and start attempts if they are still
+    /// The batch as it is, or what is left of it: the events of who had the pile in any case, new orders and start attempts if they are still
     /// new. Other documents have been written by somebody since, or will be by who owns the pile now; of an order that was
     /// closed or is to be stopped that much is kept.
     async fn commit_late(
@@ -233,6 +233,7 @@ impl Ledger {
         (own, now): (BatchId, WallMs),
     ) -> Result<Delivery, StoreError> {
         let mut batch = document::late_batch(batch);
+        let fenced = batch.require.iter().any(|must| matches!(must, Precondition::Owner(..)));
         let mut left_out = vec![];
         while !(batch.put.is_empty() && batch.append.is_empty()) {
             match self.store.commit(self.partition(pile), batch.clone()).await {
@@ -241,6 +242,10 @@ impl Ledger {
                     batch.id = Some(own);
                     let current = current.map(|current| current.value);
                     let out = leave_out(&mut batch, &failed);
+                    // Without a fence it is told only what it puts: otherwise somebody else tells the order's life.
+                    if !fenced && out.iter().any(|put| put.key.kind == Kind::Order) {
+                        batch.append.clear();
+                    }
                     // What is there already, exactly so, is not lost.
                     for put in out.into_iter().filter(|put| Some(&put.value) != current.as_ref()) {
                         left_out.push(put);

@@ -32,7 +32,7 @@ impl Walk {
             && !back
             && self.absent.as_ref().is_none_or(|there| !newer(&absent, there))
         {
-            self.absent = Some(absent);
+            self.absent = Some(Absent { losses: self.losses, ..absent });
         }
     }
 
@@ -82,14 +82,20 @@ impl Walk {
     pub fn hang_up_after_a_loss(&mut self) {
         self.pile.ends(EndReason::ConnectionClosed);
         self.be_quiet();
+        assert!(self.pile.session.is_done(), "something is left");
         self.go_away();
-        if let Some(absent) = &mut self.absent {
-            absent.doubted = true;
-        }
-        while self.absent.as_ref().is_some_and(|absent| absent.doubted) {
+        // Or nobody hears of it: then it shows when the watch has nothing left to decide.
+        let heard = self.chance(2);
+        self.losses += u64::from(heard);
+        for _ in 0..MINUTES * 60 {
+            let losses = self.losses;
+            if self.absent.as_ref().is_none_or(|absent| heard && absent.losses == losses) {
+                return;
+            }
             self.attend();
-            self.pile.advance_by(MOMENT);
+            self.pile.advance_by(if heard { MOMENT } else { Duration::from_secs(1) });
         }
+        panic!("watched for ever: {:#?}", self.absent.as_ref().map(|absent| &absent.orders));
     }
 
     /// What is due of a pile that is away.
@@ -107,16 +113,18 @@ impl Walk {
             1 if !self.nature.calm => Weather::LosesAnswers,
             _ => Weather::Fair,
         };
-        let later = due.is_some_and(|due| due > now.mono) && !absent.doubted;
+        let doubted = absent.losses < self.losses;
+        let later = due.is_some_and(|due| due > now.mono) && !doubted;
         if provisional || later || weather == Weather::Away {
             self.absent = Some(absent);
             return;
         }
-        if due.is_none() && !absent.doubted {
+        if due.is_none() && !doubted {
             // Nothing will be due either.
             self.check_decided(&absent, now.wall.plus_ms(3_600_000));
             self.reached.one("away", "released");
-            return self.pile.store.borrow_mut().release(absent.fence);
+            self.pile.store.borrow_mut().release(absent.fence);
+            return self.put_again(&absent);
         }
         if std::mem::take(&mut absent.elsewhere) {
             if self.pile.store.borrow().owner != Some(absent.fence) {
@@ -124,8 +132,9 @@ impl Walk {
             }
             absent.lost_at = absent.lost_at.map(|_| now.mono + LOST_AFTER);
         }
-        if absent.doubted {
-            return self.judge_anew(&absent);
+        if doubted {
+            self.put_again(&absent);
+            absent.losses = self.losses;
         }
         let mut decisions = 0;
         while let Some((document, expect, events)) = absent.decide(now) {
@@ -182,6 +191,12 @@ impl Walk {
     /// The fence does not stand any more, or nobody knows whether it does: what is known is put again, and if nobody newer is
     /// there, the pile is taken on as it is stored.
     fn judge_anew(&mut self, absent: &Absent) {
+        self.put_again(absent);
+        self.adopt_what_is_stored(absent);
+    }
+
+    /// The orders the store may have lost.
+    fn put_again(&mut self, absent: &Absent) {
         for (order, _) in &absent.orders {
             self.steps += 1;
             let session = SessionId { incarnation: 8, counter: self.steps };
@@ -193,7 +208,9 @@ impl Walk {
                 left = putting.answered(result, BatchId { session, n }).expect("a store that answers");
             }
         }
+    }
 
+    fn adopt_what_is_stored(&mut self, absent: &Absent) {
         let owner = self.pile.store.borrow().owner;
         if owner.is_some_and(|owner| owner.epoch > absent.fence.epoch) {
             return;
@@ -206,8 +223,8 @@ impl Walk {
         let (pile, version) = stored.unwrap_or_else(|| (absent.pile.clone(), None));
         let lost_at = (pile.presence == Presence::Online).then_some(now.mono + LOST_AFTER);
         let (fence, orders, reason) = (login.fence, login.open_orders, absent.reason);
-        let (elsewhere, doubted) = (false, false);
-        self.absent = Some(Absent { fence, pile, version, lost_at, reason, orders, elsewhere, doubted });
+        let (elsewhere, losses) = (false, self.losses);
+        self.absent = Some(Absent { fence, pile, version, lost_at, reason, orders, elsewhere, losses });
         self.reached.one("away", "adopted");
     }
 
@@ -225,4 +242,6 @@ impl Walk {
     }
 }
 
+/// Longer than anything is watched.
+const MINUTES: u64 = 60;
 const LOST_AFTER: Duration = Duration::from_secs(40);

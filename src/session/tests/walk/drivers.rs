@@ -29,6 +29,8 @@ struct Wished {
     answer: Option<bool>,
     /// Another gun of the vehicle had been denied when it was asked for.
     doomed: bool,
+    /// The session may not know of it any more.
+    forgotten: bool,
 }
 
 impl Wishes {
@@ -85,6 +87,7 @@ impl Walk {
         if let Some(before) = self.wishes.of.get_mut(&gun)
             && (before.wish.shown(), before.wish.vehicle) == (wish.shown(), wish.vehicle)
             && now < before.since + SAME_WISH
+            && !before.forgotten
             && (before.answer != Some(true) || goes_on)
         {
             before.sequence = sequence;
@@ -92,13 +95,16 @@ impl Walk {
         }
         let denied = wish.of_vehicle().and_then(|number| self.wishes.denied(number, now)).map(|denied| denied.since);
         let (since, doomed) = (denied.unwrap_or(now), denied.is_some());
-        self.wishes.of.insert(gun, Wished { wish, since, sequence, answer: None, doomed });
+        self.wishes.of.insert(gun, Wished { wish, since, sequence, answer: None, doomed, forgotten: false });
     }
 
-    /// The authority allows what would have a serial that is taken: it is forgotten, and the pile asks again.
+    /// The authority allows what would have a serial that is taken: it is forgotten, and the pile asks again, unless the gun is
+    /// denied for another reason before.
     pub fn allowed(&mut self, gun: Gun, serial: Serial) {
-        if self.pile.store.borrow().orders.contains_key(&serial) {
-            self.wishes.of.remove(&gun);
+        if self.pile.store.borrow().orders.contains_key(&serial)
+            && let Some(wished) = self.wishes.of.get_mut(&gun)
+        {
+            wished.forgotten = true;
         }
     }
 
