@@ -22,8 +22,8 @@ use std::time::Duration;
 use common::within;
 use far::{Far, Mood};
 use pileway::cli::journal::{Remaining, replay, show};
-use pileway::domain::order::{Change, Close, Happening};
-use pileway::domain::{Amount, Energy, Fence, OrderState, PileCode, WallMs};
+use pileway::domain::order::{Change, Close, Happening, StartRequest};
+use pileway::domain::{Amount, Energy, Fence, Order, OrderState, PileCode, RequestId, WallMs};
 use pileway::store::journal::{self, Journal, Of, OpenError};
 use pileway::store::ledger::{Expect, Ledger, Resettled, Retention, Write, WriteError};
 use pileway::store::{Claim, Settled, StoreError};
@@ -480,6 +480,25 @@ async fn what_is_put_again_without_a_fence_tells_of_its_order_only_if_that_was_l
         let told = told(&*site.far, pile(1)).await;
         assert_eq!(told, if lost { vec![(Change::Finished, NOW, true)] } else { vec![] }, "lost: {lost}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_was_found_by_its_serial_learns_how_it_began_from_what_was_put_again_meanwhile() {
+    let site = Site::new().await;
+    let (fence, mut begun) = (site.claim(pile(1), 1).await, order(pile(1), 1));
+    begun.request = Some(StartRequest { id: RequestId::from_bytes([1; 16]), arguments: 1 });
+    begun.order_id = "ours".to_owned();
+    let found = Order::adopted(begun.pile, begun.gun, begun.serial, NOW.plus_ms(1));
+    site.ledger.write(write(1, 1, fence, vec![(of(&found), Expect::Absent)], vec![])).await.expect("writes");
+    site.far.set(Mood::Away);
+    let documents = vec![(attempt(&begun, 1), Expect::Absent), (of(&begun), Expect::Absent)];
+    site.ledger.write(Write { fence: None, ..write(2, 1, fence, documents, vec![]) }).await.expect("journals");
+    site.far.set(Mood::Here);
+    assert_eq!(site.drain().await, 0);
+    let (stored, _) = site.ledger.order(pile(1), begun.serial).await.expect("reads").expect("there");
+    assert_eq!((stored.request, stored.order_id.as_str()), (begun.request, "ours"));
+    assert_eq!(stored.anomalies, found.anomalies);
+    assert!(site.ledger.start_attempt(pile(1), RequestId::from_bytes([1; 16])).await.expect("reads").is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

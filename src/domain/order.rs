@@ -477,7 +477,6 @@ impl Order {
         self.charging_at = other.charging_at.or(self.charging_at);
         self.tariff = other.tariff.clone().or(self.tariff.take());
         (self.balance_fen, self.limits) = (self.balance_fen.or(other.balance_fen), self.limits.or(other.limits));
-        self.stop_at_login = self.stop_at_login.or(other.stop_at_login);
         true
     }
 }

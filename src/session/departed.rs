@@ -195,7 +195,8 @@ impl Departed {
     async fn attend(self, watch: Arc<Watch>, now: Now, mut absent: Absent) {
         if watch.ledger.store().health().is_err() {
             // It may log in where nobody hears of it from here; what was decided now would be told after that.
-            return self.watch(now.mono + AGAIN, Absent { elsewhere: true, ..absent });
+            let elsewhere = absent.elsewhere || absent.due(now).is_none_or(|due| due <= now.mono);
+            return self.watch(now.mono + AGAIN, Absent { elsewhere, ..absent });
         }
         if absent.elsewhere {
             let Some(ours) = self.still_ours(&watch, now, absent).await else { return };
@@ -203,7 +204,7 @@ impl Departed {
         }
         let losses = self.waiting().losses;
         if absent.losses < losses {
-            if let Err(error) = put_all_again(&watch, &absent).await {
+            if let Err(error) = put_all_again(&watch, now, &absent).await {
                 tracing::debug!(pile = %absent.pile.code, %error, "what a store may have lost is not put again yet");
                 return self.watch(now.mono + AGAIN, absent);
             }
@@ -224,7 +225,14 @@ impl Departed {
                     // The store has lost it, although it knows whose the pile is.
                     return self.fenced(&watch, now, absent).await;
                 }
-                Err(WriteError::Conflict { current, .. }) => absent.conflict(document, current),
+                Err(WriteError::Conflict { current, .. }) => {
+                    if let (Document::Order(ours), Some((Document::Order(theirs), _))) = (&document, &current)
+                        && !theirs.knows_beginning_of(ours)
+                    {
+                        self.leave_behind(OVERDUE, [ours.as_ref().clone()]);
+                    }
+                    absent.conflict(document, current);
+                }
                 Err(WriteError::Store(error)) => {
                     tracing::debug!(pile = %absent.pile.code, %error, "not written about an absent pile yet");
                     return self.watch(now.mono + AGAIN, absent);
@@ -234,13 +242,10 @@ impl Departed {
         if absent.due(now).is_some() {
             return self.watch_until_due(now, absent);
         }
-        // Nothing is due any more: whoever claims it next finds everything in the store. If somebody has, it is theirs.
-        match watch.ledger.release(absent.pile.code, absent.fence).await {
-            Ok(_) => self.leave_behind(OVERDUE, absent.orders()),
-            Err(error) => {
-                tracing::debug!(pile = %absent.pile.code, %error, "an absent pile is not released yet");
-                self.watch(now.mono + AGAIN, absent);
-            }
+        // Nothing is due any more: whoever claims it next is to find everything in the store. If somebody has, it is theirs.
+        if let Err(error) = let_go(&watch, now, &absent).await {
+            tracing::debug!(pile = %absent.pile.code, %error, "an absent pile is not released yet");
+            self.watch(now.mono + AGAIN, absent);
         }
     }
 
@@ -268,14 +273,22 @@ impl Departed {
     /// of it now, and has as long to come back as after any other loss. A store that has lost the claim may have lost the
     /// orders that were written after it, too.
     async fn fenced(&self, watch: &Watch, now: Now, absent: Absent) {
-        if self.judged_anew(watch, now, &absent).await.is_err() {
-            self.watch(now.mono + AGAIN, absent);
+        match self.judged_anew(watch, now, &absent).await {
+            Ok(()) => {}
+            Err(error @ StoreError::Invalid(_)) => {
+                tracing::error!(pile = %absent.pile.code, %error, "an absent pile is not watched any more");
+            }
+            Err(_) => self.watch(now.mono + AGAIN, absent),
         }
     }
 
     async fn judged_anew(&self, watch: &Watch, now: Now, absent: &Absent) -> Result<(), StoreError> {
-        put_all_again(watch, absent).await?;
+        let losses = self.waiting().losses;
+        let was_lost = put_all_again(watch, now, absent).await?;
         let code = absent.pile.code;
+        if was_lost {
+            find_again(watch, code).await;
+        }
         if watch.sessions.live(code).is_some() {
             return Ok(());
         }
@@ -285,7 +298,12 @@ impl Departed {
         };
         let Some(fence) = fence else { return Ok(()) };
         let (orphan, judged) = (Orphan { pile: code, fence }, (watch.lost_after, absent.reason, Some(&absent.pile)));
-        self.adopt_as(&watch.ledger, now, orphan, judged).await
+        self.adopt_as(&watch.ledger, now, orphan, judged).await?;
+        if self.waiting().losses > losses {
+            // What was just put again may be lost, and what was read have been read after that.
+            self.leave_behind(OVERDUE, absent.orders.iter().map(|(order, _)| order.clone()));
+        }
+        Ok(())
     }
 
     fn leave_behind(&self, at: Duration, orders: impl IntoIterator<Item = Order>) {
@@ -294,8 +312,10 @@ impl Departed {
     }
 
     async fn put_left_behind(self, watch: Arc<Watch>, now: Now, order: Order) {
-        if put_again(&watch, &order).await.is_err() {
-            self.leave_behind(now.mono + AGAIN, [order]);
+        match put_again(&watch, now, &order).await {
+            Ok(true) => find_again(&watch, order.pile).await,
+            Ok(false) => {}
+            Err(_) => self.leave_behind(now.mono + AGAIN, [order]),
         }
     }
 
@@ -378,7 +398,7 @@ impl Waiting {
         Some((due, absent))
     }
 
-    /// Orders of a pile that is watched over by somebody else from now on.
+    /// Orders that are not watched here any more.
     fn leave_behind(&mut self, at: Duration, orders: impl IntoIterator<Item = Order>) {
         for order in orders {
             if self.left_behind.len() >= MAX_LEFT_BEHIND {
@@ -404,22 +424,39 @@ impl Waiting {
     }
 }
 
-async fn put_all_again(watch: &Watch, absent: &Absent) -> Result<(), StoreError> {
-    for (order, _) in &absent.orders {
-        put_again(watch, order).await?;
-    }
-    Ok(())
+/// Nothing is left to decide about the pile.
+async fn let_go(watch: &Watch, now: Now, absent: &Absent) -> Result<bool, StoreError> {
+    put_all_again(watch, now, absent).await?;
+    watch.ledger.release(absent.pile.code, absent.fence).await
 }
 
-/// [`Putting`], to its end. What the store cannot take, or cannot read of what it has, is not tried again.
-async fn put_again(watch: &Watch, order: &Order) -> Result<(), StoreError> {
+async fn put_all_again(watch: &Watch, now: Now, absent: &Absent) -> Result<bool, StoreError> {
+    let mut was_lost = false;
+    for (order, _) in &absent.orders {
+        was_lost |= put_again(watch, now, order).await?;
+    }
+    Ok(was_lost)
+}
+
+/// A session that is here has not found at its login what has been put again: now it does, and watches over it.
+async fn find_again(watch: &Watch, pile: PileCode) {
+    if watch.sessions.live(pile).is_some() {
+        watch.sessions.reassert(vec![(pile, false)]).await;
+    }
+}
+
+/// [`Putting`], to its end; whether anything was missing. What the store cannot take, or cannot read of what it has, is
+/// not tried again.
+async fn put_again(watch: &Watch, now: Now, order: &Order) -> Result<bool, StoreError> {
     let session = watch.sessions.next_session();
     let mut batches = (1..).map(|n| BatchId { session, n });
     let mut next = || batches.next().unwrap_or(BatchId { session, n: u64::MAX });
-    let mut left = Some(Putting::of(Box::new(order.clone()), vec![], next()));
+    let mut left = Some(Putting::of(Box::new(order.clone()), vec![], next(), now.wall));
+    let mut was_lost = false;
     while let Some(putting) = left {
         let result = watch.ledger.write(putting.write()).await;
-        left = match putting.answered(result, next()) {
+        was_lost |= result.is_ok();
+        left = match putting.answered(result, (next(), now.wall)) {
             Ok(left) => left,
             Err(error @ (StoreError::Invalid(_) | StoreError::Conflict { .. })) => {
                 tracing::error!(pile = %order.pile, serial = %order.serial, %error, "an order is not put again");
@@ -430,7 +467,7 @@ async fn put_again(watch: &Watch, order: &Order) -> Result<(), StoreError> {
             ) => return Err(error),
         };
     }
-    Ok(())
+    Ok(was_lost)
 }
 
 /// Piles attended to at once.

@@ -5,7 +5,8 @@
 //! If somebody has found it by its serial meanwhile, that order learns how it began; all else of it stays as it is.
 
 use super::telling::{BATCH_WEIGHT, PER_BATCH, weight_of, weight_of_order, weight_of_pile};
-use crate::domain::{Event, Order, PileCode};
+use crate::domain::{Event, Order, PileCode, WallMs};
+use crate::store::document::START_ATTEMPT_KEPT_MS;
 use crate::store::ledger::{Document, Expect, StartAttempt, Write, WriteError};
 use crate::store::{BatchId, StoreError};
 
@@ -20,8 +21,11 @@ pub struct Putting {
 impl Putting {
     /// The order, what has started it, and what is still to be told of it: only if the order is not there, since otherwise
     /// somebody else tells its life.
-    pub fn of(order: Box<Order>, untold: Vec<Event>, id: BatchId) -> Self {
-        let (pile, attempt) = (order.pile, StartAttempt::of(&order));
+    pub fn of(order: Box<Order>, untold: Vec<Event>, id: BatchId, now: WallMs) -> Self {
+        let pile = order.pile;
+        // One of a day ago has been forgotten rather than lost.
+        let attempt =
+            StartAttempt::of(&order).filter(|attempt| now < attempt.created_at.plus_ms(START_ATTEMPT_KEPT_MS));
         let attempt = attempt.map(|attempt| (Document::StartAttempt(attempt), Expect::Absent));
         let documents = attempt.into_iter().chain([(Document::Order(order), Expect::Absent)]).collect();
         Self::batch(pile, documents, untold, id)
@@ -32,7 +36,11 @@ impl Putting {
     }
 
     /// What is left to do after the store has answered, as the batch `next`.
-    pub fn answered(&self, result: Result<Vec<u64>, WriteError>, next: BatchId) -> Result<Option<Self>, StoreError> {
+    pub fn answered(
+        &self,
+        result: Result<Vec<u64>, WriteError>,
+        (next, now): (BatchId, WallMs),
+    ) -> Result<Option<Self>, StoreError> {
         let Write { pile, ref documents, ref events, .. } = self.write;
         match result {
             Ok(versions) => Ok(self.go_on(&versions, next)),
@@ -40,7 +48,7 @@ impl Putting {
                 let mut left = documents.clone();
                 let mut untold = vec![];
                 match (left.remove(at).0, current) {
-                    // They are written together: it is all there, as it was. Mostly nothing was lost.
+                    // Who has put the attempt has seen to the order, too. Mostly nothing was lost.
                     (Document::StartAttempt(ours), Some((Document::StartAttempt(known), _)))
                         if known.serial == ours.serial && self.is_first() =>
                     {
@@ -51,6 +59,7 @@ impl Putting {
                     // Whoever has the pile has found it by its serial, or by its bill, which stays as it is.
                     (Document::Order(ours), Some((Document::Order(mut theirs), version))) => {
                         if theirs.state.is_open() && theirs.learns_beginning(&ours) {
+                            theirs.keeps_word_of(&ours, now);
                             left.push((Document::Order(theirs), Expect::Version(version)));
                         }
                     }

@@ -157,7 +157,7 @@ impl Session {
                 (Running::LookUpCompanion { serial }, call)
             }
             Job::Remember(order, untold) => {
-                let putting = Putting::of(order, untold, self.jobs.batch(self.id));
+                let putting = Putting::of(order, untold, self.jobs.batch(self.id), now.wall);
                 let write = Box::new(putting.write());
                 (Running::Remember(Box::new(putting)), LedgerCall::Write(write))
             }
@@ -372,7 +372,7 @@ impl Session {
 
     fn remembered(&mut self, now: Now, putting: Putting, result: Result<Vec<u64>, WriteError>) {
         let next = self.jobs.batch(self.id);
-        let (at, putting) = match putting.answered(result, next) {
+        let (at, putting) = match putting.answered(result, (next, now.wall)) {
             Ok(None) => return,
             Ok(Some(left)) => (now.mono, left),
             Err(StoreError::Unavailable(_)) => (now.mono + AGAIN, putting),

@@ -165,7 +165,9 @@ impl Ledger {
         let written = match &self.journal {
             None => self.store.commit(self.partition(pile), batch).await.map(|committed| committed.versions),
             Some(journal) => {
-                let starts = documents.iter().any(|(document, expect)| document.starts_charge(*expect));
+                // Without a fence an order is put that the pile has had for long.
+                let starts =
+                    fence.is_some() && documents.iter().any(|(document, expect)| document.starts_charge(*expect));
                 self.write_journaled(journal, pile, batch, starts).await
             }
         };

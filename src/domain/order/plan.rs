@@ -45,16 +45,17 @@ impl Order {
         vec![Change::StopPlanned]
     }
 
-    /// Takes on what a caller was told of `other`, a copy of this order that came too late to be stored: that it is
-    /// closed, or is to be stopped. Whether that changes anything.
+    /// Takes on what a caller was told of `other`, a copy of this order that came too late to be stored: how it began, and
+    /// that it is closed, or is to be stopped. Whether that changes anything.
     pub fn keeps_word_of(&mut self, other: &Self, now: WallMs) -> bool {
+        let learned = self.state.is_open() && self.learns_beginning(other);
         if let Some(closing) = other.closing.as_ref().filter(|_| other.state == OrderState::ClosedWithoutRecord) {
-            return self.closed(closing.clone());
+            return self.closed(closing.clone()) || learned;
         }
         let free = self.may_be_stopped() && self.stop.is_none() && self.stop_at_login.is_none();
         let plan = other.stop_at_login.filter(|plan| free && now < plan.expires_at);
         self.stop_at_login = self.stop_at_login.or(plan);
-        plan.is_some()
+        plan.is_some() || learned
     }
 
     pub(super) fn drop_expired_plan(&mut self, now: WallMs) -> Vec<Change> {

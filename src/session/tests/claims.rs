@@ -242,6 +242,21 @@ fn what_was_still_to_be_told_of_an_order_somebody_else_goes_on_with_is_not_told(
 }
 
 #[test]
+fn an_order_that_is_put_again_under_a_session_is_watched_over_by_it_once_it_has_asked() {
+    let mut old = Pile::online();
+    let (_, serial) = old.starting();
+    let lost = old.store.borrow().order(serial).clone();
+    old.store.borrow_mut().loses(&[serial]);
+    let mut pile = old.elsewhere();
+    pile.receives(0x02);
+    pile.store.borrow_mut().orders.insert(serial, (lost, 1));
+    pile.input(Input::Reassert { anew: false });
+    assert_eq!(pile.reasserted, [Reassertion::Kept]);
+    pile.advance(90);
+    assert_eq!(pile.order_state(serial), OrderState::Failed, "its time runs out");
+}
+
+#[test]
 fn an_order_found_by_its_serial_learns_who_wanted_it_whichever_session_is_first() {
     for stored_first in [false, true] {
         let mut pile = Pile::online();

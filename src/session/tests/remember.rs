@@ -30,13 +30,13 @@ fn untold(order: &Order) -> Vec<Event> {
 /// To its end; `meanwhile` happens before each batch.
 fn put(store: &mut Store, order: &Order, meanwhile: impl Fn(&mut Store, u64)) -> u64 {
     let id = |n| BatchId { session: SessionId { incarnation: 3, counter: 4 }, n };
-    let mut left = Some(Putting::of(Box::new(order.clone()), untold(order), id(1)));
+    let mut left = Some(Putting::of(Box::new(order.clone()), untold(order), id(1), NOW));
     let mut n = 0;
     while let Some(putting) = left {
         n += 1;
         assert!(n < 100, "for ever");
         meanwhile(store, n);
-        left = putting.answered(store.write(&putting.write()), id(n + 1)).expect("a store that answers");
+        left = putting.answered(store.write(&putting.write()), (id(n + 1), NOW)).expect("a store that answers");
     }
     n
 }

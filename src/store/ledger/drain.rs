@@ -223,9 +223,10 @@ impl Ledger {
         }
     }
 
-    /// The batch as it is, or what is left of it: the events of who had the pile in any case, new orders and start attempts if they are still
-    /// new. Other documents have been written by somebody since, or will be by who owns the pile now; of an order that was
-    /// closed or is to be stopped that much is kept.
+    /// The batch as it is, or what is left of it: its events, except those of an order that was put without a fence and is
+    /// there already; new orders and start attempts if they are still new. Other documents have been written by somebody
+    /// since, or will be by who owns the pile now; of an order that was closed, or is to be stopped, or whose beginning
+    /// nobody knows, that much is kept.
     async fn commit_late(
         &self,
         pile: PileCode,

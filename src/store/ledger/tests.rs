@@ -30,6 +30,9 @@ async fn while_the_journal_cannot_be_written_no_record_is_acknowledged_and_nothi
     let dir = tempfile::tempdir().expect("a directory");
     let (ledger, full) = ledger(dir.path()).await;
     assert_eq!(ledger.journal_health(), Ok(()));
+    let session = SessionId { incarnation: 1, counter: 1 };
+    let fence = ledger.claim(Claim::login(pile(), session, NOW, 1)).await.expect("claims").fence;
+    let start = |n| Write { fence: Some(fence), ..start(n) };
     ledger.write(start(1)).await.expect("starts while the disk has room");
 
     full.store(true, Ordering::SeqCst);
@@ -50,6 +53,9 @@ async fn while_the_journal_cannot_be_written_no_record_is_acknowledged_and_nothi
     order.state = OrderState::Charging;
     let adopted = alone(order);
     assert_eq!(ledger.write(adopted).await, Ok(vec![1]));
+    // Nor does an order that is put again, which the pile has had for long.
+    let again = Write { fence: None, ..start(5) };
+    assert_eq!(ledger.write(again).await, Ok(vec![1, 1]));
     assert_eq!(ledger.journal_depth(), 0, "nobody was told that anything waits");
 
     full.store(false, Ordering::SeqCst);
@@ -61,7 +67,7 @@ async fn while_the_journal_cannot_be_written_no_record_is_acknowledged_and_nothi
     tokio::time::timeout(Duration::from_secs(20), mended).await.expect("mended by itself");
     let settled = ledger.settle(record(1), None, NOW).await.expect("settles");
     assert_eq!(settled.outcome, Settled::First);
-    ledger.write(start(4)).await.expect("starts again");
+    ledger.write(start(6)).await.expect("starts again");
     ledger.drain_round().await;
     assert_eq!(ledger.journal_depth(), 0);
 }

@@ -123,8 +123,8 @@ impl Walk {
             // Nothing will be due either.
             self.check_decided(&absent, now.wall.plus_ms(3_600_000));
             self.reached.one("away", "released");
-            self.pile.store.borrow_mut().release(absent.fence);
-            return self.put_again(&absent);
+            self.put_again(&absent);
+            return self.pile.store.borrow_mut().release(absent.fence);
         }
         if std::mem::take(&mut absent.elsewhere) {
             if self.pile.store.borrow().owner != Some(absent.fence) {
@@ -197,15 +197,16 @@ impl Walk {
 
     /// The orders the store may have lost.
     fn put_again(&mut self, absent: &Absent) {
+        let now = self.pile.now().wall;
         for (order, _) in &absent.orders {
             self.steps += 1;
             let session = SessionId { incarnation: 8, counter: self.steps };
-            let mut left = Some(Putting::of(Box::new(order.clone()), vec![], BatchId { session, n: 1 }));
+            let mut left = Some(Putting::of(Box::new(order.clone()), vec![], BatchId { session, n: 1 }, now));
             let mut n = 1;
             while let Some(putting) = left {
                 n += 1;
                 let result = self.pile.store.borrow_mut().write(&putting.write());
-                left = putting.answered(result, BatchId { session, n }).expect("a store that answers");
+                left = putting.answered(result, (BatchId { session, n }, now)).expect("a store that answers");
             }
         }
     }
