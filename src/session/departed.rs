@@ -448,9 +448,11 @@ async fn find_again(watch: &Watch, pile: PileCode) {
 /// [`Putting`], to its end; whether anything was missing. What the store cannot take, or cannot read of what it has, is
 /// not tried again.
 async fn put_again(watch: &Watch, now: Now, order: &Order) -> Result<bool, StoreError> {
-    let session = watch.sessions.next_session();
-    let mut batches = (1..).map(|n| BatchId { session, n });
-    let mut next = || batches.next().unwrap_or(BatchId { session, n: u64::MAX });
+    let (session, mut n) = (watch.sessions.next_session(), 0);
+    let mut next = || {
+        n += 1;
+        BatchId { session, n }
+    };
     let mut left = Some(Putting::of(Box::new(order.clone()), vec![], next(), now.wall));
     let mut was_lost = false;
     while let Some(putting) = left {
