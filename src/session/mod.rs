@@ -273,11 +273,17 @@ impl Sessions {
             }
             Err(NotTaken::Closed) => return Err(CommandError::PileOffline { last_seen: None }),
         }
-        // The session answers at the deadline by itself. One that is stuck in a write cannot, and then nobody knows.
-        match tokio::time::timeout_at(deadline + STUCK, answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_closed)) => Err(CommandError::SessionLost { written: true }),
-            Err(_elapsed) => Err(CommandError::OutcomeUnknown { serial: None }),
+        // The session answers at the deadline by itself. One that is stuck in a write cannot, and then nobody knows. If this
+        // goes off late, so has the session's own timer: then it is the node that was late, and the session's turn comes yet.
+        let mut until = deadline + STUCK;
+        let mut answer = answer;
+        loop {
+            match tokio::time::timeout_at(until, &mut answer).await {
+                Ok(Ok(result)) => return result,
+                Ok(Err(_closed)) => return Err(CommandError::SessionLost { written: true }),
+                Err(_elapsed) if until == deadline + STUCK && until.elapsed() >= LATE => until = Instant::now() + STUCK,
+                Err(_elapsed) => return Err(CommandError::OutcomeUnknown { serial: None }),
+            }
         }
     }
 
@@ -377,3 +383,5 @@ const SHARDS: usize = 16;
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// How long after its deadline a command's answer is waited for: the session's own timer needs a moment.
 const STUCK: Duration = Duration::from_millis(20);
+/// A timer is exact to a millisecond. One that goes off so much later had to wait for its node.
+const LATE: Duration = Duration::from_millis(5);
