@@ -169,3 +169,16 @@ fn cards_and_vins_are_denied() {
     assert_eq!(pile.receives(0xA6).get("auth_result"), 0);
     assert!(pile.store.borrow().orders.is_empty());
 }
+
+#[test]
+fn not_plugged_in_said_again_does_not_make_the_sixty_seconds_longer() {
+    let mut pile = Pile::online();
+    let (_, serial) = pile.starting();
+    pile.refuses(serial, 5);
+    pile.advance(40);
+    pile.refuses(serial, 5);
+    pile.advance(19);
+    assert_eq!(pile.order_state(serial), OrderState::WaitingForPlug);
+    pile.advance(1);
+    assert_eq!(pile.order_state(serial), OrderState::Failed);
+}

@@ -290,6 +290,40 @@ fn an_order_found_by_its_serial_learns_who_wanted_it_whichever_session_is_first(
 }
 
 #[test]
+fn an_order_that_is_known_to_be_lost_is_put_again_by_who_loses_the_pile_before_it_could() {
+    let mut pile = Pile::online();
+    let serial = pile.charging();
+    let owner = pile.store.borrow().owner;
+    pile.store.borrow_mut().loses(&[serial]);
+    pile.store.borrow_mut().owner = owner;
+    pile.mode = Mode::Slow;
+    pile.sends_of(serial, 0x19, &[("gun_no", 1)]);
+    pile.store_answers();
+    assert!(pile.session.orders.iter().all(|held| held.lost), "it was not there");
+    pile.store_answers_as(Mode::Away);
+    pile.store.borrow_mut().somebody_claims();
+    pile.input(Input::Reassert { anew: true });
+    pile.mode = Mode::Prompt;
+    pile.store_returns();
+    pile.advance(3);
+    assert_eq!(pile.ended, Some(EndReason::TakenOver));
+    assert_eq!(pile.order_state(serial), OrderState::Finished);
+}
+
+#[test]
+fn a_charge_whose_order_was_taken_for_failed_meanwhile_goes_on() {
+    let mut pile = Pile::online();
+    let (_, serial) = pile.starting();
+    if let Some((order, version)) = pile.store.borrow_mut().orders.get_mut(&serial) {
+        (order.state, *version) = (OrderState::Failed, *version + 1);
+    }
+    pile.accepts(serial);
+    pile.charges(serial);
+    assert_eq!(pile.session.orders.len(), 1);
+    assert_eq!(pile.order_state(serial), OrderState::Charging);
+}
+
+#[test]
 fn who_hands_the_pile_over_puts_its_order_again_if_the_store_has_lost_it() {
     // Drained, or hung up before that: nobody here watches over the pile then.
     for (patience, then) in [(Patience::Answers, None), (Patience::Idle, Some(EndReason::ConnectionClosed))] {
@@ -380,4 +414,42 @@ fn a_drained_session_waits_for_a_start_or_stop_that_is_being_answered() {
     assert_eq!(pile.reply(stop), Err(CommandError::OutcomeUnknown { serial: Some(serial) }));
     assert_eq!(pile.ended, Some(EndReason::Drained), "no longer than its deadline");
     Pile::online().input(Input::Drain(Patience::Idle));
+}
+
+#[test]
+fn a_start_that_met_a_lost_fence_leaves_its_gun_free() {
+    let mut pile = Pile::online();
+    pile.store.borrow_mut().owner = None;
+    let id = pile.start(&request(1));
+    assert_eq!(pile.reply(id), Err(CommandError::SessionLost { written: false }));
+    pile.receives_nothing();
+    pile.starting();
+}
+
+#[test]
+fn what_is_remembered_is_put_again_until_the_store_takes_it() {
+    let mut pile = Pile::online();
+    let serial = pile.charging();
+    pile.store.borrow_mut().loses(&[serial]);
+    pile.mode = Mode::Away;
+    pile.ends(EndReason::TakenOver);
+    assert!(!pile.session.is_done());
+    pile.mode = Mode::Prompt;
+    pile.advance(2);
+    assert_eq!(pile.order_state(serial), OrderState::Charging);
+    assert!(pile.session.is_done());
+}
+
+#[test]
+fn a_bill_that_waits_when_somebody_newer_turns_out_to_be_there_is_settled_all_the_same() {
+    let mut pile = Pile::online();
+    let serial = pile.charging();
+    pile.mode = Mode::Slow;
+    pile.input(Input::Reassert { anew: false });
+    pile.bills(serial);
+    pile.store.borrow_mut().somebody_claims();
+    pile.store_answers();
+    assert_eq!(pile.ended, Some(EndReason::TakenOver));
+    pile.store_returns();
+    assert_eq!(pile.order_state(serial), OrderState::Settled);
 }

@@ -193,3 +193,14 @@ fn a_balance_that_will_soon_be_used_up_is_told_once_until_it_is_raised() {
     metered(&mut pile, serial, 0, 999_999, 0);
     assert_eq!(low(&pile, serial), 0, "nobody wants to know");
 }
+
+#[test]
+fn a_balance_that_is_used_up_is_told_as_well() {
+    let mut pile = Pile::online();
+    let serial = charging(&mut pile, Limits::default());
+    pile.advance(60);
+    metered(&mut pile, serial, 0, 1_000_000, 0);
+    let told = pile.store.borrow().order(serial).balance_low.expect("low");
+    assert_eq!((told.at, told.eta), (pile.now().wall, pile.now().wall), "now");
+    assert!(pile.store.borrow().changes(serial).contains(&Change::BalanceLow));
+}

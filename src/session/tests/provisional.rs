@@ -261,3 +261,38 @@ fn whether_it_is_still_ours_nobody_knows() {
     pile.input(Input::Reassert { anew: true });
     assert_eq!(pile.reasserted, [Reassertion::Unknown]);
 }
+
+#[test]
+fn what_failed_and_charges_after_all_before_the_pile_is_claimed_is_stopped_then() {
+    let mut pile = Pile::online();
+    let (_, serial) = pile.starting();
+    let mut pile = again(&mut pile);
+    pile.refuses(serial, 3);
+    pile.charges(serial);
+    pile.receives_nothing();
+    pile.store_returns();
+    pile.advance(2);
+    assert_eq!(pile.receives(0x36).get("gun_no"), 1);
+    assert_eq!(pile.order_state(serial), OrderState::Stopping);
+}
+
+#[test]
+fn no_stranger_is_stopped_for_what_a_gun_of_a_vehicle_did_before_the_pile_was_claimed() {
+    let mut pile = Pile::online();
+    pile.start_parallel(&parallel_request(1));
+    let [one, two] = [0; 2].map(|_| pile.receives(0xA4).serial());
+    for serial in [one, two] {
+        pile.sends_of(serial, 0xA3, &[("start_result", 1)]);
+    }
+    let mut pile = again(&mut pile);
+    let charges = |pile: &mut Pile, serial| {
+        pile.sends_of(serial, 0x13, &[("gun_no", 2), ("status", 3), ("gun_plugged", 1)]);
+    };
+    charges(&mut pile, two);
+    pile.sends_of(one, 0xA3, &[("fail_reason", 2)]);
+    charges(&mut pile, foreign(1));
+    pile.store_returns();
+    pile.advance(2);
+    pile.receives_nothing();
+    assert_eq!(pile.order_state(one), OrderState::Failed);
+}

@@ -3,7 +3,7 @@
 use super::harness::*;
 use super::ledger::Mode;
 use crate::domain::order::{AnomalyKind, Change, Origin};
-use crate::domain::{CommandError, OrderState};
+use crate::domain::{Amount, CommandError, Energy, OrderState};
 
 #[test]
 fn every_kind_of_record_is_answered_once_it_is_settled_and_not_before() {
@@ -17,6 +17,7 @@ fn every_kind_of_record_is_answered_once_it_is_settled_and_not_before() {
         let ack = pile.receives(0x40);
         assert_eq!((ack.sequence, ack.serial(), ack.get("result")), (sequence, serial, 0));
         assert_eq!(pile.order_state(serial), OrderState::Settled);
+        assert_eq!(pile.store.borrow().order(serial).settled_at, Some(pile.now().wall));
         assert!(pile.session.orders.is_empty());
     }
 }
@@ -203,4 +204,17 @@ fn a_start_behind_the_record_of_its_own_serial_does_not_stall_the_queue() {
     assert!(matches!(pile.reply(id), Err(CommandError::PileRejected { .. })), "the pile has billed this serial before");
     let sequences: Vec<_> = (0..3).map(|_| pile.receives(0x40).sequence).collect();
     assert_eq!(sequences[2], other);
+}
+
+#[test]
+fn a_bill_is_kept_as_the_pile_has_written_it_also_if_it_names_no_gun() {
+    let mut pile = Pile::online();
+    let serial = pile.charging();
+    let fields = [("gun_no", 0), ("total_energy", 500), ("total_loss_energy", 510), ("total_amount", 70)];
+    pile.sends_of(serial, 0x3B, &fields);
+    pile.receives(0x40);
+    let store = pile.store.borrow();
+    let record = &store.order(serial).bill.as_ref().expect("a bill").record;
+    let totals = (record.total_energy, record.total_loss_energy, record.total_amount);
+    assert_eq!(totals, (Energy(500), Energy(510), Amount(70)));
 }

@@ -2,8 +2,8 @@
 
 use super::harness::*;
 use super::ledger::Store;
-use crate::domain::order::{Change, StartRequest};
-use crate::domain::{Event, EventKind, Gun, Order, RequestId, Serial, SessionId, WallMs};
+use crate::domain::order::{Change, Happening, Limits, Metered, Parallel, StartRequest};
+use crate::domain::{Amount, Energy, Event, EventKind, Gun, Order, RequestId, Serial, SessionId, WallMs};
 use crate::session::remember::Putting;
 use crate::store::BatchId;
 use crate::store::ledger::StartAttempt;
@@ -102,4 +102,26 @@ fn an_order_found_by_its_serial_learns_how_it_began_however_often_it_changes_mea
     });
     assert_eq!(store.order(order.serial).request, order.request);
     assert_eq!((store.attempts.len(), times(&store)), (1, vec![]), "its life is told by who has it");
+}
+
+#[test]
+fn all_of_its_beginning_is_learnt_and_nothing_of_what_has_happened_since_is_lost() {
+    let (mut store, mut order) = (Store::default(), order());
+    let later = NOW.plus_ms(60_000);
+    order.order_id = "the first".into();
+    order.parallel = Some(Parallel { number: [1; 6], gun: gun(2), serial: foreign(1) });
+    order.limits = Some(Limits { soc_percent: Some(80), ..Limits::default() });
+    order.balance_fen = Some(10_000);
+    order.tariff = Some(policy(1).tariff.clone());
+    order.apply(NOW.plus_ms(1000), Happening::Accepted);
+    order.apply(NOW.plus_ms(2000), Happening::StopPlanned { expires_at: later.plus_ms(1) });
+    let mut found = Order::adopted(order.pile, order.gun, order.serial, later);
+    let metered = Metered { at: later, energy: Energy(5), amount: Amount(6), soc_percent: 7 };
+    found.apply(later, Happening::Charging(metered));
+    store.orders.insert(order.serial, (found.clone(), 1));
+    put(&mut store, &order, |_, _| {});
+    let anomalies = found.anomalies.clone();
+    let (state, charging_at, last, updated_at) = (found.state, found.charging_at, found.last, later);
+    let whole = Order { state, updated_at, charging_at, anomalies, last, ..order.clone() };
+    assert_eq!(store.order(order.serial), &whole);
 }

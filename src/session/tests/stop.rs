@@ -196,3 +196,36 @@ fn a_start_that_came_to_nothing_lets_the_disconnect_go_on() {
     pile.refuses(serial, 3);
     assert_eq!(pile.reply(id), Ok(Reply::Disconnected));
 }
+
+#[test]
+fn after_a_stop_that_was_asked_for_again_the_record_has_its_thirty_seconds_anew() {
+    let mut pile = Pile::online();
+    let serial = pile.charging();
+    pile.stop(serial);
+    pile.sends(0x35, &[("gun_no", 1), ("stop_result", 1)]);
+    pile.advance(20);
+    pile.stop(serial);
+    pile.advance(29);
+    assert_eq!(pile.order_state(serial), OrderState::Stopping);
+    let early = pile.close(serial, false);
+    assert!(matches!(pile.reply(early), Err(CommandError::OrderActive { .. })), "it is not overdue yet");
+    pile.advance(1);
+    assert_eq!(pile.store.borrow().changes(serial).last(), Some(&Change::Anomaly(RecordOverdue)));
+}
+
+#[test]
+fn what_0x35_says_is_not_said_of_an_order_whose_charge_has_ended() {
+    let mut pile = Pile::online();
+    let before = pile.charging();
+    pile.stop(before);
+    pile.sends(0x35, &[("gun_no", 1), ("stop_result", 1)]);
+    pile.idles();
+    pile.advance(30);
+    assert_eq!(pile.order_state(before), OrderState::Abnormal, "its record is overdue");
+    pile.all_received();
+    let (_, serial) = pile.starting();
+    let id = pile.stop(serial);
+    pile.sends(0x35, &[("gun_no", 1), ("stop_result", 1)]);
+    let Ok(Reply::Stopped { order, .. }) = pile.reply(id) else { panic!("stopped") };
+    assert_eq!((order.serial, order.ended_at), (serial, Some(pile.now().wall)));
+}

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use super::harness::*;
 use super::ledger::Mode;
+use crate::domain::order::StopAtLogin;
 use crate::domain::{Gun, RequestId, Serial, WallMs};
 use crate::session::LateStart;
 use crate::session::absent::Absent;
@@ -76,6 +77,9 @@ struct Walk {
     wishes: drivers::Wishes,
     /// Somebody asked for a 0x36 of this serial in this step.
     stopped: Option<Serial>,
+    /// How often the newest session had sent 0x36 for an order when that was last looked at, and the planned stop it had
+    /// carried out by then.
+    stops_sent: BTreeMap<Serial, (u8, Option<StopAtLogin>)>,
     /// How often a new balance was asked for.
     balances: usize,
     /// What the store was before everything came to rest.
@@ -125,6 +129,7 @@ impl Walk {
             charged,
             wishes,
             stopped: None,
+            stops_sent: BTreeMap::new(),
             balances: 0,
             was_calm: nature.calm,
             unanswered,
@@ -200,6 +205,7 @@ impl Walk {
         let old = std::mem::replace(&mut self.pile, new);
         assert_eq!(self.commands.len(), 0, "no answer: {:#?}", self.commands);
         self.charged.clear();
+        self.stops_sent.clear();
         self.wishes = drivers::Wishes::default();
         self.unanswered.clear();
         self.kept.clear();
@@ -243,6 +249,7 @@ impl Walk {
         assert!(session.orders.len() <= 64);
         assert!(session.jobs.is_bounded());
         self.check_time();
+        self.check_repeats();
         self.check_kept();
         self.check_together();
     }

@@ -9,6 +9,7 @@ use crate::domain::order::{Anomaly, Change, Failure, Origin, StopCause};
 use crate::domain::pile::GunState;
 use crate::domain::{CommandError, EventKind, OrderState};
 use crate::session::LateStart as Policy;
+use crate::session::io::LedgerCall;
 
 #[test]
 fn ninety_seconds_without_an_answer_fail_the_start() {
@@ -257,4 +258,43 @@ fn a_guns_state_is_what_0x13_and_its_order_say_and_is_told_on_change() {
     let told = pile.store.borrow().events.iter().filter(|e| matches!(e, EventKind::GunChanged(_))).count();
     assert_eq!(told, 8);
     assert_eq!(pile.gun_state(2), GunState::Offline, "never heard of");
+}
+
+#[test]
+fn the_store_is_asked_about_a_serial_once_however_often_the_pile_repeats_it() {
+    let mut pile = Pile::online();
+    let serial = pile.charging();
+    pile.bills(serial);
+    pile.mode = Mode::Slow;
+    let mut asked = 0;
+    for _ in 0..3 {
+        pile.charges(serial);
+        while let Some(call) = pile.calls.front() {
+            asked += usize::from(matches!(call, LedgerCall::LookUp { .. }));
+            pile.store_answers();
+        }
+        pile.advance(15);
+    }
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn room_is_made_only_by_what_is_stored_as_it_is() {
+    let mut pile = Pile::online();
+    for n in 0..64 {
+        pile.charges(foreign(n));
+        pile.idles();
+        pile.idles();
+        pile.advance(1);
+    }
+    assert_eq!(pile.session.orders.len(), 64);
+    // The oldest charges once more and ends while the store is slow: another one makes room.
+    pile.mode = Mode::Slow;
+    pile.charges(foreign(0));
+    pile.idles();
+    let ended = Some(pile.now().wall);
+    pile.charges(foreign(64));
+    pile.store_returns();
+    pile.charges(foreign(64));
+    assert_eq!(pile.store.borrow().order(foreign(0)).ended_at, ended);
 }

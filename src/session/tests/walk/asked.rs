@@ -51,9 +51,9 @@ impl Walk {
         start.balance_fen = [10_000, 30][usize::from(n / 2 % 2)];
         start.limits = match n / 4 % 8 {
             0 => Limits { duration_s: Some(30), ..Limits::default() },
-            1 => Limits { energy: Some(Energy(2000)), ..Limits::default() },
+            1 => Limits { energy: Some(Energy(3000)), ..Limits::default() },
             2 => Limits { soc_percent: Some(80), ..Limits::default() },
-            3 => Limits { amount: Some(Amount(2000)), ..Limits::default() },
+            3 => Limits { amount: Some(Amount(2400)), ..Limits::default() },
             _ => Limits::default(),
         };
         if self.chance(20) {

@@ -71,6 +71,7 @@ impl Walk {
         self.check_replies();
         assert_eq!(self.commands.len(), 0, "no answer: {:#?}", self.commands);
         self.charged.clear();
+        self.stops_sent.clear();
         self.wishes = super::drivers::Wishes::default();
         self.unanswered.clear();
         self.kept.clear();

@@ -229,7 +229,10 @@ impl Walk {
             Some(Said::Charges(..)) => {
                 let open = before.state.is_open() && before.state != OrderState::Finished;
                 let runs = !open || after.charging_at.is_some();
-                let again = !matches!(before.state, OrderState::Abnormal) || after.ended_at.is_none();
+                let goes = matches!(before.state, OrderState::Abnormal | OrderState::Stopping);
+                let again = !goes || after.ended_at.is_none();
+                // One idle frame in between counts anew.
+                let again = again && (!open || after.idle_seen == 0);
                 let goes_on =
                     !stopping || after.stop.is_some_and(|stop| stop.still_charging || stop.last_sent_at == now);
                 let planned = before.stop_at_login.is_some_and(|plan| now < plan.expires_at) && open;

@@ -171,7 +171,7 @@ fn too_early(change: Change, then: &Order) -> Option<&'static str> {
             let since = stop.map(|stop| stop.last_sent_at).max(then.ended_at);
             let overdue =
                 since.is_some_and(|since| passed(since, 30)) || then.ended_at.is_some_and(|at| passed(at, 30));
-            (!overdue).then_some("its record is not due yet")
+            if never_ran(then) { Some("it owes none") } else { (!overdue).then_some("its record is not due yet") }
         }
         Change::Anomaly(AnomalyKind::StopNotObeyed) if stop.is_none_or(|stop| stop.sent < 4) => Some("too few 0x36"),
         Change::Anomaly(AnomalyKind::StopNotObeyed) if stop.is_some_and(|stop| !passed(stop.last_sent_at, 5)) => {
@@ -190,4 +190,11 @@ fn too_early(change: Change, then: &Order) -> Option<&'static str> {
         },
         _ => None,
     }
+}
+
+/// The pile has neither charged it nor said a yes that counts.
+fn never_ran(order: &Order) -> bool {
+    let asked_at_pile = matches!(order.origin, Origin::Card | Origin::Vin);
+    let taken_back = order.stop.is_some_and(|stop| stop.takes_back);
+    order.charging_at.is_none() && (order.accepted_at.is_none() || asked_at_pile || taken_back)
 }

@@ -1,7 +1,9 @@
 //! What goes to the pile, and that it may.
 
 use super::Walk;
+use crate::domain::order::AnomalyKind;
 use crate::domain::{Gun, Serial};
+use crate::session::held::Held;
 use crate::session::tests::harness::*;
 
 impl Walk {
@@ -84,6 +86,19 @@ impl Walk {
             order.gun == gun && order.parallel_no().is_some() && order.stop.is_some() && right
         });
         assert!(asked || meant || beside, "stopped on gun {gun}, where {charged:?} charges");
+    }
+
+    /// A 0x36 is repeated three times and no more: beyond the fourth somebody has asked for each, now or for
+    /// when it charges, or it starts late.
+    pub fn check_repeats(&mut self) {
+        for Held { order, ended_plan, .. } in &self.pile.session.orders {
+            let Some(stop) = order.stop else { continue };
+            let now = (stop.sent, *ended_plan);
+            let (before, plan) = self.stops_sent.insert(order.serial, now).unwrap_or(now);
+            let asked = self.stopped == Some(order.serial) || plan != *ended_plan;
+            let late = order.anomalies.iter().any(|anomaly| anomaly.kind == AnomalyKind::LateStart);
+            assert!(stop.sent <= before.max(4) || asked || late, "0x36 repeated too often: {order:#?}");
+        }
     }
 
     /// The order a frame to the pile names, which is durable.

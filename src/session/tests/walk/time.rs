@@ -40,7 +40,10 @@ pub fn undecided(order: &Order, now: WallMs) -> Option<&'static str> {
     let sent = stop.map(|stop| stop.last_sent_at);
     match order.state {
         OrderState::Requested | OrderState::Starting if passed(Some(order.created_at), 90) => Some("no start in 90 s"),
-        OrderState::WaitingForPlug if passed(order.plug_deadline, 0) => Some("no plug in 60 s"),
+        // It became so when it changed last, or before that, whatever it says of its own deadline.
+        OrderState::WaitingForPlug if passed(order.plug_deadline, 0) || passed(Some(order.updated_at), 60) => {
+            Some("no plug in 60 s")
+        }
         OrderState::Charging if order.idle_seen > 1 => Some("idle twice in mid-charge"),
         OrderState::Charging
             if order.origin == crate::domain::order::Origin::Platform
