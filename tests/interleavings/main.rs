@@ -3,6 +3,9 @@
 //!
 //! The store is real, the nodes are models that keep the rules of real ones: newest login wins, fences on every write,
 //! evictions, re-assertion after a freeze or a loss of writes, records kept by the node until long after they are settled.
+//! Two things are excused: a start whose only witness dies before it has put it again, and retries of a start between a loss
+//! of writes and the moment in which all nodes have noticed it.
+//!
 //! `PILEWAY_TEST_SEED` repeats a run; `PILEWAY_TEST_WALKS` says how many walks.
 
 #[path = "../common/mod.rs"]

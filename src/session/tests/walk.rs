@@ -6,10 +6,11 @@
 //! store answers at once, so that what every frame must make of every order is known exactly, and what was told is
 //! compared with what is stored, change by change. In a rough one only the promises hold.
 //!
-//! What happens is here, and what callers ask is in [`asked`], what drivers do at the pile in [`drivers`] and [`wish`], what piles say in [`said`]; what a frame must make of orders is in [`frames`], what
-//! time must in [`time`], what two guns of one vehicle owe each other in [`vehicle`], what may go to the pile in [`sent`], the watch over a pile without a session in [`away`], what
-//! others do to the store in [`others`], what must hold when everything has come to rest in [`rest`] and [`lives`], and what
-//! all walks together must have met in [`reached`].
+//! What happens is here, and what callers ask is in [`asked`], what drivers do at the pile in [`drivers`] and [`wish`], what
+//! piles say in [`said`]; what a frame must make of orders is in [`frames`], what time must in [`time`], what two guns of one
+//! vehicle owe each other in [`vehicle`], what may go to the pile in [`sent`], the watch over a pile without a session in
+//! [`away`], what others do to the store in [`others`], what must hold when everything has come to rest in [`rest`] and
+//! [`lives`], and what all walks together must have met in [`reached`].
 
 mod asked;
 mod away;
